@@ -1,0 +1,61 @@
+# make demo   watch expired allocations being released, on a sample
+# make test   install what the tests need and run them all
+# make check  format, lint, types, documents, units, and then make test
+#
+# PYTHON=python3.12 chooses the interpreter; else the newest of 3.11 or later is taken.
+
+PYTHON ?=
+VENV := .venv
+BIN := $(VENV)/bin
+
+# The user's pip settings for indexes and proxies stay; what would install to another place does not.
+export PIP_USER := 0
+export PIP_REQUIRE_VIRTUALENV := 0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+unexport PYTHONPATH
+unexport PYTHONHOME
+unexport VIRTUAL_ENV
+unexport PIP_TARGET
+unexport PIP_PREFIX
+unexport PIP_ROOT
+
+.PHONY: demo test check format bench newest clean
+
+demo: $(VENV)/.installed
+	sh scripts/demo.sh $(BIN)/autorelease
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term $(TESTS)
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	sh scripts/check-units.sh
+	$(MAKE) test
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python bench/million.py
+
+# The suite on the newest releases that pyproject.toml allows, in an environment of its own.
+newest:
+	sh scripts/make-venv.sh .venv-newest "$(PYTHON)"
+	.venv-newest/bin/python -m pip install --quiet --upgrade --editable ".[dev]"
+	.venv-newest/bin/python -m pytest -n 2
+
+clean:
+	rm -rf $(VENV) .venv-newest
+
+# The stamp files are written last, so that a half-made environment is made anew.
+$(VENV)/.installed: pyproject.toml constraints.txt scripts/make-venv.sh
+	sh scripts/make-venv.sh $(VENV) "$(PYTHON)"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $(VENV)/.installed
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $(VENV)/.installed-dev

@@ -1,0 +1,91 @@
+"""The command line: the door through which every error leaves, with its exit code.
+
+Imports neither a database nor a provisioner: `--help` is quick.
+"""
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Sequence
+
+from autorelease.errors import AutoreleaseError, ExitCode, UsageError
+
+logger = logging.getLogger("autorelease")
+
+
+def main() -> None:
+    """The installed command."""
+    code = run(sys.argv[1:])
+    code = _flush(code)
+    if any(thread.daemon and thread.name.startswith("release-") for thread in threading.enumerate()):
+        # A provisioner's call that never came back: nothing is to wait for it. Both databases are closed.
+        os._exit(code)
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; returns its exit code, whatever happens."""
+    try:
+        return _run(arguments)
+    except AutoreleaseError as error:
+        return _complain(error, arguments)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. What a tick did is in the journal.
+        _let_go_of_stdout()
+        return ExitCode.OK
+    except Exception:
+        logger.critical("this is a bug of autorelease, please report it", exc_info=True)
+        return ExitCode.BUG
+
+
+def _run(arguments: Sequence[str]) -> int:
+    import typer
+    from typer.main import get_command
+
+    from autorelease import logs
+    from autorelease.cli.app import app
+
+    logs.configure("info", "text")
+    try:
+        return int(get_command(app).main(list(arguments), prog_name="autorelease", standalone_mode=False) or 0)
+    except typer.Abort:
+        return ExitCode.INTERRUPTED
+    except typer.TyperException as error:
+        if error.exit_code != ExitCode.USAGE:
+            raise
+        raise UsageError(error.format_message() or _no_command()) from error
+
+
+def _no_command() -> str:
+    return "a command is missing: see autorelease --help"
+
+
+def _complain(error: AutoreleaseError, arguments: Sequence[str]) -> int:
+    if "--json" in arguments:
+        from autorelease.render import show_object
+        from autorelease.report import error_object
+
+        show_object(error_object(error))
+    if error.exit_code is ExitCode.BUG:
+        logger.critical("this is a bug of autorelease, please report it", exc_info=error)
+    else:
+        logger.error("%s", error)
+    return error.exit_code
+
+
+def _flush(code: int) -> int:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _let_go_of_stdout()
+    except OSError as error:
+        logger.error("the output could not be written: %s", error.strerror)
+        _let_go_of_stdout()
+        return code or ExitCode.UNUSABLE
+    return code
+
+
+def _let_go_of_stdout() -> None:
+    # Python flushes stdout once more when it ends, and would complain again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

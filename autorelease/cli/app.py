@@ -1,0 +1,73 @@
+"""The application: what all commands share, and the commands themselves."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autorelease import __version__, logs
+from autorelease.cli import history, init, listing, sweep
+from autorelease.cli.shared import Shared
+
+app = typer.Typer(
+    name="autorelease",
+    help="Release expired VM allocations: the hourly sweep.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(*, wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"autorelease {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def shared_options(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The configuration [default: /etc/autorelease/config.toml]."),
+    ] = None,
+    ledger: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Another ledger than the configured one: sqlite:///PATH."),
+    ] = None,
+    log_level: Annotated[str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")] = None,
+    log_format: Annotated[str | None, typer.Option(metavar="FORMAT", help="text or json.")] = None,
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=lambda value: _show_version(wanted=value),
+            is_eager=True,
+            help="Show the version.",
+        ),
+    ] = False,
+) -> None:
+    """Release expired VM allocations: the hourly sweep."""
+    _ = version
+    logs.configure(*_log_settings(log_level, log_format))
+    context.obj = Shared(config, ledger)
+
+
+def _log_settings(level: str | None, form: str | None) -> tuple[str, str]:
+    from autorelease.settings import LOG_FORMATS, LOG_LEVELS, log_choice
+
+    # On a terminal a progress bar shows what is released; elsewhere the log does.
+    default = "warning" if sys.stderr.isatty() else "info"
+    return (
+        log_choice(level, "AUTORELEASE_LOG_LEVEL", LOG_LEVELS, default),
+        log_choice(form, "AUTORELEASE_LOG_FORMAT", LOG_FORMATS, "text"),
+    )
+
+
+app.command("tick")(sweep.tick)
+app.command("list-expired")(listing.list_expired)
+app.command("history")(history.history)
+app.command("init")(init.init)

@@ -1,0 +1,143 @@
+"""`list-expired`: what a tick would do, why not, and whether the guard would admit it."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autorelease.cli.shared import TIMES, clock, parse_time, shared
+from autorelease.cli.sweep import check_provisioners, limits
+from autorelease.model import InvalidRow, Planned, overdue, rfc3339
+from autorelease.render import Form, default_form, show_json, show_lines, show_rows
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from autorelease.tick import Decision
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = (
+    "sid",
+    "owner",
+    "plan",
+    "provisioner",
+    "vm_ref",
+    "status",
+    "expires_at",
+    "overdue_seconds",
+    "decision",
+    "reason",
+)
+
+
+def list_expired(
+    context: typer.Context,
+    *,
+    at: Annotated[str | None, typer.Option(metavar="TIME", help=f"What if it were then: {TIMES}.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Also what is skipped, and the invalid rows.")] = False,
+    form: Annotated[
+        Form | None,
+        typer.Option("--format", help="Default: table on a terminal, plain in a pipe.", show_default=False),
+    ] = None,
+) -> None:
+    """Show what a tick would release, and whether the guard would let it.
+
+    Example: autorelease list-expired --at +72h --all
+    """
+    from autorelease.journal import open_journal_reader
+    from autorelease.ledger import open_ledger
+    from autorelease.tick import decide
+
+    now = clock()
+    settings = shared(context).settings()
+    moment = parse_time(at, now) if at else now
+    check_provisioners(settings)
+    with ExitStack() as stack:
+        ledger = open_ledger(settings, read_only=True)
+        stack.callback(ledger.close)
+        journal = open_journal_reader(settings)
+        stack.callback(journal.close)
+        grace = settings.release.grace
+        decision = decide(ledger=ledger, journal=journal, now=moment, grace=grace, limits=limits(settings))
+        stack.callback(decision.spool.close)
+        # Everything is read: nothing of ours stands in the ledger's way while a pager shows it.
+        ledger.close()
+        journal.close()
+        rows = _rows(decision, moment, grace, every=every)
+        _show(form or default_form(), decision, rows)
+
+
+def _show(form: Form, decision: "Decision", rows: Iterator[dict[str, Any]]) -> None:
+    counts = _counts(decision)
+    if form is Form.JSON:
+        head = {
+            "schema": "autorelease.list/1",
+            "now": rfc3339(decision.now),
+            "guard": {
+                "admitted": not decision.refusals,
+                "reasons": [{"code": refusal.code, "message": refusal.message} for refusal in decision.refusals],
+            },
+            "counts": counts,
+        }
+        show_json(head, {"rows": rows})
+        return
+    show_rows(form, COLUMNS, rows)
+    verdict = [_verdict(decision, counts)]
+    verdict += [f"refused: {refusal.code}: {refusal.message}" for refusal in decision.refusals]
+    if form is Form.TABLE:
+        show_lines(["", *verdict])
+        return
+    # In a pipe stdout is for rows alone.
+    for line in verdict:
+        logger.log(logging.WARNING if decision.refusals else logging.INFO, "%s", line)
+
+
+def _verdict(decision: "Decision", counts: dict[str, int]) -> str:
+    admitted = "refuse it" if decision.refusals else "admit it"
+    return (
+        f"at {rfc3339(decision.now)}: {counts['release']} to release, {counts['skip']} to skip, "
+        f"{counts['invalid']} invalid, of {decision.census.rows_examined} live rows; the guard would {admitted}"
+    )
+
+
+def _counts(decision: "Decision") -> dict[str, int]:
+    release = decision.summary.first_tries + decision.summary.repeats
+    return {"release": release, "skip": decision.rows_expired - release, "invalid": decision.rows_invalid}
+
+
+def _rows(decision: "Decision", now: datetime, grace: "timedelta", *, every: bool) -> Iterator[dict[str, Any]]:
+    for planned in decision.spool.to_release():
+        yield _row(planned, now, grace, "release", "expired")
+    if not every:
+        return
+    for planned in decision.spool.skipped():
+        yield _row(planned, now, grace, "skip", str(planned.skip))
+    for _, finding in decision.unfinished.conflicts:
+        message = finding.error.message if finding.error else ""
+        yield _row(Planned(finding.allocation), now, grace, "skip", f"conflict: {message}")
+    for row in decision.invalid:
+        yield _invalid(row)
+
+
+def _row(planned: Planned, now: datetime, grace: "timedelta", decision: str, reason: str) -> dict[str, Any]:
+    allocation = planned.allocation
+    return {
+        "sid": allocation.sid,
+        "owner": allocation.owner,
+        "plan": allocation.plan,
+        "provisioner": allocation.provisioner,
+        "vm_ref": allocation.vm_ref,
+        "status": allocation.status,
+        "expires_at": rfc3339(allocation.expires_at) if allocation.expires_at else None,
+        "overdue_seconds": int(overdue(allocation, now, grace).total_seconds()),
+        "decision": decision,
+        "reason": reason,
+    }
+
+
+def _invalid(row: InvalidRow) -> dict[str, Any]:
+    return dict.fromkeys(COLUMNS) | {"sid": row.sid, "decision": "invalid", "reason": row.reason}

@@ -1,0 +1,85 @@
+"""What several commands need: the shared options, times, and where a record comes from."""
+
+import os
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from autorelease.errors import UsageError
+
+if TYPE_CHECKING:
+    from autorelease.settings import Settings
+
+TIMES = "RFC 3339 with an offset or Z (2026-12-01T00:00:00Z), or +72h from now"
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """The options before the command."""
+
+    config: Path | None
+    ledger: str | None
+
+    def settings(self) -> "Settings":
+        """Load the configuration; raises ConfigurationError."""
+        from autorelease.settings import load_settings
+
+        return load_settings(self.config, self.ledger)
+
+
+def shared(context: typer.Context) -> Shared:
+    """The shared options of this run."""
+    found: Shared = context.obj
+    return found
+
+
+def clock() -> datetime:
+    """The time, aware and in UTC."""
+    return datetime.now(UTC)
+
+
+def parse_time(text: str, now: datetime) -> datetime:
+    """Read a TIME of the command line; raises UsageError."""
+    from autorelease.ledger.rows import Unreadable, Vocabulary, read_instant
+    from autorelease.settings import parse_duration
+
+    try:
+        if text.startswith("+"):
+            return now + parse_duration(text[1:])
+        instant = read_instant(text, Vocabulary(timestamps="iso8601"))
+    except (Unreadable, ValueError) as error:
+        raise UsageError(f"{text!r} is no time: write {TIMES}") from error
+    if instant is None:
+        raise UsageError(f"{text!r} is no time: write {TIMES}")
+    return instant
+
+
+def new_tick_id(now: datetime) -> str:
+    """A name for a tick that sorts by time: 20261201T000000Z-3f9c2a."""
+    return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+def actor() -> str:
+    """Who started this: the user behind sudo, else the user, with the effective uid."""
+    name = os.environ.get("SUDO_USER") or os.environ.get("USER") or "unknown"
+    return f"{name} (uid {os.geteuid()})"
+
+
+def boot_id() -> str | None:
+    """Which boot of the machine this is, as 32 hex digits; a confined service is told by its environment."""
+    given = os.environ.get("AUTORELEASE_BOOT_ID")
+    if not given:
+        try:
+            given = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+        except OSError:
+            return None
+    return given.strip().replace("-", "").lower()
+
+
+def seconds(duration: timedelta) -> int:
+    """Whole seconds."""
+    return int(duration.total_seconds())

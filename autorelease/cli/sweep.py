@@ -1,0 +1,268 @@
+"""`tick`: one sweep over the ledger, or its dry run."""
+
+import logging
+import os
+import random
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from autorelease import __version__
+from autorelease.cli.shared import TIMES, actor, boot_id, clock, new_tick_id, parse_time, shared
+from autorelease.errors import AutoreleaseError, LockedError, UnusableError, UsageError
+from autorelease.model import rfc3339
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from autorelease.guard import Limits
+    from autorelease.journal import JournalReader, TickStart
+    from autorelease.model import Finding, PlanSummary, TickReport
+    from autorelease.settings import Settings
+    from autorelease.stop import Stop
+
+logger = logging.getLogger(__name__)
+
+LOCK_SLACK = timedelta(minutes=10)
+ONCE = (
+    "tick sweeps once, and wants to be told so: autorelease tick --once. The loop is the timer: "
+    "systemctl enable --now autorelease.timer"
+)
+
+
+def tick(
+    context: typer.Context,
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Sweep once. Required: the timer is the loop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what a tick would do; change nothing.")] = False,
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help=f"With --dry-run, what if it were then: {TIMES}.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+    confirm: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Answer the last refusal, which named the number N."),
+    ] = None,
+) -> None:
+    """Release what has expired, once.
+
+    Example: autorelease tick --once --dry-run
+    """
+    if not once:
+        raise UsageError(ONCE)
+    if at is not None and not dry_run:
+        raise UsageError("--at asks 'what if it were then', and goes only with --dry-run")
+    if confirm is not None and dry_run:
+        raise UsageError("--confirm releases, --dry-run does not: give one of them")
+    # Read once: this instant alone decides, however long the tick takes.
+    now = clock()
+    settings = shared(context).settings()
+    report = _dry_run(settings, parse_time(at, now) if at else now) if dry_run else _sweep(settings, now, confirm)
+    _show(report, as_json=as_json)
+
+
+def _show(report: "TickReport", *, as_json: bool) -> None:
+    from autorelease.render import show_lines, show_object, tick_lines
+    from autorelease.report import exit_code, tick_object
+
+    if as_json:
+        show_object(tick_object(report))
+    else:
+        show_lines(tick_lines(report))
+    raise typer.Exit(exit_code(report))
+
+
+def limits(settings: "Settings") -> "Limits":
+    """The guard's limits, as configured."""
+    from autorelease.guard import Limits
+
+    guard = settings.guard
+    return Limits(guard.max_releases, guard.max_percent, guard.min_fleet)
+
+
+def _dry_run(settings: "Settings", now: datetime) -> "TickReport":
+    from autorelease.journal import open_journal_reader
+    from autorelease.ledger import open_ledger
+    from autorelease.tick import decide, preview
+
+    check_provisioners(settings)
+    with ExitStack() as stack:
+        ledger = open_ledger(settings, read_only=True)
+        stack.callback(ledger.close)
+        journal = open_journal_reader(settings)
+        stack.callback(journal.close)
+        grace = settings.release.grace
+        decision = decide(ledger=ledger, journal=journal, now=now, grace=grace, limits=limits(settings))
+        stack.callback(decision.spool.close)
+        report = preview(decision, tick=new_tick_id(clock()), clock=clock, grace=grace)
+        _log_refusals(report, decision.summary)
+    return report
+
+
+def check_provisioners(settings: "Settings") -> None:
+    """Raise ConfigurationError where a tick would; nothing is asked of any provisioner."""
+    from autorelease.provisioners import open_provisioners
+
+    open_provisioners(settings.provisioners, settings.config, settings.release.timeout, stamps=settings.ledger.stamp)
+
+
+def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickReport":
+    from autorelease.executor import Options
+    from autorelease.journal import open_journal
+    from autorelease.ledger import open_ledger
+    from autorelease.provisioners import open_provisioners
+    from autorelease.stop import stopped_by_signals
+    from autorelease.tick import note_failed_start, run_tick
+
+    release = settings.release
+    provisioners = open_provisioners(
+        settings.provisioners, settings.config, release.timeout, stamps=settings.ledger.stamp
+    )
+    stop = _stop(release.deadline)
+    with ExitStack() as stack:
+        for registered in provisioners.values():
+            stack.callback(registered.provisioner.close)
+        stack.enter_context(stopped_by_signals(stop))
+        journal = open_journal(settings)
+        stack.callback(journal.close)
+        stack.enter_context(_alone(settings.journal_path, journal, now))
+        start = _start(now, release.deadline)
+        try:
+            ledger = open_ledger(settings, read_only=False)
+        except UnusableError as error:
+            note_failed_start(journal, start, clock, error)
+            raise
+        stack.callback(ledger.close)
+        watcher = _Watcher(stack)
+        report = run_tick(
+            ledger=ledger,
+            journal=journal,
+            provisioners=provisioners,
+            start=start,
+            options=Options(
+                concurrency=release.concurrency,
+                timeout=release.timeout,
+                attempts=release.attempts,
+                quarantine_after=release.quarantine_after,
+                grace=release.grace,
+                max_gone_percent=settings.guard.max_gone_percent,
+                stamps=settings.ledger.stamp,
+            ),
+            limits=limits(settings),
+            stop=stop,
+            clock=clock,
+            jitter=random.random,
+            keep=settings.journal.keep,
+            confirm=confirm,
+            watch=watcher.watch,
+            planned=watcher.planned,
+        )
+    _log_refusals(report, watcher.summary)
+    return report
+
+
+def _stop(deadline: timedelta) -> "Stop":
+    from autorelease.stop import Stop
+
+    ends = time.monotonic() + deadline.total_seconds()
+    return Stop(lambda: time.monotonic() >= ends)
+
+
+def _start(now: datetime, deadline: timedelta) -> "TickStart":
+    from autorelease.journal import TickStart
+
+    return TickStart(
+        tick=new_tick_id(now),
+        now=now,
+        started_at=now,
+        ends_by=now + deadline,
+        pid=os.getpid(),
+        host=socket.gethostname(),
+        version=__version__,
+        actor=actor(),
+        boot_id=boot_id(),
+    )
+
+
+@contextmanager
+def _alone(journal_path: "Path", journal: "JournalReader", now: datetime) -> Iterator[None]:
+    """Hold the lock of this journal; raises LockedError, or UnusableError where the holder is long past its time."""
+    from autorelease.journal.sqlite import lock_path
+    from autorelease.lock import locked
+
+    with locked(lock_path(journal_path)) as is_ours:
+        if not is_ours:
+            raise _other_tick(journal, now)
+        yield
+
+
+def _other_tick(journal: "JournalReader", now: datetime) -> AutoreleaseError:
+    newest = journal.newest_tick()
+    if newest is None or newest.finished_at is not None:
+        return LockedError("another tick is running: it has the lock and is only just starting. Nothing was done")
+    start = newest.start
+    who = f"tick {start.tick}, pid {start.pid} on {start.host}, started at {rfc3339(start.started_at)}"
+    if now > start.ends_by + LOCK_SLACK:
+        return UnusableError(
+            f"another tick holds the lock and is past its deadline: {who}, should have ended by "
+            f"{rfc3339(start.ends_by)}. Look at that process, and end it: the lock goes with it"
+        )
+    return LockedError(f"another tick is running: {who}. Nothing was done")
+
+
+class _Watcher:
+    """Logs every finding, and moves the progress bar."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._advance: Callable[[], None] = lambda: None
+        self.summary: PlanSummary | None = None
+
+    def planned(self, summary: "PlanSummary") -> None:
+        """Begin the bar."""
+        self.summary = summary
+        from autorelease.render import progress
+
+        self._advance = self._stack.enter_context(progress(summary.first_tries + summary.repeats, "releasing"))
+
+    def watch(self, finding: "Finding") -> None:
+        """One allocation has come to its end."""
+        self._advance()
+        log_finding(finding)
+
+
+QUIET = frozenset({"held", "backoff", "refused", "dry_run"})
+
+
+def log_finding(finding: "Finding") -> None:
+    """One line for what became of one allocation."""
+    allocation = finding.allocation
+    facts = {
+        "sid": allocation.sid,
+        "provisioner": allocation.provisioner,
+        "vm_ref": allocation.vm_ref,
+        "expires_at": rfc3339(allocation.expires_at) if allocation.expires_at else None,
+        "reason": finding.reason,
+        "evidence": finding.evidence,
+        "duration_ms": finding.duration_ms,
+    }
+    level = logging.DEBUG if finding.reason in QUIET else logging.INFO
+    if finding.error is not None:
+        level = logging.ERROR
+        facts |= {"code": finding.error.code, "error": finding.error.message}
+    logger.log(level, "%s", finding.outcome, extra={"facts": facts})
+
+
+def _log_refusals(report: "TickReport", summary: "PlanSummary | None") -> None:
+    """Say why the guard refused, what was planned, and what to type."""
+    from autorelease.guard import advice
+
+    for refusal in report.refused:
+        logger.error("refused: %s: %s", refusal.code, refusal.message)
+    if report.refused and summary is not None:
+        logger.error("%s", advice(summary))

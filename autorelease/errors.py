@@ -1,0 +1,93 @@
+"""Every exception of ours and the exit code it ends the program with. Imports nothing of ours.
+
+The docstring of a class is its default message. An exit code belongs to exactly one class.
+"""
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """What the process says with its exit status."""
+
+    OK = 0
+    BUG = 1
+    USAGE = 2
+    NOT_ALL_WELL = 3
+    CONFIGURATION = 4
+    UNUSABLE = 5
+    LOCKED = 6
+    REFUSED = 7
+    PROVISIONER_DOWN = 8
+    UNHEALTHY = 9
+    HUNG_UP = 129
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class AutoreleaseError(Exception):
+    """Something went wrong."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.BUG
+    error: ClassVar[str] = "bug"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or type(self).__doc__)
+
+
+class UsageError(AutoreleaseError):
+    """The command was called in a way that it does not understand."""
+
+    exit_code = ExitCode.USAGE
+    error = "usage"
+
+
+class ConfigurationError(AutoreleaseError):
+    """The configuration cannot be used."""
+
+    exit_code = ExitCode.CONFIGURATION
+    error = "configuration"
+
+
+class UnusableError(AutoreleaseError):
+    """The ledger or the journal cannot be used."""
+
+    exit_code = ExitCode.UNUSABLE
+    error = "unusable"
+
+
+class LockedError(AutoreleaseError):
+    """Another tick is running."""
+
+    exit_code = ExitCode.LOCKED
+    error = "locked"
+
+
+class IdentityError(AutoreleaseError):
+    """The counters of a tick do not add up: this is a bug, please report it."""
+
+
+class ProvisionerError(Exception):
+    """One allocation could not be released.
+
+    retryable: whether the same call may succeed a moment later.
+    retry_after_seconds: what the provisioner asked us to wait, where it did.
+    timed_out: the call came to no end within its time.
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        retryable: bool = False,
+        retry_after_seconds: float | None = None,
+        timed_out: bool = False,
+    ) -> None:
+        super().__init__(message or type(self).__doc__)
+        self.retryable = retryable
+        self.retry_after_seconds = retry_after_seconds
+        self.timed_out = timed_out
+
+
+class ProvisionerDown(ProvisionerError):  # noqa: N818 - the field's word for it
+    """The provisioner as a whole cannot release anything now: unreachable, or refuses our credentials."""

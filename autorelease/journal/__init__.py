@@ -1,0 +1,178 @@
+"""Our own records: ticks, events, and what is known of each (sid, expires_at).
+
+Knows the model and the errors, never the ledger, a provisioner or the tick. Only `open_journal` imports a database.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
+
+from autorelease.model import Allocation, Attempts, Known
+
+if TYPE_CHECKING:
+    from autorelease.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class Step(StrEnum):
+    """The kinds of events."""
+
+    INTENT = "intent"
+    MISS = "miss"
+    OUTCOME = "outcome"
+    SKIP = "skip"
+
+
+class Answer(StrEnum):
+    """What a provisioner answered, for judging whether its "not found" can be believed."""
+
+    RELEASED = "released"
+    GONE = "gone"
+    MISS = "miss"
+    EXPECTED_MISS = "expected_miss"
+    PENDING = "pending"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the history of an allocation, and what is to be remembered of it.
+
+    expires_at: as judged. attempts: the new memory of tries, where `remembers`. keeps_intent: the release that was
+    begun has still no known end.
+    """
+
+    step: Step
+    at: datetime
+    sid: str
+    expires_at: datetime | None
+    provisioner: str
+    outcome: str | None = None
+    reason: str | None = None
+    evidence: str | None = None
+    answer: Answer | None = None
+    error: str | None = None
+    duration_ms: int | None = None
+    attempts: Attempts | None = None
+    keeps_intent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TickStart:
+    """What is written down before a tick does anything."""
+
+    tick: str
+    now: datetime
+    started_at: datetime
+    ends_by: datetime
+    pid: int
+    host: str
+    version: str
+    actor: str
+    boot_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PastTick:
+    """A tick in the journal. report: the object of `tick --json`, None where it never ended.
+
+    confirmable: the number that `--confirm` answers it with; None: there is nothing to confirm.
+    """
+
+    start: TickStart
+    finished_at: datetime | None
+    status: str | None
+    exit_code: int | None
+    admitted: bool
+    report: Mapping[str, Any] | None
+    confirmable: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenIntent:
+    """A release that was begun in an earlier tick and whose end is unknown."""
+
+    sid: str
+    expires_at: datetime | None
+    provisioner: str
+    begun_at: datetime
+    is_known_conflict: bool = False
+
+
+class JournalReader(Protocol):
+    """What a command that changes nothing needs. Every method raises UnusableError where the database cannot do it."""
+
+    def newest_tick(self) -> PastTick | None:
+        """The last tick that was begun."""
+
+    def has_admitted_tick(self) -> bool:
+        """Whether the guard has ever let a tick through."""
+
+    def known(self, allocations: Sequence[Allocation]) -> Mapping[tuple[str, datetime | None], Known]:
+        """What is remembered of these (sid, expires_at); absent: nothing."""
+
+    def open_intents(self) -> Iterator[OpenIntent]:
+        """The releases whose end is unknown, oldest first; read in pages."""
+
+    def ticks(self, tick: str | None = None) -> Iterator[PastTick]:
+        """The ticks, newest first; or this one alone."""
+
+    def events(self, *, sid: str | None = None, tick: str | None = None) -> Iterator[Mapping[str, Any]]:
+        """The events as `history` shows them, oldest first; `now` is that of their tick."""
+
+    def close(self) -> None:
+        """End all use of the database."""
+
+
+class Journal(JournalReader, Protocol):
+    """The whole journal, for a tick. Used by one thread alone."""
+
+    def open_tick(self, start: TickStart) -> None:
+        """Begin a tick; every older one that never ended is marked as crashed."""
+
+    def admit_tick(self, tick: str) -> None:
+        """Note that the guard let this tick through."""
+
+    def close_tick(
+        self, tick: str, finished_at: datetime, report: Mapping[str, Any], *, confirmable: int | None = None
+    ) -> None:
+        """End a tick with its report, or with the error object of one that could not go on."""
+
+    def recent_answers(self, provisioner: str, limit: int) -> Sequence[Answer]:
+        """What this provisioner answered last, newest first."""
+
+    def has_released(self, provisioner: str) -> bool:
+        """Whether this provisioner ever said that it released something."""
+
+    def record(self, tick: str, events: Sequence[Event]) -> None:
+        """Write all of these, durably, in one transaction."""
+
+    def prune(self, before: datetime) -> None:
+        """Forget ticks and events that are older; what is known of each (sid, expires_at) stays."""
+
+
+def open_journal(settings: "Settings") -> Journal:
+    """Open the journal that the settings name, to write in it; `init` alone makes one.
+
+    Raises UnusableError (exit 5) where it is missing: one made anew in silence would have forgotten every failure and
+    every refusal.
+    """
+    from autorelease.journal.sqlite import SQLiteJournal
+
+    return SQLiteJournal(settings.journal_path, read_only=False)
+
+
+def open_journal_reader(settings: "Settings") -> JournalReader:
+    """Open the journal read-only; where there is none, an empty one, which is said on stderr."""
+    from autorelease.journal.sqlite import EmptyJournal, SQLiteJournal
+
+    if settings.journal_path.exists():
+        return SQLiteJournal(settings.journal_path, read_only=True)
+    logger.warning(
+        "there is no journal yet: reading on as if it were empty. Make one: autorelease init",
+        extra={"facts": {"journal": str(settings.journal_path)}},
+    )
+    return EmptyJournal()

@@ -1,0 +1,112 @@
+"""The tables of the SQLite journal, and the steps from each version of them to the next.
+
+A step is never changed once released: a new version is a new step.
+"""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+
+from sqlite_utils import Database
+
+# "arel": tells a journal from any other SQLite file.
+APPLICATION_ID = 0x6172656C
+
+
+def _first_tables(database: Database) -> None:
+    database.table("ticks").create(
+        {
+            "seq": int,
+            "tick": str,
+            "now": str,
+            "started_at": str,
+            "ends_by": str,
+            "finished_at": str,
+            "pid": int,
+            "host": str,
+            "version": str,
+            "actor": str,
+            "boot_id": str,
+            "admitted": int,
+            "status": str,
+            "exit_code": int,
+            "report": str,
+            "confirmable": int,
+        },
+        pk="seq",
+        not_null={"tick", "now", "started_at", "ends_by", "pid", "host", "version", "actor", "admitted"},
+        strict=True,
+    )
+    database.table("ticks").create_index(["tick"], unique=True)
+    database.table("events").create(
+        {
+            "id": int,
+            "at": str,
+            "tick": str,
+            "sid": str,
+            "event": str,
+            "outcome": str,
+            "reason": str,
+            "evidence": str,
+            "expires_at": str,
+            "error": str,
+            "duration_ms": int,
+            "provisioner": str,
+            "answer": str,
+        },
+        pk="id",
+        not_null={"at", "tick", "sid", "event", "provisioner"},
+        strict=True,
+    )
+    database.table("events").create_index(["sid"])
+    database.table("events").create_index(["tick"])
+    # Partial indexes, which sqlite-utils cannot make.
+    database.conn.execute("CREATE INDEX answers ON events (provisioner, id) WHERE answer IS NOT NULL")
+    # One row for each (sid, expires_at) ever touched, kept for ever. expires_at is '' for "never".
+    database.table("attempts").create(
+        {
+            "sid": str,
+            "expires_at": str,
+            "provisioner": str,
+            "outcome": str,
+            "skipped": str,
+            "intent_at": str,
+            "failed_ticks": int,
+            "pending_ticks": int,
+            "next_attempt_at": str,
+            "quarantined": int,
+            "last_error": str,
+        },
+        pk=("sid", "expires_at"),
+        not_null={"sid", "expires_at", "provisioner", "failed_ticks", "pending_ticks", "quarantined"},
+        strict=True,
+    )
+    database.conn.execute("CREATE INDEX open_intents ON attempts (intent_at, sid) WHERE intent_at IS NOT NULL")
+
+
+STEPS: Sequence[Callable[[Database], None]] = (_first_tables,)
+VERSION = len(STEPS)
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """The version of the tables in this file; 0: none were made."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def is_journal(connection: sqlite3.Connection) -> bool:
+    """Whether this file says of itself that it is a journal of ours."""
+    return int(connection.execute("PRAGMA application_id").fetchone()[0]) == APPLICATION_ID
+
+
+def bring_up_to_date(connection: sqlite3.Connection, steps: Sequence[Callable[[Database], None]] = STEPS) -> None:
+    """Take the missing steps, all or none."""
+    database = Database(connection, execute_plugins=False)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for step in steps[version_of(connection) :]:
+            step(database)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {len(steps)}")
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")

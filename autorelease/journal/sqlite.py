@@ -1,0 +1,434 @@
+"""The journal in SQLite. One thread alone uses it; every `record` is durable when it returns."""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from pwd import getpwuid
+from typing import Any
+
+from autorelease.errors import ConfigurationError, UnusableError
+from autorelease.journal import Answer, Event, OpenIntent, PastTick, Step, TickStart
+from autorelease.journal.schema import VERSION, bring_up_to_date, is_journal, version_of
+from autorelease.model import Allocation, Attempts, ErrorCode, Known, Outcome, rfc3339
+from autorelease.sqlitefile import check_file, check_writable, connect, speaking_of
+
+REMEDY = "Make one with: autorelease init"
+PAIRS_AT_ONCE = 500
+PAGE_ROWS = 500
+MODE = 0o640
+ENDED = (Outcome.RELEASED, Outcome.ALREADY_RELEASED)
+START_FIELDS = tuple(field.name for field in fields(TickStart))
+HISTORY_FIELDS = (
+    "at",
+    "tick",
+    "sid",
+    "event",
+    "outcome",
+    "reason",
+    "evidence",
+    "expires_at",
+    "error",
+    "duration_ms",
+)
+
+
+def make_journal(path: Path) -> None:
+    """Make a new, empty journal, mode 0640.
+
+    Raises FileExistsError where something is, UnusableError for a folder that cannot be used.
+    """
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, MODE))
+        lock = os.open(lock_path(path), os.O_CREAT | os.O_RDONLY, MODE)
+        os.close(lock)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise UnusableError(f"{path}: the journal cannot be made: {error.strerror}. Make its folder first") from error
+    connection = connect(path, read_only=False)
+    try:
+        with speaking_of(path):
+            # A rollback journal and not WAL: a group member with read rights alone can then read it.
+            connection.execute("PRAGMA journal_mode = TRUNCATE")
+            bring_up_to_date(connection)
+    finally:
+        connection.close()
+
+
+def lock_path(journal: Path) -> Path:
+    """The file that a tick locks."""
+    return journal.with_name(journal.name + ".lock")
+
+
+class SQLiteJournal:
+    """See `autorelease.journal.Journal`."""
+
+    def __init__(self, path: Path, *, read_only: bool) -> None:
+        check_file(path, "journal", REMEDY)
+        if not read_only:
+            _refuse_foreign_root(path)
+            check_writable(path, "journal")
+        self._path = path
+        self.connection = connect(path, read_only=read_only)
+        try:
+            with speaking_of(path):
+                self._check(read_only=read_only)
+                if not read_only:
+                    self.connection.execute("PRAGMA journal_mode = TRUNCATE")
+        except BaseException:
+            self.connection.close()
+            raise
+
+    def _check(self, *, read_only: bool) -> None:
+        if not is_journal(self.connection):
+            raise UnusableError(
+                f"{self._path}: is not a journal of autorelease. Check [journal] url in the configuration, or make "
+                "one at another path with: autorelease init"
+            )
+        version = version_of(self.connection)
+        if version > VERSION:
+            raise UnusableError(f"{self._path}: was written by a newer autorelease ({version}): upgrade")
+        if version < VERSION:
+            if read_only:
+                raise UnusableError(f"{self._path}: is of an older version: the next tick brings it up to date")
+            bring_up_to_date(self.connection)
+
+    # --- ticks ------------------------------------------------------------------------------------------------------
+
+    def newest_tick(self) -> PastTick | None:
+        """The last tick that was begun."""
+        return next(self._past_ticks("ORDER BY seq DESC LIMIT 1"), None)
+
+    def has_admitted_tick(self) -> bool:
+        """Whether the guard has ever let a tick through."""
+        with speaking_of(self._path):
+            return self.connection.execute("SELECT 1 FROM ticks WHERE admitted LIMIT 1").fetchone() is not None
+
+    def open_tick(self, start: TickStart) -> None:
+        """Begin a tick; every older one that never ended is marked as crashed."""
+        values = [_text(value) if isinstance(value, datetime) else value for value in astuple(start)]
+        places = ", ".join("?" for _ in values)
+        with self._transaction():
+            self.connection.execute("UPDATE ticks SET status = 'crashed' WHERE status IS NULL")
+            self.connection.execute(
+                f"INSERT INTO ticks ({', '.join(START_FIELDS)}, admitted) VALUES ({places}, 0)",
+                values,
+            )
+
+    def admit_tick(self, tick: str) -> None:
+        """Note that the guard let this tick through."""
+        with self._transaction():
+            self.connection.execute("UPDATE ticks SET admitted = 1 WHERE tick = ?", (tick,))
+
+    def close_tick(
+        self, tick: str, finished_at: datetime, report: Mapping[str, Any], *, confirmable: int | None = None
+    ) -> None:
+        """End a tick with its report, or with the error object of one that could not go on."""
+        with self._transaction():
+            self.connection.execute(
+                "UPDATE ticks SET finished_at = ?, status = ?, exit_code = ?, report = ?, confirmable = ? "
+                "WHERE tick = ?",
+                (
+                    _text(finished_at),
+                    report.get("status", report.get("error")),
+                    report["exit_code"],
+                    json.dumps(report),
+                    confirmable,
+                    tick,
+                ),
+            )
+
+    def ticks(self, tick: str | None = None) -> Iterator[PastTick]:
+        """The ticks, newest first; or this one alone."""
+        if tick is not None:
+            yield from self._past_ticks("WHERE tick = ?", tick)
+            return
+        last = 2**62
+        while True:
+            page = self._rows(
+                f"SELECT {_TICK_COLUMNS} FROM ticks WHERE seq < ? ORDER BY seq DESC LIMIT {PAGE_ROWS}",
+                last,
+            )
+            yield from map(_past_tick, page)
+            if len(page) < PAGE_ROWS:
+                return
+            last = page[-1]["seq"]
+
+    def _past_ticks(self, condition: str, *values: str) -> Iterator[PastTick]:
+        yield from map(_past_tick, self._rows(f"SELECT {_TICK_COLUMNS} FROM ticks {condition}", *values))
+
+    # --- what is known ----------------------------------------------------------------------------------------------
+
+    def known(self, allocations: Sequence[Allocation]) -> Mapping[tuple[str, datetime | None], Known]:
+        """What is remembered of these (sid, expires_at); absent: nothing."""
+        found: dict[tuple[str, datetime | None], Known] = {}
+        for start in range(0, len(allocations), PAIRS_AT_ONCE):
+            chunk = allocations[start : start + PAIRS_AT_ONCE]
+            pairs = ", ".join("(?, ?)" for _ in chunk)
+            values = [value for row in chunk for value in (row.sid, _key(row.expires_at))]
+            rows = self._rows(f"SELECT * FROM attempts WHERE (sid, expires_at) IN (VALUES {pairs})", *values)
+            found.update(((row["sid"], _instant(row["expires_at"])), _known(row)) for row in rows)
+        return found
+
+    def open_intents(self) -> Iterator[OpenIntent]:
+        """The releases whose end is unknown, oldest first; read in pages."""
+        last = ("", "", "")
+        while True:
+            page = self._rows(
+                "SELECT sid, expires_at, provisioner, intent_at, skipped FROM attempts WHERE intent_at IS NOT NULL "
+                "AND (intent_at, sid, expires_at) > (?, ?, ?) ORDER BY intent_at, sid, expires_at "
+                f"LIMIT {PAGE_ROWS}",
+                *last,
+            )
+            for row in page:
+                begun_at = _instant(row["intent_at"])
+                if begun_at is not None:
+                    yield OpenIntent(
+                        row["sid"],
+                        _instant(row["expires_at"]),
+                        row["provisioner"],
+                        begun_at,
+                        row["skipped"] == ErrorCode.CONFLICT,
+                    )
+            if len(page) < PAGE_ROWS:
+                return
+            last = (page[-1]["intent_at"], page[-1]["sid"], page[-1]["expires_at"])
+
+    def recent_answers(self, provisioner: str, limit: int) -> Sequence[Answer]:
+        """What this provisioner answered last, newest first."""
+        rows = self._rows(
+            "SELECT answer FROM events WHERE provisioner = ? AND answer IS NOT NULL ORDER BY id DESC LIMIT ?",
+            provisioner,
+            limit,
+        )
+        return [Answer(row["answer"]) for row in rows]
+
+    def has_released(self, provisioner: str) -> bool:
+        """Whether this provisioner ever said that it released something."""
+        # attempts are kept for ever, events are not.
+        statement = "SELECT 1 FROM attempts WHERE provisioner = ? AND outcome = ? LIMIT 1"
+        return bool(self._rows(statement, provisioner, Outcome.RELEASED))
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    def record(self, tick: str, events: Sequence[Event]) -> None:
+        """Write all of these, durably, in one transaction."""
+        with self._transaction():
+            for event in events:
+                self._write(tick, event)
+
+    def _write(self, tick: str, event: Event) -> None:
+        self.connection.execute(
+            "INSERT INTO events (at, tick, sid, event, outcome, reason, evidence, expires_at, error, duration_ms, "
+            "provisioner, answer) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                _text(event.at),
+                tick,
+                event.sid,
+                event.step,
+                event.outcome,
+                event.reason,
+                event.evidence,
+                _text(event.expires_at) if event.expires_at else None,
+                event.error,
+                event.duration_ms,
+                event.provisioner,
+                event.answer,
+            ),
+        )
+        key = (event.sid, _key(event.expires_at))
+        self.connection.execute(
+            "INSERT INTO attempts (sid, expires_at, provisioner, failed_ticks, pending_ticks, quarantined) "
+            "VALUES (?, ?, ?, 0, 0, 0) ON CONFLICT DO UPDATE SET provisioner = excluded.provisioner",
+            (*key, event.provisioner),
+        )
+        changes = _changes(event)
+        assignments = ", ".join(f"{name} = ?" for name in changes)
+        self.connection.execute(
+            f"UPDATE attempts SET {assignments} WHERE sid = ? AND expires_at = ?",
+            (*changes.values(), *key),
+        )
+
+    def prune(self, before: datetime) -> None:
+        """Forget ticks and events that are older; what is known of each (sid, expires_at) stays."""
+        with self._transaction():
+            self.connection.execute("DELETE FROM events WHERE at < ?", (_text(before),))
+            # The newest tick and the newest admitted one are what the guard compares with.
+            self.connection.execute(
+                "DELETE FROM ticks WHERE started_at < ? AND seq < (SELECT max(seq) FROM ticks) "
+                "AND seq <> coalesce((SELECT max(seq) FROM ticks WHERE admitted), 0)",
+                (_text(before),),
+            )
+
+    def events(self, *, sid: str | None = None, tick: str | None = None) -> Iterator[Mapping[str, Any]]:
+        """The events as `history` shows them, oldest first; `now` is that of their tick."""
+        conditions, values = ["id > ?"], []
+        for column, value in (("sid", sid), ("tick", tick)):
+            if value is not None:
+                conditions.append(f"events.{column} = ?")
+                values.append(value)
+        columns = ", ".join(f"events.{name}" for name in HISTORY_FIELDS)
+        last = 0
+        while True:
+            page = self._rows(
+                f"SELECT id, {columns}, ticks.now FROM events LEFT JOIN ticks USING (tick) "
+                f"WHERE {' AND '.join(conditions)} ORDER BY id LIMIT {PAGE_ROWS}",
+                last,
+                *values,
+            )
+            for row in page:
+                event = dict(row)
+                last = event.pop("id")
+                yield event
+            if len(page) < PAGE_ROWS:
+                return
+
+    def close(self) -> None:
+        """End all use of the database."""
+        self.connection.close()
+
+    def _rows(self, statement: str, *values: str | int) -> list[sqlite3.Row]:
+        with speaking_of(self._path):
+            cursor = self.connection.cursor()
+            cursor.row_factory = sqlite3.Row
+            return cursor.execute(statement, values).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with speaking_of(self._path):
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.connection.execute("COMMIT")
+            finally:
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+
+
+class EmptyJournal:
+    """See `JournalReader`: what a command that only reads sees where no journal is. Nothing was ever done."""
+
+    def newest_tick(self) -> PastTick | None:
+        """None."""
+        return None
+
+    def has_admitted_tick(self) -> bool:
+        """False."""
+        return False
+
+    def ticks(self, tick: str | None = None) -> Iterator[PastTick]:  # noqa: ARG002
+        """Nothing."""
+        return iter(())
+
+    def events(self, *, sid: str | None = None, tick: str | None = None) -> Iterator[Mapping[str, Any]]:  # noqa: ARG002
+        """Nothing."""
+        return iter(())
+
+    def known(self, allocations: Sequence[Allocation]) -> Mapping[tuple[str, datetime | None], Known]:  # noqa: ARG002
+        """Nothing."""
+        return {}
+
+    def open_intents(self) -> Iterator[OpenIntent]:
+        """Nothing."""
+        return iter(())
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+_TICK_COLUMNS = "seq, " + ", ".join(
+    (*START_FIELDS, "finished_at", "status", "exit_code", "admitted", "report", "confirmable")
+)
+
+
+def _past_tick(row: sqlite3.Row) -> PastTick:
+    values = {name: row[name] for name in START_FIELDS}
+    for name in ("now", "started_at", "ends_by"):
+        values[name] = _instant(values[name])
+    return PastTick(
+        start=TickStart(**values),
+        finished_at=_instant(row["finished_at"] or ""),
+        status=row["status"],
+        exit_code=row["exit_code"],
+        admitted=bool(row["admitted"]),
+        report=json.loads(row["report"]) if row["report"] else None,
+        confirmable=row["confirmable"],
+    )
+
+
+def _known(row: sqlite3.Row) -> Known:
+    tried = row["failed_ticks"] or row["pending_ticks"]
+    attempts = Attempts(
+        failed_ticks=row["failed_ticks"],
+        pending_ticks=row["pending_ticks"],
+        next_attempt_at=_instant(row["next_attempt_at"] or ""),
+        quarantined=bool(row["quarantined"]),
+        last_error=row["last_error"],
+    )
+    return Known(
+        attempts=attempts if tried else None,
+        intent=row["intent_at"] is not None,
+        released=row["outcome"] in ENDED,
+        skipped=row["skipped"],
+    )
+
+
+def _changes(event: Event) -> dict[str, str | int | None]:
+    """What an event changes in the memory of its (sid, expires_at)."""
+    if event.step is Step.INTENT:
+        return {"intent_at": _text(event.at), "skipped": None}
+    changes: dict[str, str | int | None] = {}
+    if not event.keeps_intent:
+        changes["intent_at"] = None
+    if event.step is Step.SKIP:
+        changes["skipped"] = event.reason
+    elif event.step is Step.OUTCOME:
+        changes["outcome"] = event.outcome
+        # A conflict is found anew by every tick and written down once.
+        changes["skipped"] = event.reason if event.reason == ErrorCode.CONFLICT else None
+    if event.attempts is not None:
+        after = event.attempts
+        changes |= {
+            "failed_ticks": after.failed_ticks,
+            "pending_ticks": after.pending_ticks,
+            "next_attempt_at": _text(after.next_attempt_at) if after.next_attempt_at else None,
+            "quarantined": after.quarantined,
+            "last_error": after.last_error,
+        }
+    return changes or {"skipped": event.reason}
+
+
+def _text(instant: datetime) -> str:
+    # Always six digits, so that the texts sort as the instants do.
+    return rfc3339(instant, digits=6)
+
+
+def _key(expires_at: datetime | None) -> str:
+    return _text(expires_at) if expires_at else ""
+
+
+def _instant(text: str) -> datetime | None:
+    return datetime.fromisoformat(text).astimezone(UTC) if text else None
+
+
+def _refuse_foreign_root(path: Path) -> None:
+    """Raise ConfigurationError for root in another user's folder: what root writes there the service cannot."""
+    owner = path.parent.stat().st_uid
+    if os.geteuid() == 0 and owner != 0:
+        name = _user_name(owner)
+        raise ConfigurationError(
+            f"{path}: its folder belongs to {name}, and what root writes there the service could not: "
+            f"run as that user: runuser -u {name} -- autorelease …"
+        )
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return getpwuid(uid).pw_name
+    except KeyError:
+        return f"'#{uid}'"

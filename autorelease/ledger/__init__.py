@@ -1,0 +1,98 @@
+"""The operator's table of allocations: what every kind of ledger can do.
+
+Knows the model and the errors, never a provisioner, the journal or the tick. Only `open_ledger` imports a database.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Protocol
+
+from autorelease.model import Allocation, Census, InvalidRow
+
+if TYPE_CHECKING:
+    from autorelease.ledger.rows import Vocabulary
+    from autorelease.settings import Settings
+
+
+class StampResult(Enum):
+    """What the compare-and-set of one stamp did. UNCHANGED: no row held the judged values any more."""
+
+    STAMPED = auto()
+    UNCHANGED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """One allocation to be marked Released. at: the instant of confirmation."""
+
+    allocation: Allocation
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A live row that holds a VM, whatever else is wrong with the row."""
+
+    sid: str
+    provisioner: str
+    vm_ref: str
+
+
+class Ledger(Protocol):
+    """Used by one thread alone. Every method raises UnusableError where the database cannot do it."""
+
+    def census(self) -> Census:
+        """Count the live rows and judge those that look wrong."""
+
+    def due(self, now: datetime, grace: timedelta) -> Iterator[Sequence[Allocation]]:
+        """Pages of readable live allocations: a superset of what has expired, oldest first as stored."""
+
+    def holders(self, vm_refs: Sequence[str]) -> Iterator[Holder]:
+        """The live rows, readable or not, that hold one of these VMs."""
+
+    def read(self, sid: str) -> Allocation | InvalidRow | None:
+        """The allocation with this sid as it is now; None: no such row."""
+
+    def rehearse(self, stamp: Stamp) -> None:
+        """Do the stamp inside a transaction and roll it back; raises what a real one would."""
+
+    def stamp(self, stamps: Sequence[Stamp]) -> Sequence[StampResult]:
+        """Mark all as Released in one durable transaction; raises, with nothing changed, where one of them fails."""
+
+    def close(self) -> None:
+        """End all use of the database."""
+
+
+def open_ledger(settings: "Settings", *, read_only: bool) -> Ledger:
+    """Open and check the ledger that the settings name.
+
+    Raises UnusableError (exit 5) for a missing file, table or column, and for a file that reading would harm.
+    """
+    from autorelease.ledger.sqlite import SQLiteLedger
+
+    return SQLiteLedger(
+        settings.ledger_path,
+        settings.ledger.table,
+        settings.ledger.columns.model_dump(),
+        words=vocabulary(settings),
+        named=settings.named_columns(),
+        read_only=read_only,
+    )
+
+
+def vocabulary(settings: "Settings") -> "Vocabulary":
+    """The meaning of stored values, as configured."""
+    from zoneinfo import ZoneInfo
+
+    from autorelease.ledger.rows import Vocabulary
+
+    ledger = settings.ledger
+    return Vocabulary(
+        released=ledger.released,
+        inactive=frozenset(ledger.inactive),
+        never=ledger.never,
+        timestamps=ledger.timestamps,
+        timezone=ZoneInfo(ledger.timezone) if ledger.timezone else None,
+    )

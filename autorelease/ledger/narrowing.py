@@ -1,0 +1,71 @@
+"""SQL that narrows what is fetched from a ledger: pieces of text, no database.
+
+Each piece errs to one side, which its name says; what a value means is decided in `rows` alone.
+"""
+
+from datetime import datetime, timedelta
+
+from autorelease.ledger.rows import EARLIEST, EPOCH, LATEST, UNITS_PER_SECOND, Vocabulary
+
+# Offsets reach to 24 hours either way, so a text that is two days ahead by its own date is ahead by any offset.
+FURTHEST_OFFSET = timedelta(days=2)
+DIGIT = "[0-9]"
+FRACTIONS = ("", "." + DIGIT * 3, "." + DIGIT * 6)
+OFFSETS = ("Z", f"[+-][01]{DIGIT}:[0-5]{DIGIT}")
+LONG_MONTHS = "'01', '03', '05', '07', '08', '10', '12'"
+
+
+def quoted(name: str) -> str:
+    """An SQL identifier, for every name that SQLite allows."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """An SQL string constant; a bound value would hide it from the planner, which then cannot use a partial index."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def certainly_unexpired_from(moment: datetime, words: Vocabulary) -> int | str:
+    """The stored value from which on nothing can have expired before `moment`, in the ledger's own kind."""
+    if words.timestamps == "iso8601":
+        return f"{(moment + FURTHEST_OFFSET).date().isoformat()}"
+    units = UNITS_PER_SECOND[words.timestamps]
+    return -((EPOCH - moment) * units // timedelta(seconds=1))
+
+
+def certainly_readable(column: str, words: Vocabulary) -> str:
+    """SQL: true only for values that `read_instant` understands; it may be false for some that it does, too."""
+    # The + strips the column's affinity, so that '0' is not the number 0.
+    never = " OR ".join(f"+{column} COLLATE BINARY = {_constant(word)}" for word in words.never)
+    readable = _readable_text(column, words) if words.timestamps == "iso8601" else _readable_number(column, words)
+    return f"{never} OR {readable}" if never else readable
+
+
+def _constant(word: float | str) -> str:
+    # CAST keeps the written form of a number out of the statement: Python and SQL write some of them differently.
+    return literal(word) if isinstance(word, str) else f"CAST({literal(repr(word))} AS NUMERIC)"
+
+
+def _readable_number(column: str, words: Vocabulary) -> str:
+    first, last = (
+        int((instant - EPOCH) / timedelta(seconds=1)) * UNITS_PER_SECOND[words.timestamps]
+        for instant in (EARLIEST, LATEST)
+    )
+    return f"(typeof({column}) IN ('integer', 'real') AND {column} >= {first} AND {column} < {last - 1})"
+
+
+def _readable_text(column: str, words: Vocabulary) -> str:
+    """The common spellings; the rare ones and the last days of months of unusual length go the long way."""
+    offsets = (*OFFSETS, "") if words.timezone else OFFSETS
+    tails = " OR ".join(
+        f"substr({column}, 20) GLOB {literal(fraction + offset)}" for fraction in FRACTIONS for offset in offsets
+    )
+    month, day = f"substr({column}, 6, 2)", f"substr({column}, 9, 2)"
+    head = f"{DIGIT * 4}-{DIGIT * 2}-{DIGIT * 2}[T ]{DIGIT * 2}:[0-5]{DIGIT}:[0-5]{DIGIT}"
+    return (
+        f"(typeof({column}) = 'text' AND length({column}) = length(CAST({column} AS BLOB))"
+        f" AND substr({column}, 1, 19) GLOB {literal(head)} AND ({tails})"
+        f" AND substr({column}, 1, 4) BETWEEN '2001' AND '2198' AND {month} BETWEEN '01' AND '12'"
+        f" AND ({day} BETWEEN '01' AND '28' OR {day} IN ('29', '30') AND {month} <> '02'"
+        f" OR {day} = '31' AND {month} IN ({LONG_MONTHS})) AND substr({column}, 12, 2) <= '23')"
+    )

@@ -1,0 +1,392 @@
+"""The ledger in SQLite: the operator's own table, read in pages and stamped by compare-and-set.
+
+Adds nothing to the operator's database. SQL narrows what is fetched, always to a superset of what the rule picks;
+what a row says is decided in `rows`. One thread alone uses it.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from autorelease.errors import UnusableError
+from autorelease.ledger import Holder, Stamp, StampResult
+from autorelease.ledger.narrowing import (
+    certainly_readable,
+    certainly_unexpired_from,
+    literal,
+    quoted,
+)
+from autorelease.ledger.rows import (
+    StoredRow,
+    Vocabulary,
+    read_row,
+    shown,
+    written_like,
+)
+from autorelease.model import DEFAULT_PROVISIONER, Allocation, Census, InvalidRow, RawValue
+from autorelease.sqlitefile import (
+    check_file,
+    check_reading_is_harmless,
+    check_writable,
+    connect,
+    speaking_of,
+)
+
+PAGE_ROWS = 2000
+PAGE_BYTES = 8 * 2**20
+LISTED_INVALID = 1000
+HOLDERS_AT_ONCE = 20_000
+SHARED_AT_ONCE = 500
+REQUIRED = ("sid", "status", "expires_at")
+ROLES = tuple(StoredRow.__dataclass_fields__)
+SHARED_SID = "sid is shared by several rows"
+REMEDY = "Check [ledger] url and table in the configuration"
+
+
+class SQLiteLedger:
+    """See `autorelease.ledger.Ledger`."""
+
+    def __init__(
+        self,
+        path: Path,
+        table: str,
+        columns: Mapping[str, str],
+        *,
+        words: Vocabulary,
+        named: frozenset[str] = frozenset(),
+        read_only: bool = False,
+    ) -> None:
+        check_file(path, "ledger", REMEDY)
+        check_reading_is_harmless(path)
+        if not read_only:
+            check_writable(path, "ledger")
+        self._path = path
+        self._words = words
+        self.connection = connect(path, read_only=read_only)
+        try:
+            with speaking_of(path):
+                self._columns = self._checked_columns(table, columns, named)
+                self._sid_is_unique = self._is_unique(table, self._columns["sid"])
+        except BaseException:
+            self.connection.close()
+            raise
+        self._table = f"main.{quoted(table)}"
+        self._select = ", ".join(self._column(role) if role in self._columns else "NULL" for role in ROLES)
+
+    # --- what is there ----------------------------------------------------------------------------------------------
+
+    def _checked_columns(self, table: str, columns: Mapping[str, str], named: frozenset[str]) -> dict[str, str]:
+        # Left to itself the library would turn recursive triggers on, for the operator's own triggers too.
+        database = Database(self.connection, execute_plugins=False, recursive_triggers=False)
+        if table.lower() not in {name.lower() for name in database.table_names()}:
+            is_view = table.lower() in {name.lower() for name in database.view_names()}
+            kind = "is a view: name the table behind it" if is_view else "is not in this database"
+            tables = ", ".join(sorted(database.table_names())[:10]) or "none"
+            raise UnusableError(f"{self._path}: table {table!r} {kind}. {REMEDY}. Tables there: {tables}")
+        rows = self.connection.execute("SELECT name FROM pragma_table_xinfo(?)", (table,)).fetchall()
+        present = {name.lower(): name for (name,) in rows}
+        needed = {*REQUIRED, *named}
+        for role in sorted(needed):
+            if columns[role].lower() not in present:
+                raise UnusableError(
+                    f"{self._path}: table {table!r} has no column {columns[role]!r} for {role}. Name it in "
+                    f'[ledger.columns]: {role} = "…". Columns there: {", ".join(present.values())}'
+                )
+        return {role: columns[role] for role in ROLES if columns[role].lower() in present}
+
+    def _is_unique(self, table: str, sid: str) -> bool:
+        """Whether the schema itself lets no two rows have the same sid, however it is compared."""
+        info = self.connection.execute(
+            "SELECT lower(name), upper(type), pk FROM pragma_table_xinfo(?)", (table,)
+        ).fetchall()
+        keys = [name for name, _, pk in info if pk]
+        kind = next(kind for name, kind, _ in info if name == sid.lower())
+        if keys == [sid.lower()] and kind == "INTEGER":
+            return True
+        # Without a type, 1 and '1' are two values and one sid.
+        typed = any(word in kind for word in ("INT", "CHAR", "CLOB", "TEXT"))
+        return typed and any(self._covers(sid, *index) for index in self._unique_indexes(table))
+
+    def _unique_indexes(self, table: str) -> list[tuple[str, str | None]]:
+        return self.connection.execute(
+            "SELECT l.name, s.sql FROM pragma_index_list(?) l LEFT JOIN sqlite_master s ON s.name = l.name "
+            'WHERE l."unique" AND NOT l.partial',
+            (table,),
+        ).fetchall()
+
+    def _covers(self, sid: str, index: str, sql: str | None) -> bool:
+        # An index with a COLLATE of its own is unique by another comparison than the one of WHERE sid = ?.
+        names = [name for (name,) in self.connection.execute("SELECT name FROM pragma_index_info(?)", (index,))]
+        return [name.lower() for name in names if name] == [sid.lower()] == [
+            str(name).lower() for name in names
+        ] and "COLLATE" not in (sql or "").upper()
+
+    def _column(self, role: str) -> str:
+        return f"{self._table}.{quoted(self._columns[role])}"
+
+    def _has(self, role: str) -> bool:
+        return role in self._columns
+
+    @property
+    def _live(self) -> str:
+        status = f"{self._column('status')} COLLATE BINARY"
+        settled = ", ".join(literal(word) for word in (self._words.released, *sorted(self._words.inactive)))
+        return f"({self._column('status')} IS NULL OR {status} NOT IN ({settled}))"
+
+    # --- the census -------------------------------------------------------------------------------------------------
+
+    def census(self) -> Census:
+        """Count the live rows and judge those that look wrong; at most 1,000 of the invalid are listed."""
+        suspicious = self._suspicious
+        with speaking_of(self._path):
+            live, doubtful = self.connection.execute(
+                f"SELECT count(*), coalesce(sum({suspicious}), 0) FROM {self._table} WHERE {self._live}"
+            ).fetchone()
+            count, listed = self._invalid(suspicious) if doubtful else (0, [])
+        return Census(live, count, tuple(listed), truncated=count > len(listed))
+
+    def _invalid(self, suspicious: str) -> tuple[int, list[InvalidRow]]:
+        shared = f"{self._column('sid')} IN ({self._shared_sids})" if not self._sid_is_unique else "0"
+        cursor = self.connection.execute(
+            f"SELECT {shared}, {self._select} FROM {self._table} WHERE {self._live} AND {suspicious}"
+        )
+        count = 0
+        listed: list[InvalidRow] = []
+        for is_shared, *values in cursor:
+            row = self._judged(StoredRow(*values), shared=bool(is_shared))
+            if isinstance(row, InvalidRow):
+                count += 1
+                if len(listed) < LISTED_INVALID:
+                    listed.append(row)
+        return count, listed
+
+    @property
+    def _shared_sids(self) -> str:
+        sid = self._column("sid")
+        return (
+            f"SELECT {sid} FROM {self._table} WHERE {sid} IN "
+            f"(SELECT {sid} FROM {self._table} GROUP BY {sid} HAVING count(*) > 1) OR CAST({sid} AS TEXT) IN "
+            f"(SELECT CAST({sid} AS TEXT) FROM {self._table} GROUP BY 1 HAVING count(*) > 1)"
+        )
+
+    @property
+    def _suspicious(self) -> str:
+        """SQL for a superset of the invalid rows among the live ones (1, 0, never NULL)."""
+        sid, status = self._column("sid"), self._column("status")
+        readable = certainly_readable(self._column("expires_at"), self._words)
+        folded = literal(self._words.released.strip().casefold())
+        blank = literal(" \t\n\x0b\x0c\r\x1c\x1d\x1e\x1f")
+        doubts = [
+            f"{sid} IS NULL OR {sid} = ''",
+            f"typeof({status}) <> 'text' OR lower(trim({status}, {blank})) = {folded}",
+            *(self._undecodable(role) for role in ("sid", "status", "vm_ref", "vm_uid", "provisioner")),
+            f"{self._column('expires_at')} IS NOT NULL AND NOT ({readable})",
+        ]
+        if self._has("released_at"):
+            doubts.append(f"{self._column('released_at')} IS NOT NULL")
+        if not self._sid_is_unique:
+            doubts.append(f"{sid} IN ({self._shared_sids})")
+        return f"coalesce({' OR '.join(f'({doubt})' for doubt in doubts if doubt)}, 0)"
+
+    def _undecodable(self, role: str) -> str:
+        # length() counts characters up to a NUL, that of the blob counts bytes: they agree for plain ASCII alone.
+        if not self._has(role):
+            return ""
+        column = self._column(role)
+        return f"typeof({column}) IN ('blob', 'real') OR length({column}) <> length(CAST({column} AS BLOB))"
+
+    def _judged(self, row: StoredRow, *, shared: bool) -> Allocation | InvalidRow:
+        judged = read_row(row, self._words)
+        if shared and isinstance(judged, Allocation):
+            return InvalidRow(judged.sid, SHARED_SID, judged.raw)
+        return judged
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def due(self, now: datetime, grace: timedelta) -> Iterator[Sequence[Allocation]]:
+        """Pages of readable live allocations: a superset of what has expired, oldest first as stored."""
+        last: tuple[RawValue, RawValue] | None = None
+        while True:
+            with speaking_of(self._path):
+                rows = self._page(now - grace, last)
+                shared = self._shared_among([row.sid for row in rows])
+            if not rows:
+                return
+            last = (rows[-1].expires_at, rows[-1].sid)
+            judged = [self._judged(row, shared=row.sid in shared) for row in rows]
+            yield [row for row in judged if isinstance(row, Allocation)]
+
+    def _page(self, moment: datetime, last: tuple[RawValue, RawValue] | None) -> list[StoredRow]:
+        expires_at, sid = self._column("expires_at"), self._column("sid")
+        after = f"AND ({expires_at}, {sid}) > ({', '.join(_parameter(value) for value in last)})" if last else ""
+        cursor = self.connection.execute(
+            f"SELECT {self._select} FROM {self._table} WHERE {self._due_conditions} {after} "
+            f"ORDER BY {expires_at}, {sid} LIMIT {PAGE_ROWS}",
+            (certainly_unexpired_from(moment, self._words), *(_bindable(value) for value in last or ())),
+        )
+        rows, size = [], 0
+        for values in cursor:
+            rows.append(StoredRow(*values))
+            size += sum(len(value) for value in values if isinstance(value, str | bytes))
+            if size > PAGE_BYTES:
+                break
+        # The read transaction ends here: nothing of ours stands in a writer's way while the page is worked on.
+        cursor.close()
+        return rows
+
+    @property
+    def _due_conditions(self) -> str:
+        # Each condition stands alone between ANDs, with its constant written out, so that a partial index on
+        # status <> 'Released' or released_at IS NULL is used. A row that the column's own collation takes for
+        # Released, or that has a released_at, is Released or invalid, never due.
+        status, sid = self._column("status"), self._column("sid")
+        conditions = [f"{status} <> {literal(self._words.released)}", f"{sid} IS NOT NULL"]
+        if self._words.inactive:
+            inactive = ", ".join(literal(word) for word in sorted(self._words.inactive))
+            conditions.append(f"{status} COLLATE BINARY NOT IN ({inactive})")
+        if self._has("released_at"):
+            conditions.append(f"{self._column('released_at')} IS NULL")
+        return " AND ".join([*conditions, f"{self._column('expires_at')} < ?"])
+
+    def _shared_among(self, sids: Sequence[RawValue]) -> set[RawValue]:
+        if self._sid_is_unique:
+            return set()
+        found: set[RawValue] = set()
+        for start in range(0, len(sids), SHARED_AT_ONCE):
+            chunk = [sid for sid in sids[start : start + SHARED_AT_ONCE] if not _is_undecodable(sid)]
+            found.update(sid for sid in chunk if len(self._matching(sid)) > 1)
+        return found
+
+    def read(self, sid: str) -> Allocation | InvalidRow | None:
+        """The allocation with this sid as it is now; None: no such row."""
+        with speaking_of(self._path):
+            rows = self._matching(sid)
+        if len(rows) > 1:
+            return InvalidRow(sid, SHARED_SID)
+        exact = [row for row in rows if str(row.sid) == sid]
+        return read_row(exact[0], self._words) if exact else None
+
+    def _matching(self, sid: RawValue) -> list[StoredRow]:
+        """At most two rows that somebody could mean by this sid."""
+        column = self._column("sid")
+        cursor = self.connection.execute(
+            f"SELECT {self._select} FROM {self._table} WHERE {column} = ? OR {column} = ? LIMIT 2",
+            (sid, _twin(sid)),
+        )
+        return [StoredRow(*values) for values in cursor.fetchall()]
+
+    def holders(self, vm_refs: Sequence[str]) -> Iterator[Holder]:
+        """The live rows, readable or not, that hold one of these VMs.
+
+        Nothing where the table has no vm_ref: a VM is then known by its sid, and a sid that is shared is invalid.
+        """
+        if not self._has("vm_ref"):
+            return
+        provisioner = self._column("provisioner") if self._has("provisioner") else "NULL"
+        ref, sid = self._column("vm_ref"), self._column("sid")
+        statement = (
+            f"SELECT {sid}, {provisioner}, {ref} FROM {self._table} WHERE {self._live} AND "
+            f"({ref} IN (SELECT value FROM json_each(?1)) OR "
+            f"(({ref} IS NULL OR {ref} = '') AND {sid} IN (SELECT value FROM json_each(?1))))"
+        )
+        for start in range(0, len(vm_refs), HOLDERS_AT_ONCE):
+            chunk = vm_refs[start : start + HOLDERS_AT_ONCE]
+            values = [value for text in chunk for value in (text, _twin(text)) if value is not None]
+            with speaking_of(self._path):
+                rows = self.connection.execute(statement, (json.dumps(values),)).fetchall()
+            for own_sid, own_provisioner, own_ref in rows:
+                yield Holder(str(own_sid), str(own_provisioner or DEFAULT_PROVISIONER), str(own_ref or own_sid))
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    def rehearse(self, stamp: Stamp) -> None:
+        """Do the stamp inside a transaction and roll it back; raises what a real one would."""
+        with speaking_of(self._path):
+            self._begin()
+            try:
+                self._stamp_one(stamp)
+            finally:
+                self._roll_back()
+
+    def stamp(self, stamps: Sequence[Stamp]) -> Sequence[StampResult]:
+        """Mark all as Released in one durable transaction; raises, with nothing changed, where one of them fails."""
+        with speaking_of(self._path):
+            self._begin()
+            try:
+                results = [self._stamp_one(stamp) for stamp in stamps]
+                self.connection.execute("COMMIT")
+            finally:
+                self._roll_back()
+        return results
+
+    def _stamp_one(self, stamp: Stamp) -> StampResult:
+        raw = stamp.allocation.raw
+        sid, status, expires_at = (self._column(role) for role in REQUIRED)
+        changes = {"status": self._words.released, **self._released_at(stamp)}
+        assignments = ", ".join(f"{quoted(self._columns[role])} = ?" for role in changes)
+        cursor = self.connection.execute(
+            f"UPDATE {self._table} SET {assignments} WHERE {sid} = ? AND {sid} COLLATE BINARY IS ? "
+            f"AND {status} COLLATE BINARY IS ? AND {expires_at} COLLATE BINARY IS ? AND typeof({expires_at}) = ?",
+            (*changes.values(), raw.sid, raw.sid, raw.status, raw.expires_at, _storage_class(raw.expires_at)),
+        )
+        if cursor.rowcount == 0:
+            return StampResult.UNCHANGED
+        self._check_stamped(raw.sid, cursor.rowcount)
+        return StampResult.STAMPED
+
+    def _released_at(self, stamp: Stamp) -> dict[str, RawValue]:
+        if not self._has("released_at"):
+            return {}
+        return {"released_at": written_like(stamp.allocation.raw.expires_at, stamp.at, self._words)}
+
+    def _check_stamped(self, sid: RawValue, changed: int) -> None:
+        # A trigger can undo a change that was counted, or end the transaction behind our back.
+        if not self.connection.in_transaction:
+            raise sqlite3.IntegrityError(f"a trigger ended the transaction of the stamp of sid {shown(sid)}")
+        rows = self._matching(sid)
+        if changed != 1 or len(rows) != 1 or rows[0].status != self._words.released:
+            raise sqlite3.IntegrityError(f"after the stamp of sid {shown(sid)} its row is not {self._words.released!r}")
+
+    def _begin(self) -> None:
+        self.connection.execute("BEGIN IMMEDIATE")
+
+    def _roll_back(self) -> None:
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """End all use of the database."""
+        self.connection.close()
+
+
+def _twin(sid: RawValue) -> RawValue:
+    """The same sid in the other storage class, which an untyped column can hold beside it; NULL: none."""
+    if isinstance(sid, int):
+        return str(sid)
+    if isinstance(sid, str) and len(sid) < len(str(2**63)) and sid.isascii() and sid.lstrip("-").isdigit():
+        number = int(sid)
+        return number if str(number) == sid else None
+    return None
+
+
+def _storage_class(value: RawValue) -> str:
+    if value is None:
+        return "null"
+    return {int: "integer", float: "real", str: "text", bytes: "blob"}[type(value)]
+
+
+def _is_undecodable(value: RawValue) -> bool:
+    return isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _parameter(value: RawValue) -> str:
+    # The + keeps the CAST from lending its TEXT affinity to the column that it is compared with.
+    return "+CAST(? AS TEXT)" if _is_undecodable(value) else "?"
+
+
+def _bindable(value: RawValue) -> RawValue:
+    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) and _is_undecodable(value) else value

@@ -1,0 +1,71 @@
+"""The log: lines on stderr, as text or as JSON. What a row says is escaped, so that one event is one line."""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from autorelease.model import rfc3339
+from autorelease.text import escaped
+
+ROOT = "autorelease"
+
+
+def configure(level: str, form: str) -> None:
+    """Send our log to stderr; level: debug, info, warning or error; form: text or json."""
+    logger = logging.getLogger(ROOT)
+    handler = _Stderr()
+    handler.setFormatter(_JSONLines() if form == "json" else _TextLines())
+    logger.handlers = [handler]
+    logger.setLevel(level.upper())
+    logger.propagate = False
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Writes to what sys.stderr is at that moment, which a progress bar may have replaced."""
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: TextIO) -> None:
+        """Fixed."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+        """Stderr is gone: there is nobody left to tell, and the work is worth more than its log."""
+
+
+def _facts(record: logging.LogRecord) -> dict[str, Any]:
+    facts = getattr(record, "facts", {})
+    return {name: value for name, value in facts.items() if value is not None and value != ""}
+
+
+def _at(record: logging.LogRecord) -> str:
+    return rfc3339(datetime.fromtimestamp(record.created, UTC).replace(microsecond=0))
+
+
+class _TextLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        facts = "".join(f" {name}={_value(value)}" for name, value in _facts(record).items())
+        line = f"{_at(record)} {record.levelname} {escaped(record.getMessage())}{facts}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class _JSONLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "at": _at(record),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
+        line |= _facts(record)
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def _value(value: object) -> str:
+    text = str(value)
+    return text if text.isprintable() and not {" ", '"', "="} & set(text) else json.dumps(text)

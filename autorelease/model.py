@@ -1,0 +1,266 @@
+"""The words of the field as data: frozen, slotted, without behaviour that touches the world.
+
+Imports nothing of ours. Instants are aware UTC `datetime`s, durations `timedelta`s.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+RawValue = int | float | str | bytes | None
+DEFAULT_PROVISIONER = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """The stored values a decision rests on, for the compare-and-set of the stamp."""
+
+    sid: RawValue
+    status: RawValue
+    expires_at: RawValue
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """One VM held by one owner until `expires_at`.
+
+    expires_at: rounded up to a microsecond; None: never.
+    settled: nothing is left to release: released, or of an inactive status.
+    vm_ref: the provisioner's own id of the VM; the sid where the ledger has none.
+    """
+
+    sid: str
+    status: str
+    expires_at: datetime | None
+    settled: bool
+    vm_ref: str
+    raw: RawRow
+    released: bool = False
+    provisioner: str = DEFAULT_PROVISIONER
+    vm_uid: str | None = None
+    owner: str | None = None
+    plan: str | None = None
+
+    @property
+    def token(self) -> str:
+        """The fencing token `sid@expires_at` (RFC 3339, six digits)."""
+        return f"{self.sid}@{rfc3339(self.expires_at, digits=6) if self.expires_at else 'never'}"
+
+    def judged(self) -> tuple[object, ...]:
+        """Everything a release depends on; two readings that differ here are not the same allocation."""
+        raw = (self.raw.sid, self.raw.status, self.raw.expires_at)
+        return (
+            *raw,
+            *map(type, raw),
+            self.expires_at,
+            self.settled,
+            self.provisioner,
+            self.vm_ref,
+            self.vm_uid,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidRow:
+    """A live row of which we cannot be sure what it says: never released, always reported."""
+
+    sid: str
+    reason: str
+    raw: RawRow | None = None
+
+
+class Result(StrEnum):
+    """What a provisioner says of one allocation."""
+
+    RELEASED = "released"
+    ALREADY_RELEASED = "already_released"
+    PENDING = "pending"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A provisioner's answer. proof: it saw this very VM gone; False for a mere "not found" (a miss)."""
+
+    result: Result
+    evidence: str = ""
+    proof: bool = True
+
+
+class Outcome(StrEnum):
+    """What became of one expired allocation in one tick."""
+
+    RELEASED = "released"
+    ALREADY_RELEASED = "already_released"
+    PENDING = "pending"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+class SkipReason(StrEnum):
+    """Why an expired allocation was left alone."""
+
+    HELD = "held"
+    BACKOFF = "backoff"
+    RENEWED = "renewed"
+    CHANGED = "changed"
+    RESURRECTED = "resurrected"
+    DEFERRED = "deferred"
+    REFUSED = "refused"
+    DRY_RUN = "dry_run"
+
+
+class ErrorCode(StrEnum):
+    """The kinds of `FAILED`."""
+
+    FAILED = "failed"
+    CONFLICT = "conflict"
+    UNPROVEN = "unproven"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """What the journal remembers of earlier ticks' tries at one (sid, expires_at).
+
+    failed_ticks: ticks that ended in an error since the last success or `retry`.
+    pending_ticks: ticks that ended `pending`.
+    next_attempt_at: no try before this instant; None: at once.
+    """
+
+    failed_ticks: int = 0
+    pending_ticks: int = 0
+    next_attempt_at: datetime | None = None
+    quarantined: bool = False
+    last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """All that the journal knows about one (sid, expires_at) and a plan needs.
+
+    intent: a release was begun and its end never recorded.
+    released: the journal has recorded it as released: a live row is a resurrected one.
+    skipped: the reason of the last recorded skip.
+    """
+
+    attempts: Attempts | None = None
+    intent: bool = False
+    released: bool = False
+    skipped: str | None = None
+
+
+NOTHING_KNOWN = Known()
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One expired allocation and what a tick will do with it. skip None: release it."""
+
+    allocation: Allocation
+    known: Known = NOTHING_KNOWN
+    skip: SkipReason | None = None
+
+    @property
+    def first_try(self) -> bool:
+        """Whether no tick has tried it before (repeats were admitted by the guard once)."""
+        return self.known.attempts is None and not self.known.intent
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSummary:
+    """The plan in numbers, which is all that the guard judges."""
+
+    first_tries: int
+    repeats: int
+    skipped: Mapping[SkipReason, int]
+    live_rows: int
+    first_sids: Sequence[str] = ()
+    newest_expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One reason of the guard to refuse a tick."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """The ledger's live rows in numbers, and those that cannot be understood."""
+
+    rows_examined: int
+    rows_invalid: int
+    invalid: Sequence[InvalidRow]
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseError:
+    """One failed allocation, as reported."""
+
+    sid: str
+    provisioner: str
+    code: ErrorCode
+    message: str
+    retryable: bool
+    attempts: int
+    next_attempt_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The end of one expired allocation in one tick; exactly one for each.
+
+    evidence: what the provisioner said. quarantined: it has failed so often that it is tried once a day.
+    """
+
+    allocation: Allocation
+    outcome: Outcome
+    reason: SkipReason | None = None
+    evidence: str = ""
+    error: ReleaseError | None = None
+    quarantined: bool = False
+    duration_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TickReport:
+    """What one tick saw and did.
+
+    rows_expired: counted by the plan; outcomes: counted from the findings. That the two agree is the identity.
+    lost: the ledger or the journal could not be written to the end. unproven: answers that were not believed.
+    """
+
+    tick: str
+    now: datetime
+    started_at: datetime
+    finished_at: datetime
+    dry_run: bool
+    rows_examined: int
+    rows_invalid: int
+    rows_expired: int
+    outcomes: Mapping[Outcome, int]
+    skipped: Mapping[SkipReason, int]
+    rows_quarantined: int
+    oldest_overdue_seconds: int
+    refused: Sequence[Refusal] = ()
+    down: Mapping[str, str] = field(default_factory=dict)
+    errors: Sequence[ReleaseError] = ()
+    invalid: Sequence[InvalidRow] = ()
+    unproven: int = 0
+    stopped_by: str | None = None
+    lost: str | None = None
+    truncated: bool = False
+
+
+def rfc3339(instant: datetime, *, digits: int = 0) -> str:
+    """An aware UTC instant as RFC 3339 with `Z`; digits: 0 or 6 of the fraction (0 keeps one that is there)."""
+    timespec = "microseconds" if digits or instant.microsecond else "seconds"
+    return instant.replace(tzinfo=None).isoformat(timespec=timespec) + "Z"
+
+
+def overdue(allocation: Allocation, now: datetime, grace: timedelta) -> timedelta:
+    """How long ago the grace of an expired allocation ended."""
+    return now - (allocation.expires_at + grace) if allocation.expires_at else timedelta(0)

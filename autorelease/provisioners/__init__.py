@@ -1,0 +1,112 @@
+"""What makes a VM go away: the protocol, the kinds there are, and the ones that a configuration asks for.
+
+Knows the model and the errors, never a ledger, the journal or the tick.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+from autorelease.errors import ConfigurationError
+from autorelease.model import Allocation, Release
+
+
+class Provisioner(Protocol):
+    """One system that can release VMs."""
+
+    def preflight(self) -> None:
+        """Raise ProvisionerDown unless it is reachable and accepts us."""
+
+    def release(self, allocation: Allocation) -> Release:
+        """Make the VM go away; idempotent, and called from several threads.
+
+        Raises ProvisionerError for this VM, ProvisionerDown for the system as a whole.
+        """
+
+    def close(self) -> None:
+        """Give back what it holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One `[provisioners.NAME]` of the configuration.
+
+    place: the file and the section, for messages. timeout: of one call. stamps: whether we stamp the ledger ourselves.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    place: str
+    timeout: timedelta
+    stamps: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How to make a provisioner. immediate: its release does nothing that could take time, and needs no thread.
+
+    make: from its section; raises ConfigurationError (exit 4) for options that it does not understand.
+    """
+
+    make: Callable[[Section], Provisioner]
+    immediate: bool = False
+
+
+# Named as "module:attribute" so that only the kinds in use are imported.
+KINDS: Mapping[str, str] = {
+    "ledger": "autorelease.provisioners.ledger:KIND",
+    "command": "autorelease.provisioners.command:KIND",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A provisioner that is ready to be asked."""
+
+    provisioner: Provisioner
+    immediate: bool
+
+
+def open_provisioners(
+    sections: Mapping[str, Mapping[str, Any]], config: Path, timeout: timedelta, *, stamps: bool
+) -> Mapping[str, Registered]:
+    """Make every provisioner of the configuration; making one touches nothing outside of this process.
+
+    Raises ConfigurationError (exit 4) where there is none, or one is not understood.
+    """
+    if not sections:
+        raise ConfigurationError(
+            f'{config}: no provisioner is configured: add a section [provisioners.default] with kind = "command" '
+            '(or "ledger", where the stamp in the ledger is all that a release is)'
+        )
+    return {
+        name: _registered(Section(name, options, f"{config}: [provisioners.{name}]", timeout, stamps))
+        for name, options in sections.items()
+    }
+
+
+def _registered(section: Section) -> Registered:
+    options = dict(section.options)
+    kind = options.pop("kind", None)
+    if not isinstance(kind, str) or kind not in KINDS:
+        known = ", ".join(sorted(KINDS))
+        problem = "has no kind" if kind is None else f"has the unknown kind {kind!r}"
+        raise ConfigurationError(f"{section.place} {problem}: choose one of {known}")
+    module, attribute = KINDS[kind].split(":")
+    made: Kind = getattr(import_module(module), attribute)
+    return Registered(
+        made.make(Section(section.name, options, section.place, section.timeout, section.stamps)),
+        made.immediate,
+    )
+
+
+def refuse_unknown(section: Section, known: tuple[str, ...]) -> None:
+    """Raise ConfigurationError for the first option that the kind does not know, with the nearest one that it does."""
+    for key in section.options:
+        if key not in known:
+            near = difflib.get_close_matches(key, ("kind", *known), n=1, cutoff=0.0)[0]
+            raise ConfigurationError(f"{section.place} has the unknown key {key!r}. The nearest known key is {near!r}")

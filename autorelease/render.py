@@ -1,0 +1,131 @@
+"""What commands show: a table on a terminal, plain lines in a pipe, JSON, CSV. The only place that knows rich.
+
+Plain: a header line, then one line a row, tab-separated, never truncated; what is not printable is escaped.
+"""
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Any
+
+from autorelease.model import Outcome, TickReport
+from autorelease.report import exit_code, status
+from autorelease.text import escaped
+
+LINES_OF_DETAIL = 20
+Row = Mapping[str, Any]
+
+
+class Form(StrEnum):
+    """The shapes of output."""
+
+    TABLE = "table"
+    PLAIN = "plain"
+    JSON = "json"
+    CSV = "csv"
+
+
+def default_form() -> Form:
+    """A table on a terminal, plain lines elsewhere."""
+    return Form.TABLE if sys.stdout.isatty() else Form.PLAIN
+
+
+def show_rows(form: Form, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """Write rows to stdout as a table, as plain lines or as CSV."""
+    if form is Form.TABLE:
+        _show_table(columns, rows)
+    elif form is Form.CSV:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+    else:
+        sys.stdout.write("\t".join(columns) + "\n")
+        for row in rows:
+            sys.stdout.write("\t".join(_cell(row.get(name)) for name in columns) + "\n")
+
+
+def show_json(head: Mapping[str, Any], lists: Mapping[str, Iterable[Row]]) -> None:
+    """Write one object to stdout: `head`, then each list under its name, row by row, so that none is held in memory."""
+    sys.stdout.write(json.dumps(head)[:-1])
+    for name, rows in lists.items():
+        sys.stdout.write(f', "{name}": [')
+        for number, row in enumerate(rows):
+            sys.stdout.write((",\n " if number else "\n ") + json.dumps(row))
+        sys.stdout.write("]")
+    sys.stdout.write("}\n")
+
+
+def show_object(value: Mapping[str, Any]) -> None:
+    """Write one JSON object to stdout, on one line."""
+    sys.stdout.write(json.dumps(value) + "\n")
+
+
+def show_lines(lines: Iterable[str]) -> None:
+    """Write lines to stdout; nothing in them is taken for markup."""
+    for line in lines:
+        sys.stdout.write(escaped(line) + "\n")
+
+
+def tick_lines(report: TickReport) -> Iterator[str]:
+    """A tick for people: its end, its counters, and what is wrong."""
+    counts = report.outcomes
+    kind = "dry run" if report.dry_run else "tick"
+    yield f"{kind} {report.tick}: {status(report)} (exit {int(exit_code(report))})"
+    yield f"examined          {report.rows_examined}"
+    yield f"invalid           {report.rows_invalid}"
+    yield f"expired           {report.rows_expired}"
+    yield f"released          {counts.get(Outcome.RELEASED, 0)}"
+    yield f"already released  {counts.get(Outcome.ALREADY_RELEASED, 0)}"
+    yield f"pending           {counts.get(Outcome.PENDING, 0)}"
+    reasons = ", ".join(f"{reason} {count}" for reason, count in report.skipped.items())
+    yield f"skipped           {counts.get(Outcome.SKIPPED, 0)}" + (f"  ({reasons})" if reasons else "")
+    yield f"errors            {counts.get(Outcome.FAILED, 0)}"
+    yield from _details("error", [f"{error.sid}: {error.code}: {error.message}" for error in report.errors])
+    yield from _details("invalid", [f"{row.sid}: {row.reason}" for row in report.invalid])
+    yield from (f"down: {name}: {message}" for name, message in report.down.items())
+    yield from (f"refused: {refusal.code}: {refusal.message}" for refusal in report.refused)
+    if report.lost is not None:
+        yield f"lost: {report.lost}"
+    if report.stopped_by is not None:
+        yield f"stopped by {report.stopped_by}: what was not reached is left for the next tick"
+
+
+def _details(title: str, lines: Sequence[str]) -> Iterator[str]:
+    yield from (f"{title}: {line}" for line in lines[:LINES_OF_DETAIL])
+    if len(lines) > LINES_OF_DETAIL:
+        yield f"{title}: … and more: see tick --json, or autorelease history"
+
+
+def _show_table(columns: Sequence[str], rows: Iterable[Row]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, header_style="bold", box=None, pad_edge=False)
+    for row in rows:
+        # A Text is never read as markup; folded and not cut, because half a sid is worse than a tall row.
+        table.add_row(*(Text(_cell(row.get(name)), overflow="fold") for name in columns))
+    Console(highlight=False).print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return escaped(value) if isinstance(value, str) else str(value)
+
+
+@contextmanager
+def progress(total: int, what: str) -> Iterator[Callable[[], None]]:
+    """A bar on stderr where that is a terminal and there is work; yields the function that moves it on."""
+    if total == 0 or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)

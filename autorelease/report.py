@@ -1,0 +1,185 @@
+"""A tick in numbers: counts the findings, derives the exit code, and makes the object of `tick --json`. Pure."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from autorelease.errors import AutoreleaseError, ExitCode, IdentityError
+from autorelease.model import (
+    ErrorCode,
+    Finding,
+    InvalidRow,
+    Outcome,
+    Refusal,
+    ReleaseError,
+    SkipReason,
+    TickReport,
+    overdue,
+    rfc3339,
+)
+from autorelease.stop import DEADLINE, SIGNALS
+
+LISTED = 1000
+TICK_SCHEMA = "autorelease.tick/1"
+ERROR_SCHEMA = "autorelease.error/1"
+# Reasons to skip that are somebody's decision, or a race that was won: nothing is wrong with them.
+HARMLESS = frozenset({SkipReason.HELD, SkipReason.RENEWED, SkipReason.CHANGED, SkipReason.DRY_RUN})
+
+
+@dataclass(slots=True)
+class Tally:
+    """The findings of one tick, counted as they come."""
+
+    now: datetime
+    grace: timedelta
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    skipped: Counter[SkipReason] = field(default_factory=Counter)
+    quarantined: int = 0
+    oldest_overdue: timedelta = timedelta(0)
+    errors: list[ReleaseError] = field(default_factory=list)
+
+    def add(self, finding: Finding) -> None:
+        """Count one finding."""
+        self.outcomes[finding.outcome] += 1
+        if finding.reason is not None:
+            self.skipped[finding.reason] += 1
+        if finding.error is not None and len(self.errors) < LISTED:
+            self.errors.append(finding.error)
+        self.quarantined += finding.quarantined
+        is_conflict = finding.error is not None and finding.error.code is ErrorCode.CONFLICT
+        if finding.reason is not SkipReason.HELD and not is_conflict:
+            self.oldest_overdue = max(self.oldest_overdue, overdue(finding.allocation, self.now, self.grace))
+
+
+def make_report(
+    tally: Tally,
+    *,
+    tick: str,
+    started_at: datetime,
+    finished_at: datetime,
+    dry_run: bool,
+    rows_examined: int,
+    rows_expired: int,
+    rows_invalid: int,
+    invalid: Sequence[InvalidRow],
+    refused: Sequence[Refusal] = (),
+    down: Mapping[str, str] | None = None,
+    unproven: int = 0,
+    stopped_by: str | None = None,
+    lost: str | None = None,
+) -> TickReport:
+    """The report of a tick. Raises IdentityError where its counters do not add up."""
+    report = TickReport(
+        tick=tick,
+        now=tally.now,
+        started_at=started_at,
+        finished_at=finished_at,
+        dry_run=dry_run,
+        rows_examined=rows_examined,
+        rows_invalid=rows_invalid,
+        rows_expired=rows_expired,
+        outcomes=dict(tally.outcomes),
+        skipped=dict(tally.skipped),
+        rows_quarantined=tally.quarantined,
+        oldest_overdue_seconds=int(tally.oldest_overdue.total_seconds()),
+        refused=tuple(refused),
+        down=dict(down or {}),
+        errors=tuple(tally.errors),
+        invalid=tuple(invalid[:LISTED]),
+        unproven=unproven,
+        stopped_by=stopped_by,
+        lost=lost,
+        truncated=rows_invalid > len(invalid[:LISTED]) or tally.outcomes[Outcome.FAILED] > len(tally.errors),
+    )
+    check_identity(report)
+    return report
+
+
+def check_identity(report: TickReport) -> None:
+    """Raise IdentityError unless every expired row came to exactly one end, and every skipped one has a reason."""
+    ends, reasons = sum(report.outcomes.values()), sum(report.skipped.values())
+    if report.rows_expired != ends or reasons != report.outcomes.get(Outcome.SKIPPED, 0):
+        raise IdentityError(
+            f"{IdentityError.__doc__} {report.rows_expired} rows expired, {ends} ends "
+            f"({dict(report.outcomes)}), {reasons} reasons to skip"
+        )
+
+
+def exit_code(report: TickReport) -> ExitCode:
+    """The exit code that follows from a report: 7 alone, then 5 before signals before 8 before 3."""
+    if report.refused:
+        return ExitCode.REFUSED
+    if report.lost is not None:
+        return ExitCode.UNUSABLE
+    if report.stopped_by is not None and report.stopped_by != DEADLINE:
+        return next(code for number, code in SIGNALS.items() if number.name == report.stopped_by)
+    if report.down or report.unproven:
+        return ExitCode.PROVISIONER_DOWN
+    return ExitCode.NOT_ALL_WELL if _is_something_wrong(report) else ExitCode.OK
+
+
+def _is_something_wrong(report: TickReport) -> bool:
+    wrong_skips = sum(count for reason, count in report.skipped.items() if reason not in HARMLESS)
+    return bool(report.rows_invalid or report.outcomes.get(Outcome.FAILED) or wrong_skips)
+
+
+def status(report: TickReport) -> str:
+    """The exit code in a word."""
+    code = exit_code(report)
+    if code is ExitCode.OK:
+        return "success"
+    if code is ExitCode.REFUSED:
+        return "refused"
+    return "stopped" if report.stopped_by is not None else "partial"
+
+
+def tick_object(report: TickReport) -> dict[str, Any]:
+    """The object that `tick --json` prints; its JSON Schema is docs/schema/tick.json."""
+    counted = {f"rows_{outcome}": report.outcomes.get(outcome, 0) for outcome in Outcome}
+    return {
+        "schema": TICK_SCHEMA,
+        "tick": report.tick,
+        "now": rfc3339(report.now),
+        "started_at": rfc3339(report.started_at),
+        "finished_at": rfc3339(report.finished_at),
+        "dry_run": report.dry_run,
+        "status": status(report),
+        "exit_code": int(exit_code(report)),
+        "stopped_by": report.stopped_by,
+        "rows_examined": report.rows_examined,
+        "rows_invalid": report.rows_invalid,
+        "rows_expired": report.rows_expired,
+        **counted,
+        "rows_quarantined": report.rows_quarantined,
+        "skipped": {str(reason): report.skipped.get(reason, 0) for reason in SkipReason},
+        "oldest_overdue_seconds": report.oldest_overdue_seconds,
+        "refused": [{"code": refusal.code, "message": refusal.message} for refusal in report.refused],
+        "down": [{"provisioner": name, "message": message} for name, message in report.down.items()],
+        "errors": [_error_entry(error) for error in report.errors],
+        "invalid": [{"sid": row.sid, "reason": row.reason} for row in report.invalid],
+        "truncated": report.truncated,
+    }
+
+
+def _error_entry(error: ReleaseError) -> dict[str, Any]:
+    return {
+        "sid": error.sid,
+        "provisioner": error.provisioner,
+        "code": str(error.code),
+        "message": error.message,
+        "retryable": error.retryable,
+        "attempts": error.attempts,
+        "next_attempt_at": rfc3339(error.next_attempt_at) if error.next_attempt_at else None,
+    }
+
+
+def error_object(error: AutoreleaseError) -> dict[str, Any]:
+    """The object that stands for a tick that could not begin, or not go on."""
+    return {
+        "schema": ERROR_SCHEMA,
+        "exit_code": int(error.exit_code),
+        "error": error.error,
+        "message": str(error),
+    }

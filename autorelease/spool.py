@@ -1,0 +1,127 @@
+"""The plan while it waits: a private temporary database without a name, so that memory does not grow with the plan.
+
+SQLite keeps it in memory while it is small and in an unlinked temporary file after that.
+"""
+
+import pickle
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+
+from autorelease.model import Allocation, InvalidRow, Planned, PlanSummary, SkipReason
+
+FIRST_SIDS = 5
+CHUNK = 20_000
+ZERO = datetime.min.replace(tzinfo=UTC)
+
+
+class Spool:
+    """Planned allocations, to be read again in the order of execution."""
+
+    def __init__(self) -> None:
+        self._connection = sqlite3.connect("", isolation_level=None)
+        self._connection.execute("PRAGMA journal_mode = OFF")
+        self._connection.execute(
+            "CREATE TABLE plan (sid TEXT PRIMARY KEY, repeated INTEGER, expires INTEGER, skip TEXT, "
+            "provisioner TEXT, vm_ref TEXT, owned_twice INTEGER DEFAULT 0, planned BLOB)"
+        )
+        self._connection.execute("CREATE INDEX vms ON plan (vm_ref, provisioner)")
+
+    def add(self, planned: Iterable[Planned]) -> None:
+        """Keep these; a sid that is there already stays as it was read first."""
+        self._connection.execute("BEGIN")
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO plan (sid, repeated, expires, skip, provisioner, vm_ref, planned) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (_row(item) for item in planned),
+        )
+        self._connection.execute("COMMIT")
+
+    def due_vms(self) -> Iterator[Sequence[str]]:
+        """The vm_refs of the allocations to be released, in chunks."""
+        cursor = self._connection.execute("SELECT DISTINCT vm_ref FROM plan WHERE skip IS NULL")
+        while chunk := [vm_ref for (vm_ref,) in islice(cursor, CHUNK)]:
+            yield chunk
+
+    def mark_owned_twice(self, sid: str, provisioner: str, vm_ref: str) -> None:
+        """Another row, `sid`, holds this VM: unless that one is due too, nobody's allocation of it is released."""
+        is_due = self._connection.execute("SELECT 1 FROM plan WHERE sid = ? AND skip IS NULL", (sid,)).fetchone()
+        if not is_due:
+            self._connection.execute(
+                "UPDATE plan SET owned_twice = 1 WHERE vm_ref = ? AND provisioner = ? AND skip IS NULL",
+                (vm_ref, provisioner),
+            )
+
+    def owned_twice(self, limit: int) -> tuple[int, Sequence[InvalidRow]]:
+        """How many due rows were marked, and the first of them as invalid rows."""
+        [count] = self._connection.execute("SELECT count(*) FROM plan WHERE owned_twice").fetchone()
+        rows = self._connection.execute(
+            "SELECT sid, vm_ref FROM plan WHERE owned_twice ORDER BY expires, sid LIMIT ?", (limit,)
+        )
+        return count, [
+            InvalidRow(sid, f"vm_ref {vm_ref!r} is also held by another live row that is not due")
+            for sid, vm_ref in rows
+        ]
+
+    def summary(self, live_rows: int) -> PlanSummary:
+        """The plan in numbers."""
+        [first, repeats, newest] = self._connection.execute(
+            "SELECT count(*) FILTER (WHERE NOT repeated), count(*) FILTER (WHERE repeated), max(expires) "
+            "FROM plan WHERE skip IS NULL AND NOT owned_twice"
+        ).fetchone()
+        skipped = self._connection.execute("SELECT skip, count(*) FROM plan WHERE skip IS NOT NULL GROUP BY skip")
+        return PlanSummary(
+            first_tries=first,
+            repeats=repeats,
+            skipped={SkipReason(reason): count for reason, count in skipped},
+            live_rows=live_rows,
+            first_sids=tuple(item.allocation.sid for item in islice(self.to_release(), FIRST_SIDS)),
+            newest_expires_at=_instant(newest) if newest is not None else None,
+        )
+
+    def to_release(self) -> Iterator[Planned]:
+        """What is to be released: first tries before repeats, oldest expiry first."""
+        return self._planned("skip IS NULL AND NOT owned_twice ORDER BY repeated, expires, sid")
+
+    def skipped(self) -> Iterator[Planned]:
+        """What was decided to be left alone."""
+        return self._planned("skip IS NOT NULL ORDER BY expires, sid")
+
+    def provisioners(self) -> Sequence[str]:
+        """The provisioners that the plan needs."""
+        rows = self._connection.execute(
+            "SELECT DISTINCT provisioner FROM plan WHERE skip IS NULL AND NOT owned_twice ORDER BY provisioner"
+        )
+        return [name for (name,) in rows]
+
+    def close(self) -> None:
+        """Let the plan go."""
+        self._connection.close()
+
+    def _planned(self, condition: str) -> Iterator[Planned]:
+        for (stored,) in self._connection.execute(f"SELECT planned FROM plan WHERE {condition}"):
+            # Written by this process a moment ago, into a file that nobody else can open.
+            planned: Planned = pickle.loads(stored)  # noqa: S301
+            yield planned
+
+
+def _row(planned: Planned) -> tuple[str, bool, int, SkipReason | None, str, str, bytes]:
+    allocation = planned.allocation
+    return (
+        allocation.sid,
+        not planned.first_try,
+        _microseconds(allocation),
+        planned.skip,
+        allocation.provisioner,
+        allocation.vm_ref,
+        pickle.dumps(planned, protocol=5),
+    )
+
+
+def _microseconds(allocation: Allocation) -> int:
+    return (allocation.expires_at - ZERO) // timedelta(microseconds=1) if allocation.expires_at else 0
+
+
+def _instant(microseconds: int) -> datetime:
+    return ZERO + timedelta(microseconds=microseconds)

@@ -1,0 +1,132 @@
+"""Opening SQLite files without ever making one by mistake, and their errors in the operator's words.
+
+Shared by ledger and journal; knows neither's tables.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from autorelease.errors import UnusableError
+
+BUSY_SECONDS = 10
+HEADER = b"SQLite format 3\x00"
+WAL_VERSION = 2
+
+
+class StampRefusedError(UnusableError):
+    """The table's own rules refuse the change of one row, while the database as a whole works."""
+
+
+def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    """Open an existing SQLite file; transactions are written out by the caller.
+
+    Text that is not UTF-8 arrives with lone surrogates instead of ending the whole cursor. Raises UnusableError.
+    """
+    with speaking_of(path):
+        connection = sqlite3.connect(
+            f"file:{quote(str(path))}?mode={'ro' if read_only and not _needs_sidecars(path) else 'rw'}",
+            uri=True,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+        )
+        connection.text_factory = lambda stored: stored.decode("utf-8", "surrogateescape")
+        if read_only:
+            connection.execute("PRAGMA query_only = ON")
+        # Of our own connection alone, and not stored in the file: what we count as done survives a power cut.
+        connection.execute("PRAGMA synchronous = FULL")
+    return connection
+
+
+def check_file(path: Path, what: str, remedy: str) -> None:
+    """Raise UnusableError unless `path` is a readable SQLite database (an empty file is one, of no tables)."""
+    try:
+        if path.is_dir():
+            raise UnusableError(f"{path}: the {what} is a folder, not a database file. {remedy}")
+        with path.open("rb") as file:
+            header = file.read(len(HEADER))
+    except FileNotFoundError as error:
+        raise UnusableError(f"{path}: there is no such {what}. {remedy}") from error
+    except OSError as error:
+        raise UnusableError(
+            f"{path}: the {what} cannot be read ({error.strerror}): give this user the right to, or run as its owner"
+        ) from error
+    if header not in (b"", HEADER):
+        raise UnusableError(f"{path}: the {what} is not an SQLite database. {remedy}")
+
+
+def check_writable(path: Path, what: str) -> None:
+    """Raise UnusableError unless both the file and its folder can be written: SQLite puts its journal beside it."""
+    for target, kind in ((path, "file"), (path.parent, "folder")):
+        if not os.access(target, os.W_OK, effective_ids=True):
+            raise UnusableError(
+                f"{target}: the {kind} of the {what} cannot be written by this user (uid {os.geteuid()}): "
+                f"give its group the right to (chmod g+w), or run as its owner"
+            )
+
+
+def check_reading_is_harmless(path: Path) -> None:
+    """Raise UnusableError where our mere reading would lock out the database's own program.
+
+    Opening a WAL database creates -wal and -shm beside it. Made by us in a folder that its owner shares with our group
+    but in files that its owner cannot write, they stop the owner's next write.
+    """
+    if not is_wal(path) or all(_sidecar(path, end).exists() for end in ("-wal", "-shm")):
+        return
+    state = path.stat()
+    if os.geteuid() in (0, state.st_uid):
+        return
+    shared = all(os.access(place, os.W_OK, effective_ids=True) for place in (path, path.parent))
+    if not shared or not state.st_mode & 0o020:
+        raise UnusableError(
+            f"{path}: is in WAL mode, and reading it as uid {os.geteuid()} would leave files that its owner cannot "
+            f"write. Let the group write: chmod g+w {path} && chmod 2770 {path.parent}; or run as the owner"
+        )
+
+
+def is_wal(path: Path) -> bool:
+    """Whether the file's header says that it is in WAL mode (bytes 18 and 19: the read and write version)."""
+    with path.open("rb") as file:
+        return WAL_VERSION in file.read(20)[18:]
+
+
+@contextmanager
+def speaking_of(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into UnusableError with the file and what to do."""
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        raise StampRefusedError(f"{path}: the table's own rules refuse the change: {error}") from error
+    except sqlite3.Error as error:
+        raise UnusableError(f"{path}: {error}. {_remedy(error)}") from error
+
+
+def _remedy(error: sqlite3.Error) -> str:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return {
+        sqlite3.SQLITE_BUSY: f"Another program has held it for {BUSY_SECONDS} s: find it with fuser, or wait",
+        sqlite3.SQLITE_LOCKED: "Another connection has locked the table: wait and try again",
+        sqlite3.SQLITE_CORRUPT: "The file is damaged: restore it from a backup",
+        sqlite3.SQLITE_NOTADB: "The file is no SQLite database: check the path, or restore it from a backup",
+        sqlite3.SQLITE_FULL: "The disk is full: make room on it",
+        sqlite3.SQLITE_READONLY: "It cannot be written: check the rights of the file and its folder, and the mount",
+        sqlite3.SQLITE_CANTOPEN: "It cannot be opened: check the rights of the file and its folder",
+        sqlite3.SQLITE_IOERR: "The disk failed it: check the room on it and the kernel's log",
+    }.get(code, "Check the database with the sqlite3 shell")
+
+
+def _sidecar(path: Path, end: str) -> Path:
+    return path.with_name(path.name + end)
+
+
+def _needs_sidecars(path: Path) -> bool:
+    # A reader of a WAL database creates -wal and -shm where they are absent, and only a connection that may write
+    # removes them again. With query_only it changes nothing else.
+    return (
+        is_wal(path)
+        and not _sidecar(path, "-wal").exists()
+        and all(os.access(place, os.W_OK, effective_ids=True) for place in (path, path.parent))
+    )

@@ -1,0 +1,54 @@
+"""The wish to stop: a signal, or the deadline of the tick. Once made it stays."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from autorelease.errors import ExitCode
+
+SIGNALS = {
+    signal.SIGHUP: ExitCode.HUNG_UP,
+    signal.SIGINT: ExitCode.INTERRUPTED,
+    signal.SIGTERM: ExitCode.TERMINATED,
+}
+DEADLINE = "deadline"
+
+
+class Stop:
+    """Whether to begin nothing new, and why. by: a signal's name or `deadline`."""
+
+    def __init__(self, is_past_deadline: Callable[[], bool] = lambda: False) -> None:
+        self.by: str | None = None
+        self.on_wish: Callable[[], None] = lambda: None
+        self._is_past_deadline = is_past_deadline
+
+    def wished(self) -> bool:
+        """Whether to stop now."""
+        if self.by is None and self._is_past_deadline():
+            self.by = DEADLINE
+        return self.by is not None
+
+    def wish(self, by: str) -> None:
+        """Ask to stop; the first reason stays. Safe in a signal handler."""
+        if self.by is None or self.by == DEADLINE:
+            self.by = by
+        self.on_wish()
+
+
+@contextmanager
+def stopped_by_signals(stop: Stop) -> Iterator[None]:
+    """Let SIGTERM, SIGINT and SIGHUP ask to stop; a second SIGINT ends the process at once."""
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        if number == signal.SIGINT and stop.by == signal.SIGINT.name:
+            os._exit(ExitCode.INTERRUPTED)
+        stop.wish(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, on_signal) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,421 @@
+"""One sweep: decide, ask the guard, hand over to the executor, report. Listing, dry run and tick go the same way."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from autorelease import guard
+from autorelease.errors import AutoreleaseError, ProvisionerError
+from autorelease.executor import Executor, Options
+from autorelease.expiry import find_expired
+from autorelease.journal import Event, Journal, JournalReader, OpenIntent, PastTick, Step, TickStart
+from autorelease.ledger import Ledger, Stamp
+from autorelease.model import (
+    Allocation,
+    Census,
+    ErrorCode,
+    Finding,
+    InvalidRow,
+    Outcome,
+    Planned,
+    PlanSummary,
+    RawRow,
+    Refusal,
+    ReleaseError,
+    SkipReason,
+    TickReport,
+)
+from autorelease.plan import make_plan
+from autorelease.provisioners import Registered
+from autorelease.report import LISTED, Tally, error_object, make_report, tick_object
+from autorelease.spool import Spool
+from autorelease.stop import Stop
+
+logger = logging.getLogger(__name__)
+
+EVENTS_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What the open intents of earlier ticks turned out to be."""
+
+    released: Sequence[OpenIntent]
+    conflicts: Sequence[tuple[OpenIntent, Finding]]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Everything that is known before anything is done. The spool holds the plan itself; close it in the end."""
+
+    now: datetime
+    census: Census
+    unfinished: Unfinished
+    spool: Spool
+    summary: PlanSummary
+    rows_invalid: int
+    invalid: Sequence[InvalidRow]
+    refusals: Sequence[Refusal]
+
+    @property
+    def rows_expired(self) -> int:
+        """The expired rows, as the plan counts them."""
+        planned = self.summary.first_tries + self.summary.repeats + sum(self.summary.skipped.values())
+        return planned + len(self.unfinished.conflicts)
+
+
+def decide(
+    *, ledger: Ledger, journal: JournalReader, now: datetime, grace: timedelta, limits: guard.Limits
+) -> Decision:
+    """Read ledger and journal, plan, and ask the guard. Changes nothing."""
+    unfinished = _unfinished(ledger, journal)
+    census = ledger.census()
+    spool = Spool()
+    for page in ledger.due(now, grace):
+        expired = list(find_expired(page, now, grace=grace))
+        spool.add(make_plan(expired, journal.known(expired), now))
+    for vm_refs in spool.due_vms():
+        for holder in ledger.holders(vm_refs):
+            spool.mark_owned_twice(holder.sid, holder.provisioner, holder.vm_ref)
+    owned_twice, rows = spool.owned_twice(LISTED)
+    summary = spool.summary(census.rows_examined)
+    return Decision(
+        now=now,
+        census=census,
+        unfinished=unfinished,
+        spool=spool,
+        summary=summary,
+        rows_invalid=census.rows_invalid + owned_twice,
+        invalid=(*census.invalid, *rows)[:LISTED],
+        refusals=guard.judge(summary, limits, first_tick=not journal.has_admitted_tick()),
+    )
+
+
+def preview(decision: Decision, *, tick: str, clock: Callable[[], datetime], grace: timedelta) -> TickReport:
+    """The report of a dry run: what a tick at this `now` would begin with."""
+    tally = Tally(decision.now, grace)
+    started_at = clock()
+    _count_decided(decision, tally.add)
+    reason = SkipReason.REFUSED if decision.refusals else SkipReason.DRY_RUN
+    for planned in decision.spool.to_release():
+        tally.add(_skipped(planned, reason))
+    return make_report(
+        tally,
+        tick=tick,
+        started_at=started_at,
+        finished_at=clock(),
+        dry_run=True,
+        rows_examined=decision.census.rows_examined,
+        rows_expired=decision.rows_expired,
+        rows_invalid=decision.rows_invalid,
+        invalid=decision.invalid,
+        refused=decision.refusals,
+    )
+
+
+def run_tick(
+    *,
+    ledger: Ledger,
+    journal: Journal,
+    provisioners: Mapping[str, Registered],
+    start: TickStart,
+    options: Options,
+    limits: guard.Limits,
+    stop: Stop,
+    clock: Callable[[], datetime],
+    jitter: Callable[[], float],
+    keep: timedelta,
+    confirm: int | None = None,
+    watch: Callable[[Finding], None] = lambda _: None,
+    planned: Callable[[PlanSummary], None] = lambda _: None,
+) -> TickReport:
+    """Sweep once. The caller holds the lock.
+
+    clock dates records, jitter gives 0 to 1; `start.now` alone decides. watch is called with every finding as it is
+    made, planned with the plan before it is begun. confirm: the operator's answer to the last refusal.
+
+    Raises UnusableError, with the tick closed in the journal, where nothing can be begun.
+    """
+    sweep = _Sweep(
+        ledger=ledger,
+        journal=journal,
+        provisioners=provisioners,
+        start=start,
+        options=options,
+        limits=limits,
+        stop=stop,
+        clock=clock,
+        jitter=jitter,
+        watch=watch,
+        planned=planned,
+        confirm=confirm,
+    )
+    last = journal.newest_tick()
+    journal.open_tick(start)
+    try:
+        report = sweep.run(last)
+        journal.close_tick(start.tick, report.finished_at, tick_object(report), confirmable=sweep.confirmable(report))
+        journal.prune(clock() - keep)
+    except AutoreleaseError as error:
+        _close_with(journal, start, clock, error)
+        raise
+    return report
+
+
+def note_failed_start(
+    journal: Journal, start: TickStart, clock: Callable[[], datetime], error: AutoreleaseError
+) -> None:
+    """Leave a tick in the journal that found no usable ledger: also this one must be seen by who watches."""
+    journal.open_tick(start)
+    _close_with(journal, start, clock, error)
+
+
+def _close_with(journal: Journal, start: TickStart, clock: Callable[[], datetime], error: AutoreleaseError) -> None:
+    try:
+        journal.close_tick(start.tick, clock(), error_object(error))
+    except AutoreleaseError as second:
+        # The first error is what the operator must see; the next tick marks this one as crashed.
+        logger.error("this tick could not be closed in the journal: %s", second)
+
+
+@dataclass(slots=True)
+class _Sweep:
+    """The collaborators of one tick, and its way from the decision to the report."""
+
+    ledger: Ledger
+    journal: Journal
+    provisioners: Mapping[str, Registered]
+    start: TickStart
+    options: Options
+    limits: guard.Limits
+    stop: Stop
+    clock: Callable[[], datetime]
+    jitter: Callable[[], float]
+    watch: Callable[[Finding], None]
+    planned: Callable[[PlanSummary], None]
+    confirm: int | None
+    decided: PlanSummary | None = None
+
+    def run(self, last: PastTick | None) -> TickReport:
+        decision = decide(
+            ledger=self.ledger,
+            journal=self.journal,
+            now=self.start.now,
+            grace=self.options.grace,
+            limits=self.limits,
+        )
+        try:
+            return self._carry_out(decision, last)
+        finally:
+            decision.spool.close()
+
+    def confirmable(self, report: TickReport) -> int | None:
+        """The number that `--confirm` would answer this tick with."""
+        if report.refused and self.decided is not None:
+            return self.decided.first_tries
+        return report.unproven or None
+
+    def _carry_out(self, decision: Decision, last: PastTick | None) -> TickReport:
+        tally = Tally(decision.now, self.options.grace)
+        self.decided = decision.summary
+        self.planned(decision.summary)
+        refusals = self._answered(decision, last)
+        self._note_unfinished(decision)
+        self._note_decided(decision, tally)
+        executor = self._executor(tally, last)
+        if refusals:
+            self._leave(decision, tally)
+        else:
+            self.journal.admit_tick(self.start.tick)
+            self._execute(decision, executor)
+        return make_report(
+            tally,
+            tick=self.start.tick,
+            started_at=self.start.started_at,
+            finished_at=self.clock(),
+            dry_run=False,
+            rows_examined=decision.census.rows_examined,
+            rows_expired=decision.rows_expired,
+            rows_invalid=decision.rows_invalid,
+            invalid=decision.invalid,
+            refused=refusals,
+            down=executor.down,
+            unproven=executor.unproven,
+            stopped_by=self.stop.by,
+            lost=executor.lost,
+        )
+
+    def _answered(self, decision: Decision, last: PastTick | None) -> Sequence[Refusal]:
+        refusals = decision.refusals
+        if self.confirm is not None:
+            refusal = _last_refusal(last)
+            refusals = guard.judge_confirmed(decision.summary, refusals, self.confirm, refusal, decision.now)
+        return refusals
+
+    def _note_unfinished(self, decision: Decision) -> None:
+        events = [self._event_of(intent, Outcome.RELEASED) for intent in decision.unfinished.released]
+        events += [
+            self._event_of(intent, Outcome.FAILED, finding.error)
+            for intent, finding in decision.unfinished.conflicts
+            if not intent.is_known_conflict
+        ]
+        for first in range(0, len(events), EVENTS_AT_ONCE):
+            self.journal.record(self.start.tick, events[first : first + EVENTS_AT_ONCE])
+
+    def _event_of(self, intent: OpenIntent, outcome: Outcome, error: ReleaseError | None = None) -> Event:
+        return Event(
+            step=Step.OUTCOME,
+            at=self.clock(),
+            sid=intent.sid,
+            expires_at=intent.expires_at,
+            provisioner=intent.provisioner,
+            outcome=outcome,
+            reason=error.code if error else None,
+            evidence=None if error else "the row is Released",
+            error=error.message if error else None,
+            keeps_intent=error is not None,
+        )
+
+    def _note_decided(self, decision: Decision, tally: Tally) -> None:
+        events: list[Event] = []
+
+        def add(finding: Finding) -> None:
+            tally.add(finding)
+            self.watch(finding)
+
+        _count_decided(decision, add)
+        for planned in decision.spool.skipped():
+            if planned.known.skipped != planned.skip:
+                events.append(self._skip_event(planned))
+            if len(events) >= EVENTS_AT_ONCE:
+                self.journal.record(self.start.tick, events)
+                events.clear()
+        if events:
+            self.journal.record(self.start.tick, events)
+
+    def _skip_event(self, planned: Planned) -> Event:
+        allocation = planned.allocation
+        return Event(
+            step=Step.SKIP,
+            at=self.clock(),
+            sid=allocation.sid,
+            expires_at=allocation.expires_at,
+            provisioner=allocation.provisioner,
+            outcome=Outcome.SKIPPED,
+            reason=planned.skip,
+            keeps_intent=planned.known.intent,
+        )
+
+    def _executor(self, tally: Tally, last: PastTick | None) -> Executor:
+        def found(finding: Finding) -> None:
+            tally.add(finding)
+            self.watch(finding)
+
+        return Executor(
+            ledger=self.ledger,
+            journal=self.journal,
+            provisioners=self.provisioners,
+            tick=self.start.tick,
+            now=self.start.now,
+            options=self.options,
+            confirmed_misses=self._confirmed_misses(last),
+            stop=self.stop,
+            found=found,
+            clock=self.clock,
+            jitter=self.jitter,
+        )
+
+    def _confirmed_misses(self, last: PastTick | None) -> int:
+        refusal = _last_refusal(last)
+        return self.confirm if self.confirm is not None and refusal is not None and not refusal.codes else 0
+
+    def _leave(self, decision: Decision, tally: Tally) -> None:
+        for planned in decision.spool.to_release():
+            finding = _skipped(planned, SkipReason.REFUSED)
+            tally.add(finding)
+            self.watch(finding)
+
+    def _execute(self, decision: Decision, executor: Executor) -> None:
+        first = next(decision.spool.to_release(), None)
+        if first is None:
+            return
+        if self.options.stamps:
+            self.ledger.rehearse(Stamp(first.allocation, self.clock()))
+        for name in decision.spool.provisioners():
+            if (registered := self.provisioners.get(name)) is not None:
+                self._preflight(name, registered, executor)
+        executor.execute(decision.spool.to_release())
+
+    def _preflight(self, name: str, registered: Registered, executor: Executor) -> None:
+        try:
+            registered.provisioner.preflight()
+        except ProvisionerError as error:
+            executor.take_down(name, str(error))
+
+
+def _unfinished(ledger: Ledger, journal: JournalReader) -> Unfinished:
+    released, conflicts = [], []
+    for intent in journal.open_intents():
+        row = ledger.read(intent.sid)
+        if isinstance(row, Allocation) and row.released:
+            released.append(intent)
+        elif not (isinstance(row, Allocation) and not row.settled and row.expires_at == intent.expires_at):
+            conflicts.append((intent, _conflict(intent, row)))
+    return Unfinished(released, conflicts)
+
+
+def _conflict(intent: OpenIntent, row: Allocation | InvalidRow | None) -> Finding:
+    happened = "is gone from the table"
+    if isinstance(row, InvalidRow):
+        happened = f"is invalid now ({row.reason})"
+    elif row is not None:
+        happened = f"is {row.status!r} now" if row.settled else "was renewed since"
+    message = (
+        f"a release was begun at {intent.begun_at:%Y-%m-%d %H:%M:%S}Z, its end is unknown, and the row {happened}: "
+        "the VM may be gone while its owner pays"
+    )
+    allocation = row if isinstance(row, Allocation) else _vanished(intent)
+    error = ReleaseError(
+        sid=intent.sid,
+        provisioner=intent.provisioner,
+        code=ErrorCode.CONFLICT,
+        message=message,
+        retryable=False,
+        attempts=0,
+        next_attempt_at=None,
+    )
+    return Finding(allocation, Outcome.FAILED, error=error)
+
+
+def _vanished(intent: OpenIntent) -> Allocation:
+    return Allocation(
+        sid=intent.sid,
+        status="",
+        expires_at=intent.expires_at,
+        settled=False,
+        vm_ref=intent.sid,
+        raw=RawRow(None, None, None),
+        provisioner=intent.provisioner,
+    )
+
+
+def _count_decided(decision: Decision, add: Callable[[Finding], None]) -> None:
+    for _, finding in decision.unfinished.conflicts:
+        add(finding)
+    for planned in decision.spool.skipped():
+        if planned.skip is not None:
+            add(_skipped(planned, planned.skip))
+
+
+def _skipped(planned: Planned, reason: SkipReason) -> Finding:
+    attempts = planned.known.attempts
+    quarantined = attempts is not None and attempts.quarantined
+    return Finding(planned.allocation, Outcome.SKIPPED, reason=reason, quarantined=quarantined)
+
+
+def _last_refusal(last: PastTick | None) -> guard.LastRefusal | None:
+    if last is None or last.confirmable is None or last.finished_at is None or last.report is None:
+        return None
+    codes = frozenset(refusal["code"] for refusal in last.report.get("refused", ()))
+    return guard.LastRefusal(last.finished_at, last.confirmable, codes)

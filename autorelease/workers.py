@@ -1,0 +1,106 @@
+"""A bounded set of daemon threads that call provisioners; knows nothing of ledgers and journals.
+
+Daemon threads and no ThreadPoolExecutor: that one joins its threads when the interpreter ends, so that a single
+call that never returns would keep the process, and its lock, alive.
+"""
+
+import logging
+import threading
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+
+from autorelease.errors import ProvisionerError
+from autorelease.model import Allocation, Release
+from autorelease.provisioners import Provisioner
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call to be made. number: its identity."""
+
+    number: int
+    provisioner: Provisioner
+    allocation: Allocation
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """How a call came back."""
+
+    number: int
+    answer: Release | ProvisionerError
+
+
+class Workers:
+    """Threads are started as they are needed, never more at work than `limit`."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._threads = 0
+        self._busy = 0
+        self._calls: SimpleQueue[Call | None] = SimpleQueue()
+        self._answers: SimpleQueue[Answered | None] = SimpleQueue()
+
+    @property
+    def free(self) -> int:
+        """How many calls can begin at once."""
+        return self._limit - self._busy
+
+    @property
+    def busy(self) -> int:
+        """How many calls have not come back."""
+        return self._busy
+
+    def begin(self, call: Call) -> None:
+        """Hand a call to a free worker."""
+        self._busy += 1
+        if self._busy > self._threads:
+            self._threads += 1
+            threading.Thread(target=self._work, name=f"release-{self._threads}", daemon=True).start()
+        self._calls.put(call)
+
+    def answer_at_once(self, call: Call) -> None:
+        """Make a call that takes no time, in this thread."""
+        self._busy += 1
+        self._answers.put(_made(call))
+
+    def abandon(self) -> None:
+        """Give a call up that did not come back in its time; its thread is lost, another may take its place."""
+        self._busy -= 1
+        self._threads -= 1
+
+    def wake(self) -> None:
+        """End a wait; safe in a signal handler."""
+        self._answers.put(None)
+
+    def next_answer(self, seconds: float) -> Answered | None:
+        """The next answer; None: there was none within this time, or somebody said `wake`."""
+        try:
+            return self._answers.get(timeout=seconds) if seconds > 0 else self._answers.get_nowait()
+        except Empty:
+            return None
+
+    def has_come_back(self) -> None:
+        """Count one call as over: its answer was taken by the one who began it."""
+        self._busy -= 1
+
+    def dismiss(self) -> None:
+        """Let every idle thread end."""
+        for _ in range(self._threads):
+            self._calls.put(None)
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            self._answers.put(_made(call))
+
+
+def _made(call: Call) -> Answered:
+    try:
+        return Answered(call.number, call.provisioner.release(call.allocation))
+    except ProvisionerError as error:
+        return Answered(call.number, error)
+    except Exception as error:
+        logger.exception("the provisioner raised what it must not", extra={"facts": {"sid": call.allocation.sid}})
+        return Answered(call.number, ProvisionerError(f"the provisioner broke: {type(error).__name__}: {error}"))
