@@ -56,6 +56,16 @@ class UnusableError(AutoreleaseError):
     error = "unusable"
 
 
+class OutputError(UnusableError):
+    """The output cannot be written."""
+
+    error = "output"
+
+
+class ReaderGoneError(Exception):
+    """Whoever read our output has seen enough of it: no error, but the end of the output."""
+
+
 class LockedError(AutoreleaseError):
     """Another tick is running."""
 

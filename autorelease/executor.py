@@ -196,7 +196,8 @@ class Executor:
         if self._unwritten or self.monotonic() < self._resume_at or not self._write_records():
             return
         chosen: list[tuple[Work, Registered]] = []
-        while (work := self._next(coming, chosen)) is not None:
+        taken = 0
+        while (work := self._next(coming, len(chosen), taken)) is not None:
             registered = self._usable(work)
             if registered is None:
                 continue
@@ -209,6 +210,7 @@ class Executor:
             self._failing.pop("ledger", None)
             if fit:
                 chosen.append((work, registered))
+                taken += not registered.immediate
             if len(self._records) >= GROUP:
                 self._write_records()
         if not self._write_records([self._intent(work) for work, _ in chosen]):
@@ -217,11 +219,13 @@ class Executor:
         for work, registered in chosen:
             self._call(work, registered)
 
-    def _next(self, coming: "_Coming", chosen: Sequence[tuple[Work, Registered]]) -> Work | None:
-        """The next work there is a free worker for: one that came back from an attempt, else the next of the plan."""
+    def _next(self, coming: "_Coming", chosen: int, taken: int) -> Work | None:
+        """The next work there is a free worker for: one that came back from an attempt, else the next of the plan.
+
+        chosen: how many are about to begin; taken: how many of them need a worker.
+        """
         if self.stop.wished() or self.lost is not None:
             return None
-        taken = sum(not registered.immediate for _, registered in chosen)
         has_worker = taken < self._workers.free
         if self._returned and has_worker:
             return self._returned.pop()
@@ -232,7 +236,7 @@ class Executor:
             return None
         registered = self.provisioners.get(planned.allocation.provisioner)
         immediate = registered is not None and registered.immediate
-        if not (has_worker or (immediate and len(chosen) < GROUP)) or (immediate and len(chosen) >= GROUP):
+        if chosen >= GROUP or not (has_worker or immediate):
             return None
         coming.take()
         return Work(planned, planned.known.intent)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
 
+from autorelease.errors import OutputError, ReaderGoneError
 from autorelease.model import Outcome, TickReport
 from autorelease.report import exit_code, status
 from autorelease.text import escaped
@@ -38,35 +39,35 @@ def show_rows(form: Form, columns: Sequence[str], rows: Iterable[Row]) -> None:
     if form is Form.TABLE:
         _show_table(columns, rows)
     elif form is Form.CSV:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer = csv.writer(_Stdout(), lineterminator="\n")
         writer.writerow(columns)
         writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
     else:
-        sys.stdout.write("\t".join(columns) + "\n")
+        _write("\t".join(columns) + "\n")
         for row in rows:
-            sys.stdout.write("\t".join(_cell(row.get(name)) for name in columns) + "\n")
+            _write("\t".join(_cell(row.get(name)) for name in columns) + "\n")
 
 
 def show_json(head: Mapping[str, Any], lists: Mapping[str, Iterable[Row]]) -> None:
     """Write one object to stdout: `head`, then each list under its name, row by row, so that none is held in memory."""
-    sys.stdout.write(json.dumps(head)[:-1])
+    _write(json.dumps(head)[:-1])
     for name, rows in lists.items():
-        sys.stdout.write(f', "{name}": [')
+        _write(f', "{name}": [')
         for number, row in enumerate(rows):
-            sys.stdout.write((",\n " if number else "\n ") + json.dumps(row))
-        sys.stdout.write("]")
-    sys.stdout.write("}\n")
+            _write((",\n " if number else "\n ") + json.dumps(row))
+        _write("]")
+    _write("}\n")
 
 
 def show_object(value: Mapping[str, Any]) -> None:
     """Write one JSON object to stdout, on one line."""
-    sys.stdout.write(json.dumps(value) + "\n")
+    _write(json.dumps(value) + "\n")
 
 
 def show_lines(lines: Iterable[str]) -> None:
     """Write lines to stdout; nothing in them is taken for markup."""
     for line in lines:
-        sys.stdout.write(escaped(line) + "\n")
+        _write(escaped(line) + "\n")
 
 
 def tick_lines(report: TickReport) -> Iterator[str]:
@@ -104,11 +105,34 @@ def _show_table(columns: Sequence[str], rows: Iterable[Row]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns, header_style="bold", box=None, pad_edge=False)
+    table = Table(header_style="bold", box=None, pad_edge=False)
+    for name in columns:
+        table.add_column(name, overflow="fold")
     for row in rows:
         # A Text is never read as markup; folded and not cut, because half a sid is worse than a tall row.
         table.add_row(*(Text(_cell(row.get(name)), overflow="fold") for name in columns))
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    with console.capture() as drawn:
+        console.print(table)
+    _write(drawn.get())
+
+
+class _Stdout:
+    """The one method of a file that csv asks for."""
+
+    def write(self, text: str) -> int:
+        """Write, or raise OutputError."""
+        _write(text)
+        return len(text)
+
+
+def _write(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+    except BrokenPipeError as error:
+        raise ReaderGoneError from error
+    except OSError as error:
+        raise OutputError(f"the output cannot be written: {error.strerror}") from error
 
 
 def _cell(value: object) -> str:

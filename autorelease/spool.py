@@ -10,9 +10,11 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 from autorelease.model import Allocation, InvalidRow, Planned, PlanSummary, SkipReason
+from autorelease.sqlitefile import speaking_of
 
 FIRST_SIDS = 5
 CHUNK = 20_000
+PLACE = "the plan's temporary file (in SQLITE_TMPDIR, TMPDIR or /var/tmp)"
 ZERO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -20,6 +22,10 @@ class Spool:
     """Planned allocations, to be read again in the order of execution."""
 
     def __init__(self) -> None:
+        with speaking_of(PLACE):
+            self._make()
+
+    def _make(self) -> None:
         self._connection = sqlite3.connect("", isolation_level=None)
         self._connection.execute("PRAGMA journal_mode = OFF")
         self._connection.execute(
@@ -30,13 +36,14 @@ class Spool:
 
     def add(self, planned: Iterable[Planned]) -> None:
         """Keep these; a sid that is there already stays as it was read first."""
-        self._connection.execute("BEGIN")
-        self._connection.executemany(
-            "INSERT OR IGNORE INTO plan (sid, repeated, expires, skip, provisioner, vm_ref, planned) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (_row(item) for item in planned),
-        )
-        self._connection.execute("COMMIT")
+        with speaking_of(PLACE):
+            self._connection.execute("BEGIN")
+            self._connection.executemany(
+                "INSERT OR IGNORE INTO plan (sid, repeated, expires, skip, provisioner, vm_ref, planned) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (_row(item) for item in planned),
+            )
+            self._connection.execute("COMMIT")
 
     def due_vms(self) -> Iterator[Sequence[str]]:
         """The vm_refs of the allocations to be released, in chunks."""

@@ -94,7 +94,7 @@ def is_wal(path: Path) -> bool:
 
 
 @contextmanager
-def speaking_of(path: Path) -> Iterator[None]:
+def speaking_of(path: Path | str) -> Iterator[None]:
     """Turn SQLite's errors into UnusableError with the file and what to do."""
     try:
         yield

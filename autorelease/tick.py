@@ -1,12 +1,12 @@
 """One sweep: decide, ask the guard, hand over to the executor, report. Listing, dry run and tick go the same way."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from autorelease import guard
-from autorelease.errors import AutoreleaseError, ProvisionerError
+from autorelease.errors import AutoreleaseError, ProvisionerError, UnusableError
 from autorelease.executor import Executor, Options
 from autorelease.expiry import find_expired
 from autorelease.journal import Event, Journal, JournalReader, OpenIntent, PastTick, Step, TickStart
@@ -155,11 +155,15 @@ def run_tick(
     journal.open_tick(start)
     try:
         report = sweep.run(last)
-        journal.close_tick(start.tick, report.finished_at, tick_object(report), confirmable=sweep.confirmable(report))
-        journal.prune(clock() - keep)
     except AutoreleaseError as error:
         _close_with(journal, start, clock, error)
         raise
+    try:
+        journal.close_tick(start.tick, report.finished_at, tick_object(report), confirmable=sweep.confirmable(report))
+        journal.prune(clock() - keep)
+    except UnusableError as error:
+        # What was done is done and must be reported; that it could not be written down is the worst of it.
+        return replace(report, lost=str(error))
     return report
 
 
@@ -278,23 +282,26 @@ class _Sweep:
         )
 
     def _note_decided(self, decision: Decision, tally: Tally) -> None:
-        events: list[Event] = []
-
         def add(finding: Finding) -> None:
             tally.add(finding)
             self.watch(finding)
 
         _count_decided(decision, add)
-        for planned in decision.spool.skipped():
-            if planned.known.skipped != planned.skip:
-                events.append(self._skip_event(planned))
+        self._note_skips((planned, planned.skip) for planned in decision.spool.skipped())
+
+    def _note_skips(self, skips: Iterable[tuple[Planned, SkipReason | None]]) -> None:
+        """Write down those whose reason is another than the last one written."""
+        events = []
+        for planned, reason in skips:
+            if planned.known.skipped != reason:
+                events.append(self._skip_event(planned, reason))
             if len(events) >= EVENTS_AT_ONCE:
                 self.journal.record(self.start.tick, events)
                 events.clear()
         if events:
             self.journal.record(self.start.tick, events)
 
-    def _skip_event(self, planned: Planned) -> Event:
+    def _skip_event(self, planned: Planned, reason: SkipReason | None) -> Event:
         allocation = planned.allocation
         return Event(
             step=Step.SKIP,
@@ -303,7 +310,7 @@ class _Sweep:
             expires_at=allocation.expires_at,
             provisioner=allocation.provisioner,
             outcome=Outcome.SKIPPED,
-            reason=planned.skip,
+            reason=reason,
             keeps_intent=planned.known.intent,
         )
 
@@ -335,6 +342,7 @@ class _Sweep:
             finding = _skipped(planned, SkipReason.REFUSED)
             tally.add(finding)
             self.watch(finding)
+        self._note_skips((planned, SkipReason.REFUSED) for planned in decision.spool.to_release())
 
     def _execute(self, decision: Decision, executor: Executor) -> None:
         first = next(decision.spool.to_release(), None)

@@ -3,19 +3,24 @@
 Imports neither a database nor a provisioner: `--help` is quick.
 """
 
+import io
 import logging
 import os
 import sys
 import threading
 from collections.abc import Sequence
 
-from autorelease.errors import AutoreleaseError, ExitCode, UsageError
+from autorelease.errors import AutoreleaseError, ExitCode, ReaderGoneError, UsageError
 
 logger = logging.getLogger("autorelease")
 
 
 def main() -> None:
     """The installed command."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal of a narrower character set gets escapes, not a crash.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     code = run(sys.argv[1:])
     code = _flush(code)
     if any(thread.daemon and thread.name.startswith("release-") for thread in threading.enumerate()):
@@ -28,12 +33,13 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command; returns its exit code, whatever happens."""
     try:
         return _run(arguments)
+    except ReaderGoneError:
+        from autorelease.cli.shared import let_go_of_stdout
+
+        let_go_of_stdout()
+        return ExitCode.OK
     except AutoreleaseError as error:
         return _complain(error, arguments)
-    except BrokenPipeError:
-        # Whoever read our output has seen enough. What a tick did is in the journal.
-        _let_go_of_stdout()
-        return ExitCode.OK
     except Exception:
         logger.critical("this is a bug of autorelease, please report it", exc_info=True)
         return ExitCode.BUG
@@ -75,17 +81,14 @@ def _complain(error: AutoreleaseError, arguments: Sequence[str]) -> int:
 
 
 def _flush(code: int) -> int:
+    from autorelease.cli.shared import let_go_of_stdout
+
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        _let_go_of_stdout()
+        let_go_of_stdout()
     except OSError as error:
         logger.error("the output could not be written: %s", error.strerror)
-        _let_go_of_stdout()
+        let_go_of_stdout()
         return code or ExitCode.UNUSABLE
     return code
-
-
-def _let_go_of_stdout() -> None:
-    # Python flushes stdout once more when it ends, and would complain again.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

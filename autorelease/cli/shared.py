@@ -2,8 +2,9 @@
 
 import os
 import secrets
+import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,6 +81,8 @@ def boot_id() -> str | None:
     return given.strip().replace("-", "").lower()
 
 
-def seconds(duration: timedelta) -> int:
-    """Whole seconds."""
-    return int(duration.total_seconds())
+def let_go_of_stdout() -> None:
+    """Send what is still to be written nowhere: Python flushes stdout once more when it ends, and would complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

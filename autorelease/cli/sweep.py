@@ -4,6 +4,7 @@ import logging
 import os
 import random
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autorelease import __version__
-from autorelease.cli.shared import TIMES, actor, boot_id, clock, new_tick_id, parse_time, shared
-from autorelease.errors import AutoreleaseError, LockedError, UnusableError, UsageError
+from autorelease.cli.shared import TIMES, actor, boot_id, clock, let_go_of_stdout, new_tick_id, parse_time, shared
+from autorelease.errors import AutoreleaseError, LockedError, OutputError, ReaderGoneError, UnusableError, UsageError
 from autorelease.model import rfc3339
 
 if TYPE_CHECKING:
@@ -70,10 +71,16 @@ def _show(report: "TickReport", *, as_json: bool) -> None:
     from autorelease.render import show_lines, show_object, tick_lines
     from autorelease.report import exit_code, tick_object
 
-    if as_json:
-        show_object(tick_object(report))
-    else:
-        show_lines(tick_lines(report))
+    try:
+        if as_json:
+            show_object(tick_object(report))
+        else:
+            show_lines(tick_lines(report))
+        sys.stdout.flush()
+    except (OutputError, ReaderGoneError, OSError) as error:
+        # The exit code says what became of the sweep, not of its reader.
+        logger.warning("the report could not be shown (%s); a tick's report is in the journal", error)
+        let_go_of_stdout()
     raise typer.Exit(exit_code(report))
 
 
@@ -237,6 +244,7 @@ class _Watcher:
 
 
 QUIET = frozenset({"held", "backoff", "refused", "dry_run"})
+LOUD = frozenset({"resurrected", "deferred"})
 
 
 def log_finding(finding: "Finding") -> None:
@@ -252,6 +260,8 @@ def log_finding(finding: "Finding") -> None:
         "duration_ms": finding.duration_ms,
     }
     level = logging.DEBUG if finding.reason in QUIET else logging.INFO
+    if finding.reason in LOUD:
+        level = logging.WARNING
     if finding.error is not None:
         level = logging.ERROR
         facts |= {"code": finding.error.code, "error": finding.error.message}

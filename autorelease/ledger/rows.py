@@ -180,7 +180,8 @@ def _from_number(value: RawValue, words: Vocabulary) -> datetime:
         raise Unreadable(f"expires_at is {kind} ({shown(value, 40)!r}) where {words.timestamps} takes numbers")
     if not math.isfinite(value):
         raise Unreadable("expires_at is not a finite number")
-    microseconds = math.ceil(Fraction(value) * 10**MICROSECONDS / UNITS_PER_SECOND[words.timestamps])
+    per_unit = 10**MICROSECONDS // UNITS_PER_SECOND[words.timestamps]
+    microseconds = value * per_unit if isinstance(value, int) else math.ceil(Fraction(value) * per_unit)
     try:
         return EPOCH + timedelta(microseconds=microseconds)
     except OverflowError:

@@ -367,9 +367,9 @@ def _twin(sid: RawValue) -> RawValue:
     """The same sid in the other storage class, which an untyped column can hold beside it; NULL: none."""
     if isinstance(sid, int):
         return str(sid)
-    if isinstance(sid, str) and len(sid) < len(str(2**63)) and sid.isascii() and sid.lstrip("-").isdigit():
+    if isinstance(sid, str) and len(sid) <= len(str(-(2**63))) and sid.isascii() and sid.lstrip("-").isdigit():
         number = int(sid)
-        return number if str(number) == sid else None
+        return number if str(number) == sid and -(2**63) <= number < 2**63 else None
     return None
 
 
