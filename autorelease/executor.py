@@ -172,9 +172,6 @@ class Executor:
         return not self.stop.wished() and bool(self._waiting or self._returned or coming.peek())
 
     def _leave_the_rest(self, coming: "_Coming") -> None:
-        for flight in self._flights.values():
-            self._fail(flight.work, ProvisionerError("its end was not waited for"), keeps_intent=True)
-        self._flights.clear()
         for earned in self._unwritten:
             self._fail_unwritten(earned, self.lost or "")
         self._unwritten.clear()

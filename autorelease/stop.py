@@ -46,7 +46,9 @@ def stopped_by_signals(stop: Stop) -> Iterator[None]:
             os._exit(ExitCode.INTERRUPTED)
         stop.wish(signal.Signals(number).name)
 
-    before = {number: signal.signal(number, on_signal) for number in SIGNALS}
+    # What is ignored stays ignored: nohup means it.
+    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, on_signal) for number in heard}
     try:
         yield
     finally:
