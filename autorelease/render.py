@@ -5,6 +5,7 @@ Plain: a header line, then one line a row, tab-separated, never truncated; what 
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -115,6 +116,13 @@ def _show_table(columns: Sequence[str], rows: Iterable[Row]) -> None:
     with console.capture() as drawn:
         console.print(table)
     _write(drawn.get())
+
+
+def let_go_of_stdout() -> None:
+    """Send what is still to be written nowhere: Python flushes stdout once more when it ends, and would complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 class _Stdout:

@@ -34,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         return _run(arguments)
     except ReaderGoneError:
-        from autorelease.cli.shared import let_go_of_stdout
+        from autorelease.render import let_go_of_stdout
 
         let_go_of_stdout()
         return ExitCode.OK
@@ -81,7 +81,7 @@ def _complain(error: AutoreleaseError, arguments: Sequence[str]) -> int:
 
 
 def _flush(code: int) -> int:
-    from autorelease.cli.shared import let_go_of_stdout
+    from autorelease.render import let_go_of_stdout
 
     try:
         sys.stdout.flush()

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,10 +78,3 @@ def boot_id() -> str | None:
         except OSError:
             return None
     return given.strip().replace("-", "").lower()
-
-
-def let_go_of_stdout() -> None:
-    """Send what is still to be written nowhere: Python flushes stdout once more when it ends, and would complain."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)

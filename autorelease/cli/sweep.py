@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autorelease import __version__
-from autorelease.cli.shared import TIMES, actor, boot_id, clock, let_go_of_stdout, new_tick_id, parse_time, shared
+from autorelease.cli.shared import TIMES, actor, boot_id, clock, new_tick_id, parse_time, shared
 from autorelease.errors import AutoreleaseError, LockedError, OutputError, ReaderGoneError, UnusableError, UsageError
 from autorelease.model import rfc3339
 
@@ -68,7 +68,7 @@ def tick(
 
 
 def _show(report: "TickReport", *, as_json: bool) -> None:
-    from autorelease.render import show_lines, show_object, tick_lines
+    from autorelease.render import let_go_of_stdout, show_lines, show_object, tick_lines
     from autorelease.report import exit_code, tick_object
 
     try:
