@@ -656,6 +656,7 @@ class Executor:
             sid=work.allocation.sid,
             expires_at=work.allocation.expires_at,
             provisioner=work.allocation.provisioner,
+            vm_ref=work.allocation.vm_ref,
             outcome=outcome,
             reason=reason,
             evidence=evidence,

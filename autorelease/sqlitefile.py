@@ -15,6 +15,8 @@ from autorelease.errors import UnusableError
 BUSY_SECONDS = 10
 HEADER = b"SQLite format 3\x00"
 WAL_VERSION = 2
+# A CHECK, a trigger's RAISE, a trigger that breaks (SQLITE_ERROR), a value that a STRICT column does not take.
+OF_ONE_ROW = (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG)
 
 
 class StampRefusedError(UnusableError):
@@ -98,9 +100,9 @@ def speaking_of(path: Path | str) -> Iterator[None]:
     """Turn SQLite's errors into UnusableError with the file and what to do."""
     try:
         yield
-    except sqlite3.IntegrityError as error:
-        raise StampRefusedError(f"{path}: the table's own rules refuse the change: {error}") from error
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CONSTRAINT) & 0xFF in OF_ONE_ROW:
+            raise StampRefusedError(f"{path}: the table's own rules refuse the change: {error}") from error
         raise UnusableError(f"{path}: {error}. {_remedy(error)}") from error
 
 

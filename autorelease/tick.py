@@ -274,6 +274,7 @@ class _Sweep:
             sid=intent.sid,
             expires_at=intent.expires_at,
             provisioner=intent.provisioner,
+            vm_ref=intent.vm_ref,
             outcome=outcome,
             reason=error.code if error else None,
             evidence=None if error else "the row is Released",
@@ -309,6 +310,7 @@ class _Sweep:
             sid=allocation.sid,
             expires_at=allocation.expires_at,
             provisioner=allocation.provisioner,
+            vm_ref=allocation.vm_ref,
             outcome=Outcome.SKIPPED,
             reason=reason,
             keeps_intent=planned.known.intent,
@@ -368,9 +370,17 @@ def _unfinished(ledger: Ledger, journal: JournalReader) -> Unfinished:
         row = ledger.read(intent.sid)
         if isinstance(row, Allocation) and row.released:
             released.append(intent)
-        elif not (isinstance(row, Allocation) and not row.settled and row.expires_at == intent.expires_at):
+        elif not _is_still_meant(row, intent):
             conflicts.append((intent, _conflict(intent, row)))
     return Unfinished(released, conflicts)
+
+
+def _is_still_meant(row: Allocation | InvalidRow | None, intent: OpenIntent) -> bool:
+    """Whether the row still stands for the release that was begun: if so it is planned as any other."""
+    if not isinstance(row, Allocation) or row.settled:
+        return False
+    begun = (intent.expires_at, intent.provisioner, intent.vm_ref)
+    return (row.expires_at, row.provisioner, row.vm_ref) == begun
 
 
 def _conflict(intent: OpenIntent, row: Allocation | InvalidRow | None) -> Finding:
@@ -378,7 +388,8 @@ def _conflict(intent: OpenIntent, row: Allocation | InvalidRow | None) -> Findin
     if isinstance(row, InvalidRow):
         happened = f"is invalid now ({row.reason})"
     elif row is not None:
-        happened = f"is {row.status!r} now" if row.settled else "was renewed since"
+        renewed = "was renewed since" if row.expires_at != intent.expires_at else "names another VM now"
+        happened = f"is {row.status!r} now" if row.settled else renewed
     message = (
         f"a release was begun at {intent.begun_at:%Y-%m-%d %H:%M:%S}Z, its end is unknown, and the row {happened}: "
         "the VM may be gone while its owner pays"
@@ -402,7 +413,7 @@ def _vanished(intent: OpenIntent) -> Allocation:
         status="",
         expires_at=intent.expires_at,
         settled=False,
-        vm_ref=intent.sid,
+        vm_ref=intent.vm_ref,
         raw=RawRow(None, None, None),
         provisioner=intent.provisioner,
     )

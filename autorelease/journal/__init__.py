@@ -50,6 +50,7 @@ class Event:
     sid: str
     expires_at: datetime | None
     provisioner: str
+    vm_ref: str
     outcome: str | None = None
     reason: str | None = None
     evidence: str | None = None
@@ -98,6 +99,7 @@ class OpenIntent:
     sid: str
     expires_at: datetime | None
     provisioner: str
+    vm_ref: str
     begun_at: datetime
     is_known_conflict: bool = False
 

@@ -70,6 +70,7 @@ def _first_tables(database: "Database") -> None:
             "sid": str,
             "expires_at": str,
             "provisioner": str,
+            "vm_ref": str,
             "outcome": str,
             "skipped": str,
             "intent_at": str,
@@ -80,7 +81,7 @@ def _first_tables(database: "Database") -> None:
             "last_error": str,
         },
         pk=("sid", "expires_at"),
-        not_null={"sid", "expires_at", "provisioner", "failed_ticks", "pending_ticks", "quarantined"},
+        not_null={"sid", "expires_at", "provisioner", "vm_ref", "failed_ticks", "pending_ticks", "quarantined"},
         strict=True,
     )
     database.conn.execute("CREATE INDEX open_intents ON attempts (intent_at, sid) WHERE intent_at IS NOT NULL")

@@ -180,7 +180,7 @@ class SQLiteJournal:
         last = ("", "", "")
         while True:
             page = self._rows(
-                "SELECT sid, expires_at, provisioner, intent_at, skipped FROM attempts WHERE intent_at IS NOT NULL "
+                "SELECT sid, expires_at, provisioner, vm_ref, intent_at, skipped FROM attempts WHERE intent_at IS NOT NULL "
                 "AND (intent_at, sid, expires_at) > (?, ?, ?) ORDER BY intent_at, sid, expires_at "
                 f"LIMIT {PAGE_ROWS}",
                 *last,
@@ -192,6 +192,7 @@ class SQLiteJournal:
                         row["sid"],
                         _instant(row["expires_at"]),
                         row["provisioner"],
+                        row["vm_ref"],
                         begun_at,
                         row["skipped"] == ErrorCode.CONFLICT,
                     )
@@ -243,9 +244,10 @@ class SQLiteJournal:
         )
         key = (event.sid, _key(event.expires_at))
         self.connection.execute(
-            "INSERT INTO attempts (sid, expires_at, provisioner, failed_ticks, pending_ticks, quarantined) "
-            "VALUES (?, ?, ?, 0, 0, 0) ON CONFLICT DO UPDATE SET provisioner = excluded.provisioner",
-            (*key, event.provisioner),
+            "INSERT INTO attempts (sid, expires_at, provisioner, vm_ref, failed_ticks, pending_ticks, quarantined) "
+            "VALUES (?, ?, ?, ?, 0, 0, 0) "
+            "ON CONFLICT DO UPDATE SET provisioner = excluded.provisioner, vm_ref = excluded.vm_ref",
+            (*key, event.provisioner, event.vm_ref),
         )
         changes = _changes(event)
         assignments = ", ".join(f"{name} = ?" for name in changes)

@@ -315,7 +315,9 @@ class SQLiteLedger:
         with speaking_of(self._path):
             self._begin()
             try:
-                self._stamp_one(stamp)
+                result = self._stamp_one(stamp)
+                if result is StampResult.UNCHANGED and self._holds_judged_values(stamp):
+                    raise sqlite3.IntegrityError("the stamp is ignored without an error (a trigger's RAISE(IGNORE)?)")
             finally:
                 self._roll_back()
 
@@ -344,6 +346,11 @@ class SQLiteLedger:
             return StampResult.UNCHANGED
         self._check_stamped(raw.sid, cursor.rowcount)
         return StampResult.STAMPED
+
+    def _holds_judged_values(self, stamp: Stamp) -> bool:
+        raw = stamp.allocation.raw
+        rows = self._matching(raw.sid)
+        return [(row.sid, row.status, row.expires_at) for row in rows] == [(raw.sid, raw.status, raw.expires_at)]
 
     def _released_at(self, stamp: Stamp) -> dict[str, RawValue]:
         if not self._has("released_at"):
