@@ -181,7 +181,8 @@ class SQLiteJournal:
         while True:
             page = self._rows(
                 "SELECT sid, expires_at, provisioner, vm_ref, intent_at, skipped FROM attempts "
-                "WHERE intent_at IS NOT NULL AND (intent_at, sid, expires_at) > (?, ?, ?) ORDER BY intent_at, sid, expires_at "
+                "WHERE intent_at IS NOT NULL AND (intent_at, sid, expires_at) > (?, ?, ?) "
+                "ORDER BY intent_at, sid, expires_at "
                 f"LIMIT {PAGE_ROWS}",
                 *last,
             )
