@@ -80,12 +80,13 @@ def _unconfirmable(why: str) -> Refusal:
     return Refusal("confirm", f"--confirm does not apply: {why}")
 
 
-def advice(plan: PlanSummary) -> str:
+def advice(plan: PlanSummary, refusals: Sequence[Refusal]) -> str:
     """What was planned and what to type, for the message of a refusal."""
     sids = ", ".join(plan.first_sids) + (", …" if plan.first_tries > len(plan.first_sids) else "")
     newest = rfc3339(plan.newest_expires_at) if plan.newest_expires_at else "none"
+    # Where nothing but the --confirm itself was wrong, confirming that again would be no better.
+    confirmation = "" if all(refusal.code == "confirm" for refusal in refusals) else f" --confirm {plan.first_tries}"
     return (
         f"Planned: {plan.first_tries} first releases ({sids or 'none'}), the newest expired at {newest}. Nothing was "
-        "touched. Look: autorelease list-expired. "
-        f"If this is right: autorelease tick --once --confirm {plan.first_tries}"
+        f"touched. Look: autorelease list-expired. If this is right: autorelease tick --once{confirmation}"
     )

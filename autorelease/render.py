@@ -30,6 +30,14 @@ class Form(StrEnum):
     CSV = "csv"
 
 
+class TextForm(StrEnum):
+    """The shapes of output of a command without CSV."""
+
+    TABLE = "table"
+    PLAIN = "plain"
+    JSON = "json"
+
+
 def default_form() -> Form:
     """A table on a terminal, plain lines elsewhere."""
     return Form.TABLE if sys.stdout.isatty() else Form.PLAIN

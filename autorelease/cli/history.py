@@ -9,7 +9,7 @@ import typer
 from autorelease.cli.shared import Shared, shared
 from autorelease.errors import UsageError
 from autorelease.model import rfc3339
-from autorelease.render import Form, default_form, show_json, show_rows
+from autorelease.render import Form, TextForm, default_form, show_json, show_rows
 
 if TYPE_CHECKING:
     from autorelease.journal import JournalReader, PastTick
@@ -51,7 +51,7 @@ def history(
     sid: Annotated[str | None, typer.Option(metavar="SID", help="The events of this allocation.")] = None,
     tick: Annotated[str | None, typer.Option(metavar="ID", help="This tick and its events.")] = None,
     form: Annotated[
-        Form | None,
+        TextForm | None,
         typer.Option("--format", help="Default: table on a terminal, plain in a pipe.", show_default=False),
     ] = None,
 ) -> None:
@@ -59,9 +59,7 @@ def history(
 
     Example: autorelease history --sid vm-1042
     """
-    form = form or default_form()
-    if form is Form.CSV:
-        raise UsageError("history knows the formats table, plain and json")
+    shape = Form(form) if form else default_form()
     from autorelease.journal import open_journal_reader
 
     options = shared(context)
@@ -69,13 +67,13 @@ def history(
         journal = open_journal_reader(options.settings())
         stack.callback(journal.close)
         _check_known(journal, options, sid, tick)
-        if form is Form.JSON:
+        if shape is Form.JSON:
             head = {"schema": "autorelease.history/1"}
             show_json(head, {"ticks": _ticks(journal, sid, tick), "events": journal.events(sid=sid, tick=tick)})
         elif sid is None and tick is None:
-            show_rows(form, TICKS, _ticks(journal, None, None))
+            show_rows(shape, TICKS, _ticks(journal, None, None))
         else:
-            show_rows(form, EVENTS, journal.events(sid=sid, tick=tick))
+            show_rows(shape, EVENTS, journal.events(sid=sid, tick=tick))
 
 
 def _check_known(journal: "JournalReader", options: Shared, sid: str | None, tick: str | None) -> None:

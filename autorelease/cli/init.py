@@ -14,7 +14,7 @@ def init(
     context: typer.Context,
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="[DIR]", show_default=False, help="Make this folder, to try things in."),
+        typer.Argument(metavar="DIR", show_default=False, help="Make this folder, to try things in."),
     ] = None,
     *,
     sample: Annotated[bool, typer.Option("--sample", help="With DIR: fill its ledger with sample rows.")] = False,

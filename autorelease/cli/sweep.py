@@ -275,4 +275,4 @@ def _log_refusals(report: "TickReport", summary: "PlanSummary | None") -> None:
     for refusal in report.refused:
         logger.error("refused: %s: %s", refusal.code, refusal.message)
     if report.refused and summary is not None:
-        logger.error("%s", advice(summary))
+        logger.error("%s", advice(summary, report.refused))

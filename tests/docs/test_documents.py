@@ -1,0 +1,349 @@
+"""README and runbook are held to the code: what they show is what happens, what they name is there."""
+
+import inspect
+import json
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from autorelease import guard
+from autorelease.errors import ExitCode
+from autorelease.provisioners import open_provisioners
+from autorelease.provisioners.command import PLACES, VARIABLES, Options
+from autorelease.settings import File, parse_duration
+from tests.docs.documents import DOCUMENTS, README, ROOT, RUNBOOK, WIDTH, commands, fences, run_sql, section, table
+from tests.support.place import COMMAND, Place, fresh_environment
+
+EXISTING = ("tick", "list-expired", "history", "init")
+CODES = {int(code) for code in ExitCode} - {ExitCode.UNHEALTHY}
+# What each command may say of a sample; that a tick finds broken rows there is the sample's purpose.
+WELL = {"tick": {0, 3, 7}, "list-expired": {0}, "history": {0}, "init": {0}}
+TICK_ID = re.compile(r"2[0-9]{7}T[0-9]{6}Z-[0-9a-f]{6}")
+UNITS = ("autorelease.service", "autorelease.timer", "autorelease-failure@.service")
+
+
+def run(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """The installed command in this folder, with lines as wide as the documents show them."""
+    return subprocess.run(
+        [COMMAND, *arguments],
+        cwd=folder,
+        env=fresh_environment(folder) | {"COLUMNS": WIDTH},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+def shown_help() -> list[str]:
+    return [fence.body for fence in fences(README.read_text("utf-8"), "console")]
+
+
+@pytest.mark.parametrize("command", [None, *EXISTING])
+def test_readme_shows_the_help_as_it_is(command: str | None, tmp_path: Path) -> None:
+    words = [command, "--help"] if command else ["--help"]
+    shown = f"$ autorelease {' '.join(words)}\n{run(tmp_path, *words).stdout}"
+    assert shown in shown_help()
+
+
+def test_readme_shows_no_help_of_anything_else() -> None:
+    assert len(shown_help()) == 1 + len(EXISTING)
+
+
+def test_the_commands_that_exist_are_those_that_the_documents_are_held_to(tmp_path: Path) -> None:
+    listed = run(tmp_path, "--help").stdout.partition("Commands:\n")[2]
+    assert tuple(sorted(re.findall(r"^  ([a-z-]+)  ", listed, re.MULTILINE))) == tuple(sorted(EXISTING))
+
+
+SHIPPED = [*DOCUMENTS, *(path for path in sorted((ROOT / "deploy").rglob("*")) if path.is_file())]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_document_names_a_command_that_does_not_exist(path: Path) -> None:
+    told = re.findall(r"(?:`|-- |\$ |^ *)autorelease ([a-z][a-z-]*)", path.read_text("utf-8"), re.MULTILINE)
+    assert set(told) <= set(EXISTING)
+
+
+TYPED = [(path.name, tuple(words)) for path in (README, RUNBOOK) for words in commands(path)]
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sample that was swept once, to be copied."""
+    folder = tmp_path_factory.mktemp("documents")
+    assert run(folder, "init", "try", "--sample").returncode == 0
+    assert run(folder, "--config", "try/config.toml", "tick", "--once").returncode == ExitCode.NOT_ALL_WELL
+    return folder / "try"
+
+
+def test_there_are_commands_to_be_typed() -> None:
+    assert {words[0] for _, words in TYPED if words[0] != "--config"} == set(EXISTING)
+
+
+@pytest.mark.parametrize(
+    ("document", "words"), TYPED, ids=lambda value: " ".join(value) if isinstance(value, tuple) else value
+)
+def test_what_the_documents_tell_to_type_works(
+    document: str, words: tuple[str, ...], sample: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "place"
+    shutil.copytree(sample, place)
+    typed = list(words[2:] if words[0] == "--config" else words)
+    if typed == ["init"]:
+        (place / "journal.db").unlink()
+    history = run(tmp_path, "--config", str(place / "config.toml"), "history", "--format", "json")
+    newest = history.stdout and json.loads(history.stdout)["ticks"]
+    known = {"SID": "overdue-000", "N": "37", "TICK": newest[0]["tick"] if newest else ""}
+    ended = run(tmp_path, "--config", str(place / "config.toml"), *(known.get(word, word) for word in typed))
+    assert ended.returncode in WELL[typed[0]], f"{document}: {ended.stderr}"
+
+
+# --- the worked example -----------------------------------------------------------------------------------------------
+
+
+def shown_as(output: str, folder: Path) -> str:
+    return TICK_ID.sub("TICK", output.replace(str(folder), "/home/you"))
+
+
+def test_the_worked_example_goes_as_it_is_told(tmp_path: Path) -> None:
+    panel = tmp_path / "panel"
+    panel.mkdir()
+    ended: list[subprocess.CompletedProcess[str]] = []
+    compared = 0
+    for fence in fences(section(README, "Your own table, by example")):
+        if fence.info == "sql":
+            run_sql(panel / "panel.db", fence.body)
+        elif fence.info == "toml":
+            (panel / "config.toml").write_text(fence.body, encoding="utf-8")
+        elif fence.info == "sh":
+            ended += [run(tmp_path, *line.split()[1:]) for line in fence.body.splitlines()]
+        else:
+            assert fence.info == "text"
+            assert shown_as(ended[-1].stdout, tmp_path) == shown_as(fence.body, tmp_path)
+            compared += 1
+    assert [tick.returncode for tick in ended] == [0, 0, 3, 3, 0]
+    assert compared == len(ended)
+    place = Place(panel)
+    place.ledger = panel / "panel.db"
+    rows = dict(place.query("SELECT id, state FROM servers"))
+    assert {sid for sid, state in rows.items() if state == "Terminated"} == {1, 3, 5}
+    stamped = dict(place.query("SELECT id, ended_at FROM servers WHERE id IN (1, 3)"))
+    assert re.fullmatch(r"[0-9-]{10} [0-9:]{8}(\.[0-9]+)?\+02:00", stamped[1])
+    assert re.fullmatch(r"[0-9-]{10}T[0-9:]{8}(\.[0-9]+)?\+02:00", stamped[3])
+    again = run(tmp_path, "--config", "panel/config.toml", "tick", "--once")
+    assert again.returncode == 0, "with the index that the reader was told to make"
+
+
+def test_the_sql_of_the_runbook_fits_the_default_table(sample: Path, tmp_path: Path) -> None:
+    ledger = tmp_path / "allocations.db"
+    shutil.copyfile(sample / "allocations.db", ledger)
+    place = Place(tmp_path)
+    [resurrected, milliseconds] = fences(RUNBOOK.read_text("utf-8"), "sql")
+    run_sql(ledger, resurrected.body.replace("SID", "later-000"))
+    run_sql(ledger, milliseconds.body.replace("SID", "broken-milliseconds"))
+    assert place.query("SELECT released_at > 0 FROM vm_allocations WHERE sid = 'later-000'") == [(1,)]
+    assert place.query("SELECT expires_at < 1e11 FROM vm_allocations WHERE sid = 'broken-milliseconds'") == [(1,)]
+
+
+def test_the_refusal_that_is_shown_is_the_one_of_the_sample(tmp_path: Path) -> None:
+    assert run(tmp_path, "init", "try", "--sample").returncode == 0
+    refused = run(tmp_path, "--config", "try/config.toml", "tick", "--once", "--dry-run", "--at", "+73h")
+    assert refused.returncode == ExitCode.REFUSED
+    [line] = [line for line in refused.stdout.splitlines() if line.startswith("refused: ")]
+    [shown] = [fence.body for fence in fences(section(README, "The guard"), "text")]
+    assert shown.splitlines()[0] == line
+    # The log has it on one line, the page in several.
+    assert "Look: autorelease list-expired. If this is right: autorelease tick --once --confirm 218" in refused.stderr
+    assert line in section(RUNBOOK, "Exit 7: the guard refused")
+
+
+# --- configuration ----------------------------------------------------------------------------------------------------
+
+
+def configuration_block() -> str:
+    [fence] = fences(section(README, "Configuration"), "toml")
+    return fence.body
+
+
+def shown_configuration() -> dict[str, Any]:
+    """What the block says once the keys that have no default, and stand behind a #, are read too."""
+    return tomllib.loads(re.sub(r"^# (?=[a-z_]+ = )", "", configuration_block(), flags=re.MULTILINE))
+
+
+WITHOUT_DEFAULT = {("ledger", "url"), ("ledger", "timezone"), ("journal", "url")}
+
+
+def assert_shows_defaults(shown: dict[str, Any], model: type[BaseModel], place: tuple[str, ...]) -> None:
+    assert set(shown) == set(model.model_fields)
+    for name, field in model.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        if isinstance(default, BaseModel):
+            assert_shows_defaults(shown[name], type(default), (*place, name))
+        elif (*place, name) not in WITHOUT_DEFAULT:
+            expected = list(default) if isinstance(default, tuple) else default
+            value = parse_duration(shown[name]) if isinstance(default, timedelta) else shown[name]
+            assert (place, name, value) == (place, name, expected)
+        else:
+            assert default is None
+
+
+def test_the_configuration_block_shows_every_key_with_its_default() -> None:
+    shown = shown_configuration()
+    provisioner = shown.pop("provisioners")["default"]
+    assert set(shown) == set(File.model_fields) - {"provisioners"}
+    for name, section_shown in shown.items():
+        default = File.model_fields[name].get_default(call_default_factory=True)
+        assert_shows_defaults(section_shown, type(default), (name,))
+    assert provisioner.pop("kind") == "command"
+    assert set(provisioner) == set(Options.model_fields)
+    defaults = {name: field.default for name, field in Options.model_fields.items() if not field.is_required()}
+    assert {name: provisioner[name] for name in defaults} == defaults
+
+
+def test_the_configuration_block_is_a_configuration(tmp_path: Path) -> None:
+    File.model_validate(shown_configuration())
+    (tmp_path / "config.toml").write_text(configuration_block(), encoding="utf-8")
+    ended = run(
+        tmp_path, "--config", "config.toml", "--ledger", "sqlite:///none.db", "tick", "--once", "--dry-run", "--json"
+    )
+    assert json.loads(ended.stdout)["error"] == "unusable", "it was read, and only the ledger is missing"
+
+
+def test_the_words_of_argv_and_the_variables_are_named() -> None:
+    told = section(README, '`kind = "command"`')
+    assert set(re.findall(r"`\{([a-z_]+)\}`", told)) == set(PLACES)
+    variables = re.findall(r"`(?:AUTORELEASE)?_([A-Z_]+)`", told)
+    assert {name.lower() for name in variables} == set(VARIABLES)
+    [toml] = fences(told, "toml")
+    sections = tomllib.loads(toml.body)["provisioners"]
+    assert list(open_provisioners(sections, README, timedelta(seconds=1), stamps=True)) == ["default"]
+
+
+# --- exit codes -------------------------------------------------------------------------------------------------------
+
+
+def test_readme_has_every_exit_code_and_no_other() -> None:
+    assert [int(code) for code, _ in table(section(README, "Exit codes"))] == sorted(CODES)
+
+
+def test_runbook_has_a_page_for_every_exit_code_and_no_other() -> None:
+    headings = re.findall(r"^### Exit ([0-9]+): ", RUNBOOK.read_text("utf-8"), re.MULTILINE)
+    assert [int(code) for code in headings] == sorted(CODES)
+
+
+@pytest.mark.parametrize("code", sorted(CODES))
+def test_every_page_says_what_it_means_and_what_to_do(code: int) -> None:
+    [heading] = re.findall(rf"^### (Exit {code}: .*)$", RUNBOOK.read_text("utf-8"), re.MULTILINE)
+    page = section(RUNBOOK, heading)
+    places = [page.find(f"**{part}**") for part in ("Means", "In the log", "Do", "Then check")]
+    assert places == sorted(places)
+    assert -1 not in places
+    assert [fence for fence in fences(page) if fence.info == "sh"], "no command to type"
+
+
+def test_readme_names_every_reason_of_the_guard() -> None:
+    told = {re.sub("`", "", code) for code, _ in table(section(README, "The guard"))}
+    source = inspect.getsource(guard)
+    assert told == set(re.findall(r'Refusal\(\s*"([a-z_]+)"', source))
+
+
+# --- links and units --------------------------------------------------------------------------------------------------
+
+
+def anchors(path: Path) -> set[str]:
+    """As GitHub makes them."""
+    prose = re.sub(r"```.*?```", "", path.read_text("utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_relative_link_leads_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\(([^)]+)\)", path.read_text("utf-8"))
+    assert links
+    for link in links:
+        if re.match(r"https?:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name) if name else path
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def drop_ins() -> list[tuple[str, str]]:
+    """(the unit's drop-in as a path below /etc/systemd/system, its text) of all documents."""
+    found = [fence.body for path in DOCUMENTS for fence in fences(path.read_text("utf-8"), "ini")]
+    places = [re.match(r"# /etc/systemd/system/(\S+)\n", body) for body in found]
+    assert all(places), "a drop-in begins with a comment that names its file"
+    return [(place[1], body) for place, body in zip(places, found, strict=True) if place]
+
+
+def verify(folder: Path, swap: tuple[str, str] = ("", "")) -> "subprocess.CompletedProcess[str]":
+    """Ask systemd about the shipped units with every drop-in that is shown."""
+    tool = shutil.which("systemd-analyze")
+    if tool is None:
+        reason = "NOT CHECKED: systemd-analyze is missing, so nothing looked at the drop-ins (Debian package: systemd)"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    programs = re.compile(r"^ExecStart=(/usr|/opt/autorelease)/bin/autorelease", re.MULTILINE)
+    for name in UNITS:
+        text = (ROOT / "deploy" / "systemd" / name).read_text("utf-8")
+        (folder / name).write_text(programs.sub("ExecStart=/bin/true", text), encoding="utf-8")
+    for name, text in drop_ins():
+        (folder / name).parent.mkdir(exist_ok=True)
+        changed = text.replace(*swap) if swap[0] else text
+        (folder / name).write_text(programs.sub("ExecStart=/bin/true", changed), encoding="utf-8")
+    return subprocess.run(
+        [tool, "verify", "--man=no", "--recursive-errors=yes", *(folder / name for name in UNITS)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=os.environ | {"LC_ALL": "C.UTF-8"},
+    )
+
+
+def test_systemd_accepts_the_drop_ins(tmp_path: Path) -> None:
+    assert {name.partition(".d/")[0] for name, _ in drop_ins()} == {"autorelease.timer", "autorelease.service"}
+    ended = verify(tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "swap", [("RandomizedDelaySec", "RandomisedDelaySec"), ("ExecStart=/opt", "ExecStart=/no/such")]
+)
+def test_a_wrong_drop_in_is_found(swap: tuple[str, str], tmp_path: Path) -> None:
+    assert any(swap[0] in text for _, text in drop_ins())
+    ended = verify(tmp_path, swap)
+    assert ended.returncode != 0 or ended.stderr
+
+
+@pytest.mark.parametrize("setting", ["OnCalendar", "ExecStart"])
+def test_a_drop_in_empties_what_it_replaces(setting: str) -> None:
+    """A timer takes several calendars, and a oneshot service several programs: the shipped one would stay as well."""
+    texts = [text for _, text in drop_ins() if f"{setting}=" in text]
+    assert texts
+    for text in texts:
+        values = re.findall(rf"^{setting}=(.*)$", text, re.MULTILINE)
+        assert values[0] == ""
+        assert len(values) == 2
+
+
+def test_the_documents_read_as_plain_text() -> None:
+    for path in DOCUMENTS:
+        text = path.read_text("utf-8")
+        assert not re.search(r"[\U0001F000-\U0001FAFF\u2600-\u27BF]", text), f"{path.name}: a pictogram"
+        assert "img.shields.io" not in text
+        assert len(re.findall(r"^ *```", text, re.MULTILINE)) == 2 * len(fences(text)), f"{path.name}: an open fence"
