@@ -300,7 +300,7 @@ class Executor:
 
     def _patience(self) -> float:
         instants = [flight.gives_up for flight in self._flights.values()]
-        if self._waiting and not self.stop.wished():
+        if self._waiting and self._workers.free and not self.stop.wished():
             instants.append(self._waiting[0][0])
         if self._resume_at > self.monotonic():
             instants.append(self._resume_at)
@@ -475,8 +475,10 @@ class Executor:
 
     def _judge_misses(self) -> None:
         """Now that the provisioners' work is over: believe their "not found", or none of it."""
+        # The operator vouched for a number of them, not for a number of each provisioner's.
+        is_vouched_for = sum(map(len, self._misses.values())) <= self.confirmed_misses
         for name, misses in self._misses.items():
-            reason = self._reason_to_disbelieve(name, len(misses))
+            reason = self._reason_to_disbelieve(name, is_vouched_for=is_vouched_for)
             for start in range(0, len(misses), GROUP):
                 group = misses[start : start + GROUP]
                 if reason is not None:
@@ -488,10 +490,10 @@ class Executor:
         if self._unwritten and self.lost is None:
             self.lost = "the ledger could not be written"
 
-    def _reason_to_disbelieve(self, name: str, count: int) -> str | None:
+    def _reason_to_disbelieve(self, name: str, *, is_vouched_for: bool) -> str | None:
         if not self._write_records():
             return "the journal cannot be written"
-        if count <= self.confirmed_misses:
+        if is_vouched_for:
             return None
         try:
             answers = self.journal.recent_answers(name, WINDOW)

@@ -50,7 +50,10 @@ class _TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         facts = "".join(f" {name}={_value(value)}" for name, value in _facts(record).items())
         line = f"{_at(record)} {record.levelname} {escaped(record.getMessage())}{facts}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        if not record.exc_info:
+            return line
+        # A traceback keeps its lines; what an exception says in them is escaped as everything else is.
+        return "\n".join([line, *map(escaped, self.formatException(record.exc_info).split("\n"))])
 
 
 class _JSONLines(logging.Formatter):

@@ -63,6 +63,7 @@ def _positive(duration: timedelta) -> timedelta:
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
 Word = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
 
 
@@ -101,7 +102,7 @@ class LedgerSettings(Section):
     table: Name = "vm_allocations"
     released: Name = "Released"
     inactive: tuple[Word, ...] = Field(default=(), strict=False)
-    never: tuple[int | float | Word, ...] = Field(default=(), strict=False)
+    never: tuple[int | Finite | Word, ...] = Field(default=(), strict=False)
     timestamps: Literal["epoch", "epoch_ms", "iso8601"] = "epoch"
     timezone: Annotated[Name, AfterValidator(_zone)] | None = None
     stamp: bool = True

@@ -15,8 +15,8 @@ from autorelease.errors import UnusableError
 BUSY_SECONDS = 10
 HEADER = b"SQLite format 3\x00"
 WAL_VERSION = 2
-# A CHECK, a trigger's RAISE, a trigger that breaks (SQLITE_ERROR), a value that a STRICT column does not take.
-OF_ONE_ROW = (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG)
+# A CHECK, a trigger's RAISE, a value that a STRICT column does not take.
+OF_ONE_ROW = (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG)
 
 
 class StampRefusedError(UnusableError):
@@ -101,13 +101,12 @@ def speaking_of(path: Path | str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CONSTRAINT) & 0xFF in OF_ONE_ROW:
+        if isinstance(error, sqlite3.IntegrityError) or _code(error) in OF_ONE_ROW:
             raise StampRefusedError(f"{path}: the table's own rules refuse the change: {error}") from error
         raise UnusableError(f"{path}: {error}. {_remedy(error)}") from error
 
 
 def _remedy(error: sqlite3.Error) -> str:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return {
         sqlite3.SQLITE_BUSY: f"Another program has held it for {BUSY_SECONDS} s: find it with fuser, or wait",
         sqlite3.SQLITE_LOCKED: "Another connection has locked the table: wait and try again",
@@ -117,7 +116,12 @@ def _remedy(error: sqlite3.Error) -> str:
         sqlite3.SQLITE_READONLY: "It cannot be written: check the rights of the file and its folder, and the mount",
         sqlite3.SQLITE_CANTOPEN: "It cannot be opened: check the rights of the file and its folder",
         sqlite3.SQLITE_IOERR: "The disk failed it: check the room on it and the kernel's log",
-    }.get(code, "Check the database with the sqlite3 shell")
+    }.get(_code(error), "Check the database with the sqlite3 shell")
+
+
+def _code(error: sqlite3.Error) -> int:
+    """The primary result code; 0 for an error that Python made itself."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def _sidecar(path: Path, end: str) -> Path:

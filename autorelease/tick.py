@@ -30,7 +30,7 @@ from autorelease.plan import make_plan
 from autorelease.provisioners import Registered
 from autorelease.report import LISTED, Tally, error_object, make_report, tick_object
 from autorelease.spool import Spool
-from autorelease.stop import Stop
+from autorelease.stop import DEADLINE, Stop
 
 logger = logging.getLogger(__name__)
 
@@ -72,8 +72,10 @@ def decide(
     unfinished = _unfinished(ledger, journal)
     census = ledger.census()
     spool = Spool()
+    # What is in conflict is counted as such, and left alone until somebody has looked at it.
+    in_conflict = {intent.sid for intent, _ in unfinished.conflicts}
     for page in ledger.due(now, grace):
-        expired = list(find_expired(page, now, grace=grace))
+        expired = [row for row in find_expired(page, now, grace=grace) if row.sid not in in_conflict]
         spool.add(make_plan(expired, journal.known(expired), now))
     for vm_refs in spool.due_vms():
         for holder in ledger.holders(vm_refs):
@@ -246,7 +248,7 @@ class _Sweep:
             refused=refusals,
             down=executor.down,
             unproven=executor.unproven,
-            stopped_by=self.stop.by,
+            stopped_by=self._stopped_by(tally),
             lost=executor.lost,
         )
 
@@ -315,6 +317,11 @@ class _Sweep:
             reason=reason,
             keeps_intent=planned.known.intent,
         )
+
+    def _stopped_by(self, tally: Tally) -> str | None:
+        # A deadline that passed when all was done has stopped nothing.
+        is_harmless = self.stop.by == DEADLINE and not tally.skipped[SkipReason.DEFERRED]
+        return None if is_harmless else self.stop.by
 
     def _executor(self, tally: Tally, last: PastTick | None) -> Executor:
         def found(finding: Finding) -> None:

@@ -62,8 +62,7 @@ class Workers:
         self._calls.put(call)
 
     def answer_at_once(self, call: Call) -> None:
-        """Make a call that takes no time, in this thread."""
-        self._busy += 1
+        """Make a call that takes no time, in this thread; it needs no worker."""
         self._answers.put(_made(call))
 
     def abandon(self) -> None:

@@ -171,7 +171,12 @@ class SQLiteJournal:
             chunk = allocations[start : start + PAIRS_AT_ONCE]
             pairs = ", ".join("(?, ?)" for _ in chunk)
             values = [value for row in chunk for value in (row.sid, _key(row.expires_at))]
-            rows = self._rows(f"SELECT * FROM attempts WHERE (sid, expires_at) IN (VALUES {pairs})", *values)
+            # CROSS JOIN: one look-up by the primary key for each pair, and never a scan of all that was ever known.
+            rows = self._rows(
+                f"WITH wanted (sid, expires_at) AS (VALUES {pairs}) "
+                "SELECT attempts.* FROM wanted CROSS JOIN attempts USING (sid, expires_at)",
+                *values,
+            )
             found.update(((row["sid"], _instant(row["expires_at"])), _known(row)) for row in rows)
         return found
 

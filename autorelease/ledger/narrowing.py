@@ -3,6 +3,7 @@
 Each piece errs to one side, which its name says; what a value means is decided in `rows` alone.
 """
 
+import math
 from datetime import datetime, timedelta
 
 from autorelease.ledger.rows import EARLIEST, EPOCH, LATEST, UNITS_PER_SECOND, Vocabulary
@@ -43,7 +44,10 @@ def certainly_readable(column: str, words: Vocabulary) -> str:
 
 def _constant(word: float | str) -> str:
     # CAST keeps the written form of a number out of the statement: Python and SQL write some of them differently.
-    return literal(word) if isinstance(word, str) else f"CAST({literal(repr(word))} AS NUMERIC)"
+    if isinstance(word, float) and math.isinf(word):
+        return "9e999" if word > 0 else "-9e999"
+    # The + strips the affinity that CAST would lend to the other side.
+    return literal(word) if isinstance(word, str) else f"+CAST({literal(repr(word))} AS NUMERIC)"
 
 
 def _readable_number(column: str, words: Vocabulary) -> str:

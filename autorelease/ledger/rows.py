@@ -53,7 +53,7 @@ class StoredRow:
     provisioner: RawValue = None
 
 
-class Unreadable(ValueError):  # noqa: N818 - it is a verdict on a value, never shown as an error
+class Unreadable(Exception):  # noqa: N818 - a verdict on a value, which nobody takes for an error
     """A stored value does not say for certain what it means; the message is the reason."""
 
 
@@ -238,7 +238,10 @@ def written_like(pattern: RawValue, instant: datetime, words: Vocabulary) -> Raw
         return _text_like(INSTANT.fullmatch(pattern) if isinstance(pattern, str) else None, instant, words)
     exact = Fraction((instant - EPOCH) // timedelta(microseconds=1), 10**MICROSECONDS)
     units = exact * UNITS_PER_SECOND[words.timestamps]
-    return float(units) if isinstance(pattern, float) else math.floor(units)
+    if not isinstance(pattern, float):
+        return math.floor(units)
+    nearest = float(units)
+    return nearest if Fraction(nearest) <= units else math.nextafter(nearest, -math.inf)
 
 
 def _text_like(match: re.Match[str] | None, instant: datetime, words: Vocabulary) -> str:

@@ -5,6 +5,7 @@ what a row says is decided in `rows`. One thread alone uses it.
 """
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -41,6 +42,7 @@ HOLDERS_AT_ONCE = 20_000
 SHARED_AT_ONCE = 500
 REQUIRED = ("sid", "status", "expires_at")
 ROLES = tuple(StoredRow.__dataclass_fields__)
+BEYOND_ASCII = "'*[^' || char(1) || '-' || char(127) || ']*'"
 SHARED_SID = "sid is shared by several rows"
 REMEDY = "Check [ledger] url and table in the configuration"
 
@@ -84,15 +86,15 @@ class SQLiteLedger:
         if kinds != ("table",):
             raise UnusableError(self._no_such_table(table))
         rows = self.connection.execute("SELECT name FROM pragma_table_xinfo(?)", (table,)).fetchall()
-        present = {name.lower(): name for (name,) in rows}
+        present = {_lowered(name): name for (name,) in rows}
         needed = {*REQUIRED, *named}
         for role in sorted(needed):
-            if columns[role].lower() not in present:
+            if _lowered(columns[role]) not in present:
                 raise UnusableError(
                     f"{self._path}: table {table!r} has no column {columns[role]!r} for {role}. Name it in "
                     f'[ledger.columns]: {role} = "…". Columns there: {", ".join(present.values())}'
                 )
-        return {role: columns[role] for role in ROLES if columns[role].lower() in present}
+        return {role: columns[role] for role in ROLES if _lowered(columns[role]) in present}
 
     def _no_such_table(self, table: str) -> str:
         # Imported for the bad news alone: it costs a tick a fifth of its start.
@@ -100,7 +102,7 @@ class SQLiteLedger:
 
         # Left to itself the library would turn recursive triggers on, for the operator's own triggers too.
         database = Database(self.connection, execute_plugins=False, recursive_triggers=False)
-        is_view = table.lower() in {name.lower() for name in database.view_names()}
+        is_view = _lowered(table) in {_lowered(name) for name in database.view_names()}
         kind = "is a view: name the table behind it" if is_view else "is not in this database"
         tables = ", ".join(sorted(database.table_names())[:10]) or "none"
         return f"{self._path}: table {table!r} {kind}. {REMEDY}. Tables there: {tables}"
@@ -111,9 +113,12 @@ class SQLiteLedger:
             "SELECT lower(name), upper(type), pk FROM pragma_table_xinfo(?)", (table,)
         ).fetchall()
         keys = [name for name, _, pk in info if pk]
-        kind = next(kind for name, kind, _ in info if name == sid.lower())
-        if keys == [sid.lower()] and kind == "INTEGER":
+        kind = next(kind for name, kind, _ in info if name == _lowered(sid))
+        if keys == [_lowered(sid)] and kind == "INTEGER":
             return True
+        # Two comparisons, the column's and the key's, need not agree on what is the same.
+        if self._mentions_collations(table):
+            return False
         # Without a type, 1 and '1' are two values and one sid.
         typed = any(word in kind for word in ("INT", "CHAR", "CLOB", "TEXT"))
         return typed and any(self._covers(sid, *index) for index in self._unique_indexes(table))
@@ -126,11 +131,15 @@ class SQLiteLedger:
         ).fetchall()
 
     def _covers(self, sid: str, index: str, sql: str | None) -> bool:
-        # An index with a COLLATE of its own is unique by another comparison than the one of WHERE sid = ?.
         names = [name for (name,) in self.connection.execute("SELECT name FROM pragma_index_info(?)", (index,))]
-        return [name.lower() for name in names if name] == [sid.lower()] == [
-            str(name).lower() for name in names
-        ] and "COLLATE" not in (sql or "").upper()
+        return [_lowered(name or "") for name in names] == [_lowered(sid)] and "COLLATE" not in (sql or "").upper()
+
+    def _mentions_collations(self, table: str) -> bool:
+        rows = self.connection.execute(
+            "SELECT 1 FROM sqlite_master WHERE type = 'table' AND lower(name) = lower(?) AND sql LIKE '%COLLATE%'",
+            (table,),
+        )
+        return rows.fetchone() is not None
 
     def _column(self, role: str) -> str:
         return f"{self._table}.{quoted(self._columns[role])}"
@@ -173,11 +182,13 @@ class SQLiteLedger:
 
     @property
     def _shared_sids(self) -> str:
+        """SQL for the sids that `_matching` finds more than one row for."""
         sid = self._column("sid")
+        is_one = f"typeof({sid}) IN ('integer', 'text')"
         return (
             f"SELECT {sid} FROM {self._table} WHERE {sid} IN "
-            f"(SELECT {sid} FROM {self._table} GROUP BY {sid} HAVING count(*) > 1) OR CAST({sid} AS TEXT) IN "
-            f"(SELECT CAST({sid} AS TEXT) FROM {self._table} GROUP BY 1 HAVING count(*) > 1)"
+            f"(SELECT {sid} FROM {self._table} GROUP BY {sid} HAVING count(*) > 1) "
+            f"OR {is_one} AND CAST({sid} AS TEXT) IN (SELECT CAST({sid} AS TEXT) FROM {self._table} WHERE {is_one} GROUP BY 1 HAVING count(*) > 1)"
         )
 
     @property
@@ -200,11 +211,14 @@ class SQLiteLedger:
         return f"coalesce({' OR '.join(f'({doubt})' for doubt in doubts if doubt)}, 0)"
 
     def _undecodable(self, role: str) -> str:
-        # length() counts characters up to a NUL, that of the blob counts bytes: they agree for plain ASCII alone.
+        # GLOB finds anything beyond ASCII, broken UTF-8 too, but only up to a NUL; that one shows in the lengths.
         if not self._has(role):
             return ""
         column = self._column(role)
-        return f"typeof({column}) IN ('blob', 'real') OR length({column}) <> length(CAST({column} AS BLOB))"
+        return (
+            f"typeof({column}) IN ('blob', 'real') OR {column} GLOB {BEYOND_ASCII} "
+            f"OR length({column}) <> length(CAST({column} AS BLOB))"
+        )
 
     def _judged(self, row: StoredRow, *, shared: bool) -> Allocation | InvalidRow:
         judged = read_row(row, self._words)
@@ -249,9 +263,10 @@ class SQLiteLedger:
     def _due_conditions(self) -> str:
         # Each condition stands alone between ANDs, with its constant written out, so that a partial index on
         # status <> 'Released' or released_at IS NULL is used. A row that the column's own collation takes for
-        # Released, or that has a released_at, is Released or invalid, never due.
+        # Released, or that has a released_at, is Released or invalid, never due. The + keeps the planner from walking
+        # the key of sid instead.
         status, sid = self._column("status"), self._column("sid")
-        conditions = [f"{status} <> {literal(self._words.released)}", f"{sid} IS NOT NULL"]
+        conditions = [f"{status} <> {literal(self._words.released)}", f"+{sid} IS NOT NULL"]
         if self._words.inactive:
             inactive = ", ".join(literal(word) for word in sorted(self._words.inactive))
             conditions.append(f"{status} COLLATE BINARY NOT IN ({inactive})")
@@ -281,7 +296,8 @@ class SQLiteLedger:
         """At most two rows that somebody could mean by this sid."""
         column = self._column("sid")
         cursor = self.connection.execute(
-            f"SELECT {self._select} FROM {self._table} WHERE {column} = ? OR {column} = ? LIMIT 2",
+            f"SELECT {self._select} FROM {self._table} WHERE {column} = ?1 OR "
+            f"({column} = ?2 AND typeof({column}) IN ('integer', 'text')) LIMIT 2",
             (sid, _twin(sid)),
         )
         return [StoredRow(*values) for values in cursor.fetchall()]
@@ -293,20 +309,30 @@ class SQLiteLedger:
         """
         if not self._has("vm_ref"):
             return
-        provisioner = self._column("provisioner") if self._has("provisioner") else "NULL"
-        ref, sid = self._column("vm_ref"), self._column("sid")
-        statement = (
-            f"SELECT {sid}, {provisioner}, {ref} FROM {self._table} WHERE {self._live} AND "
-            f"({ref} IN (SELECT value FROM json_each(?1)) OR "
-            f"(({ref} IS NULL OR {ref} = '') AND {sid} IN (SELECT value FROM json_each(?1))))"
-        )
         for start in range(0, len(vm_refs), HOLDERS_AT_ONCE):
             chunk = vm_refs[start : start + HOLDERS_AT_ONCE]
-            values = [value for text in chunk for value in (text, _twin(text)) if value is not None]
-            with speaking_of(self._path):
-                rows = self.connection.execute(statement, (json.dumps(values),)).fetchall()
-            for own_sid, own_provisioner, own_ref in rows:
-                yield Holder(str(own_sid), str(own_provisioner or DEFAULT_PROVISIONER), str(own_ref or own_sid))
+            # JSON in SQLite ends a text at a NUL: such a name is looked for by itself.
+            plain = [ref for ref in chunk if "\0" not in ref]
+            wanted = [value for ref in plain for value in (ref, _twin(ref)) if value is not None]
+            yield from self._holders("SELECT value FROM json_each(?1)", json.dumps(wanted))
+            for ref in chunk:
+                if "\0" in ref:
+                    yield from self._holders("?1", ref)
+
+    def _holders(self, wanted: str, value: str) -> Iterator[Holder]:
+        provisioner = self._column("provisioner") if self._has("provisioner") else "NULL"
+        ref, sid = self._column("vm_ref"), self._column("sid")
+        with speaking_of(self._path):
+            rows = self.connection.execute(
+                f"SELECT {sid}, {provisioner}, {ref} FROM {self._table} WHERE {self._live} AND ({ref} IN ({wanted}) "
+                f"OR (({ref} IS NULL OR {ref} = '') AND {sid} IN ({wanted})))",
+                (value,),
+            ).fetchall()
+        for own_sid, own_provisioner, own_ref in rows:
+            has_own = own_ref is not None and own_ref != ""
+            yield Holder(
+                str(own_sid), str(own_provisioner or DEFAULT_PROVISIONER), str(own_ref if has_own else own_sid)
+            )
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
@@ -337,15 +363,33 @@ class SQLiteLedger:
         sid, status, expires_at = (self._column(role) for role in REQUIRED)
         changes = {"status": self._words.released, **self._released_at(stamp)}
         assignments = ", ".join(f"{quoted(self._columns[role])} = ?" for role in changes)
-        cursor = self.connection.execute(
-            f"UPDATE {self._table} SET {assignments} WHERE {sid} = ? AND {sid} COLLATE BINARY IS ? "
-            f"AND {status} COLLATE BINARY IS ? AND {expires_at} COLLATE BINARY IS ? AND typeof({expires_at}) = ?",
-            (*changes.values(), raw.sid, raw.sid, raw.status, raw.expires_at, _storage_class(raw.expires_at)),
+        judged = (raw.sid, raw.sid, _storage_class(raw.sid), raw.status, raw.expires_at, _storage_class(raw.expires_at))
+        changed = self._update(
+            f"UPDATE {self._table} SET {assignments} "
+            f"WHERE {sid} = ? AND {sid} COLLATE BINARY IS ? AND typeof({sid}) = ? AND {status} COLLATE BINARY IS ? AND {expires_at} COLLATE BINARY IS ? AND typeof({expires_at}) = ?",
+            (*changes.values(), *judged),
         )
-        if cursor.rowcount == 0:
+        if changed == 0:
             return StampResult.UNCHANGED
-        self._check_stamped(raw.sid, cursor.rowcount)
+        self._check_stamped(raw.sid, changed)
         return StampResult.STAMPED
+
+    def _update(self, statement: str, values: Sequence[RawValue]) -> int:
+        """Run the stamp's UPDATE; returns the number of changed rows."""
+        try:
+            return self.connection.execute(statement, values).rowcount
+        except sqlite3.OperationalError as error:
+            # The general error code: of a trigger that broke on this row, or of a table that has changed altogether.
+            if error.sqlite_errorcode == sqlite3.SQLITE_ERROR and self._can_be_read():
+                raise sqlite3.IntegrityError(str(error)) from error
+            raise
+
+    def _can_be_read(self) -> bool:
+        try:
+            self.connection.execute(f"SELECT {self._select} FROM {self._table} LIMIT 1").fetchall()
+        except sqlite3.Error:
+            return False
+        return True
 
     def _holds_judged_values(self, stamp: Stamp) -> bool:
         raw = stamp.allocation.raw
@@ -381,10 +425,15 @@ def _twin(sid: RawValue) -> RawValue:
     """The same sid in the other storage class, which an untyped column can hold beside it; NULL: none."""
     if isinstance(sid, int):
         return str(sid)
-    if isinstance(sid, str) and len(sid) <= len(str(-(2**63))) and sid.isascii() and sid.lstrip("-").isdigit():
+    if isinstance(sid, str) and re.fullmatch(r"-?[0-9]{1,19}", sid):
         number = int(sid)
         return number if str(number) == sid and -(2**63) <= number < 2**63 else None
     return None
+
+
+def _lowered(name: str) -> str:
+    """A name as SQLite compares it: only ASCII letters have no case."""
+    return "".join(character.lower() if character.isascii() else character for character in name)
 
 
 def _storage_class(value: RawValue) -> str:

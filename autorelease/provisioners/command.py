@@ -4,6 +4,7 @@ The exit status is the answer: 0 released, `already` not there any more, `retry`
 that cannot be started: nothing can be released now; anything else, and a signal: failed.
 """
 
+import errno
 import json
 import os
 import selectors
@@ -110,10 +111,15 @@ class CommandProvisioner:
             return Release(Result.RELEASED, evidence="exit 0")
         if status in self._options.already:
             return Release(Result.ALREADY_RELEASED, evidence=f"exit {status}", proof=False)
-        how = f"exit {status}" if status > 0 else f"killed by {signal.Signals(-status).name}"
+        how = f"exit {status}" if status > 0 else f"killed by {_signal_name(-status)}"
         if status in self._options.down:
             raise ProvisionerDown(f"the command says that its system is down ({how}){said}")
         raise ProvisionerError(f"the command failed ({how}){said}", retryable=status in self._options.retry)
+
+
+def _signal_name(number: int) -> str:
+    # The real-time signals between the first and the last have no name.
+    return next((known.name for known in signal.Signals if known == number), f"signal {number}")
 
 
 def _place(word: str) -> str | None:
@@ -164,10 +170,13 @@ def _run(argv: Sequence[str], environment: Mapping[str, str], document: bytes, t
     except (PermissionError, FileNotFoundError, NotADirectoryError) as error:
         raise ProvisionerDown(f"the program {argv[0]!r} cannot be started: {error.strerror}") from error
     except OSError as error:
+        if error.errno == errno.ENOEXEC:
+            raise ProvisionerDown(
+                f"the program {argv[0]!r} is none that the kernel can run: does it begin with #!?"
+            ) from error
         # E2BIG is about this row's values; anything else (no memory, no process) may be over in a moment.
         raise ProvisionerError(
-            f"the command cannot be started: {error.strerror}",
-            retryable=error.errno != 7,  # noqa: PLR2004 - E2BIG
+            f"the command cannot be started: {error.strerror}", retryable=error.errno != errno.E2BIG
         ) from error
     return _Conversation(process, document).until(time.monotonic() + timeout.total_seconds())
 

@@ -1,0 +1,391 @@
+"""What every journal does, whatever it is kept in: one suite for all of them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autorelease.journal import Answer, Event, Journal, JournalReader, Step, TickStart
+from autorelease.journal.sqlite import EmptyJournal, SQLiteJournal, make_journal
+from autorelease.model import Allocation, Attempts, ErrorCode, Known, Outcome
+from tests.support.engine import NOW, made_allocation
+
+EXPIRY = datetime(2026, 12, 1, 11, tzinfo=UTC)
+WEEK = timedelta(days=7)
+
+
+def sqlite_journal(folder: Path) -> Journal:
+    """A new journal in an SQLite file."""
+    make_journal(folder / "journal.db")
+    return SQLiteJournal(folder / "journal.db", read_only=False)
+
+
+KINDS: list[Callable[[Path], Journal]] = [sqlite_journal]
+
+
+@pytest.fixture(params=KINDS, ids=lambda make: make.__name__)
+def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]:
+    """A new, empty journal of each kind."""
+    made: Journal = request.param(tmp_path)
+    yield made
+    made.close()
+
+
+def start(tick: str = "t1", at: datetime = NOW, **fields: Any) -> TickStart:
+    """The start of a tick."""
+    made = TickStart(
+        tick=tick,
+        now=at,
+        started_at=at,
+        ends_by=at + timedelta(minutes=45),
+        pid=4711,
+        host="here",
+        version="1.0",
+        actor="root (uid 0)",
+        boot_id=None,
+    )
+    return replace(made, **fields)
+
+
+def event(step: Step, sid: str = "a", **fields: Any) -> Event:
+    """One event of an allocation that expired at EXPIRY."""
+    made = Event(step=step, at=NOW, sid=sid, expires_at=EXPIRY, provisioner="default", vm_ref=f"ref-of-{sid}")
+    return replace(made, **fields)
+
+
+def outcome(what: Outcome, sid: str = "a", **fields: Any) -> Event:
+    """The end of an allocation in a tick."""
+    return event(Step.OUTCOME, sid, outcome=what, **fields)
+
+
+def allocation(sid: str = "a", expires_at: datetime | None = EXPIRY) -> Allocation:
+    """One that the journal is asked about."""
+    return made_allocation(sid, expires_at=expires_at)
+
+
+def known(journal: JournalReader, sid: str = "a", expires_at: datetime | None = EXPIRY) -> Known | None:
+    """What is remembered of one (sid, expires_at)."""
+    return journal.known([allocation(sid, expires_at)]).get((sid, expires_at))
+
+
+def intents(journal: JournalReader) -> list[str]:
+    """The sids of the open intents, in the order they come."""
+    return [intent.sid for intent in journal.open_intents()]
+
+
+# --- ticks ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_journal_knows_nothing(journal: Journal) -> None:
+    assert journal.newest_tick() is None
+    assert not journal.has_admitted_tick()
+    assert (list(journal.ticks()), list(journal.events()), list(journal.open_intents())) == ([], [], [])
+    assert journal.known([allocation()]) == {}
+    assert (list(journal.recent_answers("default", 50)), journal.has_released("default")) == ([], False)
+
+
+def test_a_tick_from_its_start_to_its_end(journal: Journal) -> None:
+    begun = start(boot_id="0123", at=NOW + timedelta(microseconds=7))
+    journal.open_tick(begun)
+    past = journal.newest_tick()
+    assert past is not None
+    assert past.start == begun
+    assert (past.finished_at, past.status, past.exit_code, past.admitted, past.report) == (
+        None,
+        None,
+        None,
+        False,
+        None,
+    )
+    journal.admit_tick("t1")
+    report = {"status": "partial", "exit_code": 3, "text": "ä\u202e\n", "errors": [{"sid": "a"}]}
+    journal.close_tick("t1", NOW + WEEK, report, confirmable=12)
+    past = journal.newest_tick()
+    assert past is not None
+    assert (past.finished_at, past.status, past.exit_code) == (NOW + WEEK, "partial", 3)
+    assert (past.admitted, past.report, past.confirmable) == (True, report, 12)
+
+
+def test_a_tick_that_could_not_go_on_is_closed_with_its_error(journal: Journal) -> None:
+    journal.open_tick(start())
+    journal.close_tick("t1", NOW, {"exit_code": 5, "error": "unusable", "message": "locked"})
+    past = journal.newest_tick()
+    assert past is not None
+    assert (past.status, past.exit_code, past.confirmable) == ("unusable", 5, None)
+
+
+def test_the_newest_tick_is_the_last_that_was_begun_whatever_its_clock_said(journal: Journal) -> None:
+    journal.open_tick(start("first", NOW))
+    journal.open_tick(start("second", NOW - WEEK))
+    past = journal.newest_tick()
+    assert past is not None
+    assert past.start.tick == "second"
+
+
+def test_a_tick_that_never_ended_is_marked_by_the_next(journal: Journal) -> None:
+    journal.open_tick(start("dead"))
+    journal.open_tick(start("closed"))
+    journal.close_tick("closed", NOW, {"status": "success", "exit_code": 0})
+    journal.open_tick(start("running"))
+    assert [(past.start.tick, past.status) for past in journal.ticks()] == [
+        ("running", None),
+        ("closed", "success"),
+        ("dead", "crashed"),
+    ]
+
+
+def test_one_tick_by_its_name(journal: Journal) -> None:
+    for name in ("t1", "t2"):
+        journal.open_tick(start(name))
+    assert [past.start.tick for past in journal.ticks("t1")] == ["t1"]
+    assert list(journal.ticks("t3")) == []
+
+
+def test_whether_a_tick_was_ever_admitted(journal: Journal) -> None:
+    journal.open_tick(start("refused"))
+    assert not journal.has_admitted_tick()
+    journal.open_tick(start("admitted"))
+    journal.admit_tick("admitted")
+    journal.open_tick(start("refused-again"))
+    assert journal.has_admitted_tick()
+
+
+# --- what is known ----------------------------------------------------------------------------------------------------
+
+
+def test_an_intent_is_open_until_its_outcome(journal: Journal) -> None:
+    journal.record("t1", [event(Step.INTENT, "a"), event(Step.INTENT, "b")])
+    assert known(journal) == Known(intent=True)
+    journal.record("t1", [outcome(Outcome.RELEASED, "a", attempts=Attempts())])
+    assert intents(journal) == ["b"]
+    assert known(journal) == Known(released=True)
+
+
+def test_an_open_intent_tells_where_to_look(journal: Journal) -> None:
+    begun_at = NOW - timedelta(minutes=7, microseconds=1)
+    journal.record("t1", [event(Step.INTENT, at=begun_at, provisioner="second")])
+    [intent] = journal.open_intents()
+    assert (intent.sid, intent.expires_at, intent.begun_at) == ("a", EXPIRY, begun_at)
+    assert (intent.provisioner, intent.vm_ref) == ("second", "ref-of-a")
+    assert not intent.is_known_conflict
+
+
+@pytest.mark.parametrize(
+    "end", [outcome(Outcome.PENDING, keeps_intent=True), outcome(Outcome.FAILED, keeps_intent=True)]
+)
+def test_an_end_that_is_none_keeps_the_intent(journal: Journal, end: Event) -> None:
+    journal.record("t1", [event(Step.INTENT), end])
+    assert intents(journal) == ["a"]
+
+
+def test_a_miss_closes_the_intent_at_once(journal: Journal) -> None:
+    journal.record("t1", [event(Step.INTENT)])
+    journal.record("t1", [event(Step.MISS, answer=Answer.MISS)])
+    assert intents(journal) == []
+    remembered = known(journal)
+    assert remembered is not None
+    assert (remembered.intent, remembered.released, remembered.attempts) == (False, False, None)
+
+
+def test_a_skip_after_a_call_closes_the_intent_or_keeps_it(journal: Journal) -> None:
+    journal.record("t1", [event(Step.INTENT, "a"), event(Step.INTENT, "b")])
+    journal.record(
+        "t1",
+        [event(Step.SKIP, "a", reason="deferred"), event(Step.SKIP, "b", reason="deferred", keeps_intent=True)],
+    )
+    assert intents(journal) == ["b"]
+
+
+def test_open_intents_come_oldest_first(journal: Journal) -> None:
+    for sid, minutes in (("late", 1), ("early", 9), ("middle", 5)):
+        journal.record("t1", [event(Step.INTENT, sid, at=NOW - timedelta(minutes=minutes))])
+    assert intents(journal) == ["early", "middle", "late"]
+
+
+def test_a_conflict_is_known_until_something_new_happens(journal: Journal) -> None:
+    journal.record("t1", [event(Step.INTENT), outcome(Outcome.FAILED, reason=ErrorCode.CONFLICT, keeps_intent=True)])
+    assert [intent.is_known_conflict for intent in journal.open_intents()] == [True]
+    journal.record("t1", [event(Step.INTENT)])
+    assert [intent.is_known_conflict for intent in journal.open_intents()] == [False]
+
+
+def test_attempts_are_remembered_and_forgotten(journal: Journal) -> None:
+    tried = Attempts(
+        failed_ticks=3, pending_ticks=1, next_attempt_at=NOW + WEEK, quarantined=True, last_error="no\nroute ä"
+    )
+    journal.record("t1", [event(Step.INTENT), outcome(Outcome.FAILED, attempts=tried)])
+    remembered = known(journal)
+    assert remembered is not None
+    assert remembered.attempts == tried
+    # What says nothing about attempts changes nothing about them.
+    journal.record("t2", [event(Step.SKIP, reason="backoff")])
+    assert known(journal) == replace(remembered, skipped="backoff")
+    journal.record("t3", [outcome(Outcome.RELEASED, attempts=Attempts())])
+    assert known(journal) == Known(released=True)
+
+
+@pytest.mark.parametrize(
+    ("what", "ended"),
+    [
+        (Outcome.RELEASED, True),
+        (Outcome.ALREADY_RELEASED, True),
+        (Outcome.PENDING, False),
+        (Outcome.FAILED, False),
+    ],
+)
+def test_which_outcomes_are_the_end(journal: Journal, what: Outcome, ended: bool) -> None:  # noqa: FBT001
+    journal.record("t1", [outcome(what)])
+    remembered = known(journal)
+    assert remembered is not None
+    assert remembered.released is ended
+
+
+def test_the_reason_of_the_last_skip_is_remembered(journal: Journal) -> None:
+    journal.record("t1", [event(Step.SKIP, reason="backoff")])
+    assert known(journal) == Known(skipped="backoff")
+    journal.record("t2", [event(Step.SKIP, reason="renewed")])
+    assert known(journal) == Known(skipped="renewed")
+    journal.record("t3", [event(Step.INTENT)])
+    assert known(journal) == Known(intent=True)
+
+
+def test_another_expiry_is_another_allocation(journal: Journal) -> None:
+    journal.record("t1", [outcome(Outcome.RELEASED)])
+    renewed = EXPIRY + timedelta(microseconds=1)
+    assert known(journal, expires_at=renewed) is None
+    journal.record("t1", [event(Step.INTENT, expires_at=None)])
+    asked = [allocation(expires_at=each) for each in (EXPIRY, renewed, None)]
+    assert journal.known(asked) == {("a", EXPIRY): Known(released=True), ("a", None): Known(intent=True)}
+
+
+def test_many_are_asked_about_at_once(journal: Journal) -> None:
+    sids = [f"vm-{number:04}" for number in range(2_003)]
+    journal.record("t1", [event(Step.INTENT, sid) for sid in sids[::2]])
+    found = journal.known([allocation(sid) for sid in sids])
+    assert {sid for sid, _ in found} == set(sids[::2])
+    assert set(found.values()) == {Known(intent=True)}
+    assert journal.known([]) == {}
+
+
+@pytest.mark.parametrize("sid", ["", "ä\u202e\n", "a' OR 1=1 --", "x" * 100_000, "nul\x00byte"])
+def test_any_sid_is_remembered_as_it_is(journal: Journal, sid: str) -> None:
+    journal.record("t1", [event(Step.INTENT, sid), event(Step.INTENT, "another")])
+    assert known(journal, sid) == Known(intent=True)
+    assert sorted(intents(journal)) == sorted([sid, "another"])
+    assert [each["sid"] for each in journal.events(sid=sid)] == [sid]
+
+
+# --- belief -----------------------------------------------------------------------------------------------------------
+
+
+def test_recent_answers_come_newest_first_of_one_provisioner(journal: Journal) -> None:
+    answers = [Answer.RELEASED, Answer.MISS, Answer.GONE, Answer.EXPECTED_MISS, Answer.PENDING]
+    for answer in answers:
+        journal.record("t1", [event(Step.INTENT), event(Step.OUTCOME, answer=answer)])
+        journal.record("t1", [event(Step.OUTCOME, answer=Answer.MISS, provisioner="second")])
+    assert list(journal.recent_answers("default", 50)) == answers[::-1]
+    assert list(journal.recent_answers("default", 2)) == answers[:2:-1]
+    assert list(journal.recent_answers("second", 50)) == [Answer.MISS] * 5
+    assert list(journal.recent_answers("third", 50)) == []
+
+
+def test_whether_a_provisioner_ever_released(journal: Journal) -> None:
+    journal.record("t1", [outcome(Outcome.ALREADY_RELEASED, "a"), outcome(Outcome.FAILED, "b")])
+    assert not journal.has_released("default")
+    journal.record("t1", [outcome(Outcome.RELEASED, "c", answer=Answer.RELEASED)])
+    assert (journal.has_released("default"), journal.has_released("second")) == (True, False)
+    # Also when the events of that time are forgotten.
+    journal.prune(NOW + WEEK)
+    assert journal.has_released("default")
+
+
+# --- history ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_event_as_history_shows_it(journal: Journal) -> None:
+    journal.open_tick(start())
+    written = outcome(
+        Outcome.FAILED, reason=ErrorCode.FAILED, evidence="e", error="boom", duration_ms=12, answer=Answer.GONE
+    )
+    journal.record("t1", [written])
+    [shown] = journal.events()
+    assert dict(shown) == {
+        "at": "2026-12-01T12:00:00.000000Z",
+        "tick": "t1",
+        "sid": "a",
+        "event": "outcome",
+        "outcome": "failed",
+        "reason": "failed",
+        "evidence": "e",
+        "expires_at": "2026-12-01T11:00:00.000000Z",
+        "error": "boom",
+        "duration_ms": 12,
+        "now": "2026-12-01T12:00:00.000000Z",
+    }
+
+
+def test_events_by_sid_and_by_tick_oldest_first(journal: Journal) -> None:
+    for tick in ("t1", "t2"):
+        journal.open_tick(start(tick))
+        journal.record(tick, [event(Step.INTENT, sid) for sid in ("a", "b")])
+
+    def found(**which: str) -> list[tuple[str, str]]:
+        return [(each["tick"], each["sid"]) for each in journal.events(**which)]
+
+    assert found() == [("t1", "a"), ("t1", "b"), ("t2", "a"), ("t2", "b")]
+    assert found(sid="a") == [("t1", "a"), ("t2", "a")]
+    assert found(tick="t2") == [("t2", "a"), ("t2", "b")]
+    assert found(sid="b", tick="t1") == [("t1", "b")]
+    assert found(sid="c") == []
+
+
+def test_events_of_a_tick_that_is_forgotten_are_shown_without_its_now(journal: Journal) -> None:
+    journal.record("forgotten", [event(Step.INTENT)])
+    assert [each["now"] for each in journal.events()] == [None]
+
+
+def test_what_is_recorded_together_is_recorded_in_order(journal: Journal) -> None:
+    journal.record("t1", [outcome(Outcome.FAILED), event(Step.INTENT), outcome(Outcome.RELEASED)])
+    assert [each["event"] for each in journal.events()] == ["outcome", "intent", "outcome"]
+    assert known(journal) == Known(released=True)
+
+
+# --- forgetting -------------------------------------------------------------------------------------------------------
+
+
+def test_pruning_forgets_old_ticks_and_events_and_nothing_that_decides(journal: Journal) -> None:
+    tried = Attempts(failed_ticks=2, next_attempt_at=NOW, last_error="boom")
+    for number in range(6):
+        journal.open_tick(start(f"t{number}", NOW + number * WEEK))
+        journal.record(f"t{number}", [event(Step.INTENT, f"vm-{number}", at=NOW + number * WEEK)])
+    journal.admit_tick("t1")
+    journal.record("t0", [outcome(Outcome.RELEASED, "released"), outcome(Outcome.FAILED, "failed", attempts=tried)])
+    journal.prune(NOW + 3 * WEEK)
+    # The last admitted one stays, because the guard compares with it.
+    assert [past.start.tick for past in journal.ticks()] == ["t5", "t4", "t3", "t1"]
+    assert [each["sid"] for each in journal.events()] == ["vm-3", "vm-4", "vm-5"]
+    assert len(intents(journal)) == 6
+    assert known(journal, "released") == Known(released=True)
+    assert known(journal, "failed") == Known(attempts=tried)
+
+
+def test_pruning_never_forgets_the_newest_tick(journal: Journal) -> None:
+    journal.open_tick(start())
+    journal.prune(NOW + 99 * WEEK)
+    past = journal.newest_tick()
+    assert past is not None
+    assert past.start.tick == "t1"
+
+
+# --- one that is not there --------------------------------------------------------------------------------------------
+
+
+def test_the_empty_journal_answers_like_a_new_one() -> None:
+    journal: JournalReader = EmptyJournal()
+    assert (journal.newest_tick(), journal.has_admitted_tick(), journal.known([allocation()])) == (None, False, {})
+    assert (list(journal.ticks()), list(journal.ticks("t1")), list(journal.open_intents())) == ([], [], [])
+    assert (list(journal.events()), list(journal.events(sid="a", tick="t1"))) == ([], [])
+    journal.close()

@@ -1,0 +1,165 @@
+"""The journal's tables through the versions: steps are taken once, all or none, and never backwards."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from sqlite_utils import Database
+
+from autorelease.errors import UnusableError
+from autorelease.journal import schema
+from autorelease.journal.sqlite import SQLiteJournal, make_journal
+from tests.support.engine import made_allocation
+
+Steps = tuple[Callable[[Database], None], ...]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A journal of the present version."""
+    made = tmp_path / "journal.db"
+    make_journal(made)
+    return made
+
+
+@pytest.fixture
+def connection(path: Path) -> Iterator[sqlite3.Connection]:
+    """The same, opened."""
+    opened = sqlite3.connect(path, isolation_level=None)
+    yield opened
+    opened.close()
+
+
+def add_table(database: Database) -> None:
+    """A further step, by the library and by hand."""
+    database.table("added").create({"id": int}, pk="id")
+    database.conn.execute("ALTER TABLE ticks ADD COLUMN mood TEXT")
+
+
+def add_half(database: Database) -> None:
+    """A step that breaks off in its middle."""
+    add_table(database)
+    database.conn.execute("INSERT INTO no_such_table VALUES (1)")
+
+
+def tables(connection: sqlite3.Connection) -> set[str]:
+    """The tables that are there."""
+    return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def future(monkeypatch: pytest.MonkeyPatch, steps: Steps) -> None:
+    """A later release of the program, with these steps."""
+    monkeypatch.setattr("autorelease.journal.sqlite.VERSION", len(steps))
+    monkeypatch.setattr("autorelease.journal.sqlite.bring_up_to_date", partial(schema.bring_up_to_date, steps=steps))
+
+
+def test_a_new_journal_is_of_the_present_version(connection: sqlite3.Connection) -> None:
+    assert schema.version_of(connection) == schema.VERSION == len(schema.STEPS)
+    assert schema.is_journal(connection)
+    assert tables(connection) >= {"ticks", "events", "attempts"}
+
+
+def test_every_table_is_strict(connection: sqlite3.Connection) -> None:
+    strict = dict(connection.execute("SELECT name, strict FROM pragma_table_list WHERE schema = 'main'").fetchall())
+    assert {strict[name] for name in ("ticks", "events", "attempts")} == {1}
+
+
+LOOK_UPS: dict[str, Callable[[SQLiteJournal], object]] = {
+    "what is known of due rows": lambda journal: journal.known([made_allocation("a"), made_allocation("b")]),
+    "open intents": lambda journal: list(journal.open_intents()),
+    "recent answers": lambda journal: journal.recent_answers("default", 50),
+    "the events of a sid": lambda journal: list(journal.events(sid="a")),
+    "the events of a tick": lambda journal: list(journal.events(tick="t1")),
+    "one tick": lambda journal: list(journal.ticks("t1")),
+}
+
+
+@pytest.mark.parametrize("name", LOOK_UPS)
+def test_what_is_looked_up_has_its_index(path: Path, name: str) -> None:
+    """A journal keeps some of its rows for ever: no tick may read them all."""
+    journal = SQLiteJournal(path, read_only=True)
+    statements: list[str] = []
+    journal.connection.set_trace_callback(statements.append)
+    LOOK_UPS[name](journal)
+    journal.connection.set_trace_callback(None)
+    assert statements
+    for statement in statements:
+        steps = [row[3] for row in journal.connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
+        assert not {"SCAN attempts", "SCAN events", "SCAN ticks"} & set(steps), steps
+    journal.close()
+
+
+def test_steps_that_are_missing_are_taken_once(connection: sqlite3.Connection) -> None:
+    taken: list[str] = []
+    steps: Steps = (*schema.STEPS, lambda _: taken.append("second"), lambda _: taken.append("third"))
+    schema.bring_up_to_date(connection, steps)
+    schema.bring_up_to_date(connection, steps)
+    assert taken == ["second", "third"]
+    assert schema.version_of(connection) == 3
+
+
+def test_nothing_of_a_half_step_stays(connection: sqlite3.Connection) -> None:
+    before = tables(connection)
+    with pytest.raises(sqlite3.OperationalError):
+        schema.bring_up_to_date(connection, (*schema.STEPS, add_half))
+    assert not connection.in_transaction
+    assert tables(connection) == before
+    assert schema.version_of(connection) == schema.VERSION
+    assert "mood" not in [row[1] for row in connection.execute("PRAGMA table_info(ticks)")]
+
+
+def test_nothing_of_earlier_steps_stays_either(connection: sqlite3.Connection) -> None:
+    with pytest.raises(sqlite3.OperationalError):
+        schema.bring_up_to_date(connection, (*schema.STEPS, add_table, add_half))
+    assert "added" not in tables(connection)
+    assert schema.version_of(connection) == schema.VERSION
+
+
+def test_opening_to_write_brings_an_old_journal_up_to_date(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    future(monkeypatch, (*schema.STEPS, add_table))
+    journal = SQLiteJournal(path, read_only=False)
+    assert "added" in tables(journal.connection)
+    assert schema.version_of(journal.connection) == 2
+    journal.close()
+    SQLiteJournal(path, read_only=True).close()
+
+
+def test_what_only_reads_leaves_an_old_journal_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = path.read_bytes()
+    future(monkeypatch, (*schema.STEPS, add_table))
+    with pytest.raises(UnusableError, match="older version"):
+        SQLiteJournal(path, read_only=True)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_journal_of_a_newer_program_is_left_alone(path: Path, *, read_only: bool) -> None:
+    other = sqlite3.connect(path)
+    other.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
+    other.close()
+    before = path.read_bytes()
+    with pytest.raises(UnusableError, match="newer autorelease"):
+        SQLiteJournal(path, read_only=read_only)
+    assert path.read_bytes() == before
+
+
+def test_a_step_that_fails_is_an_unusable_journal(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    future(monkeypatch, (*schema.STEPS, add_half))
+    with pytest.raises(UnusableError, match="no_such_table"):
+        SQLiteJournal(path, read_only=False)
+    monkeypatch.undo()
+    SQLiteJournal(path, read_only=False).close()
+
+
+def test_two_programs_at_once_take_each_step_once(path: Path) -> None:
+    """The second waits for the first, and finds its work done."""
+    first = sqlite3.connect(path, isolation_level=None, timeout=10)
+    second = sqlite3.connect(path, isolation_level=None, timeout=10)
+    steps: Steps = (*schema.STEPS, add_table)
+    schema.bring_up_to_date(first, steps)
+    schema.bring_up_to_date(second, steps)
+    assert schema.version_of(second) == 2
+    first.close()
+    second.close()

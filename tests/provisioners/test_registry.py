@@ -1,0 +1,70 @@
+"""Which provisioners a configuration asks for."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autorelease.errors import ConfigurationError
+from autorelease.provisioners import Registered, open_provisioners
+from autorelease.provisioners.command import CommandProvisioner
+from autorelease.provisioners.ledger import LedgerProvisioner
+
+CONFIG = Path("/etc/autorelease/config.toml")
+
+
+def opened(sections: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Registered]:
+    """As a tick does."""
+    return open_provisioners(sections, CONFIG, timedelta(seconds=30), stamps=True)
+
+
+def test_there_is_no_default_provisioner() -> None:
+    with pytest.raises(ConfigurationError, match=r"config\.toml: no provisioner is configured"):
+        opened({})
+
+
+def test_each_section_becomes_a_provisioner_under_its_name() -> None:
+    found = opened({"default": {"kind": "ledger"}, "hall 2": {"kind": "command", "argv": ["true"]}})
+    assert list(found) == ["default", "hall 2"]
+    assert isinstance(found["default"].provisioner, LedgerProvisioner)
+    assert isinstance(found["hall 2"].provisioner, CommandProvisioner)
+    assert (found["default"].immediate, found["hall 2"].immediate) == (True, False)
+
+
+@pytest.mark.parametrize("kind", ["memory", "Ledger", "", "autorelease.provisioners.ledger:KIND", 7, True, ["ledger"]])
+def test_an_unknown_kind_is_refused_with_the_known_ones(kind: object) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        opened({"default": {"kind": "ledger"}, "other": {"kind": kind}})
+    assert "[provisioners.other] has the unknown kind" in str(raised.value)
+    assert "command, ledger" in str(raised.value)
+
+
+def test_a_section_without_a_kind_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"\[provisioners\.default\] has no kind"):
+        opened({"default": {"argv": ["true"]}})
+
+
+def test_a_wrong_key_is_refused_with_the_nearest_known_one() -> None:
+    with pytest.raises(ConfigurationError, match=r"unknown key 'alredy'\. The nearest known key is 'already'"):
+        opened({"default": {"kind": "command", "argv": ["true"], "alredy": [3]}})
+
+
+def test_making_one_runs_nothing(tmp_path: Path) -> None:
+    trace = tmp_path / "ran"
+    opened({"default": {"kind": "command", "argv": ["touch", str(trace)]}})
+    opened({"default": {"kind": "command", "argv": ["/no/such/program"]}})
+    assert not trace.exists()
+
+
+def test_only_the_kinds_in_use_are_imported() -> None:
+    code = (
+        "import sys; from pathlib import Path; from datetime import timedelta; "
+        "from autorelease.provisioners import open_provisioners; "
+        "open_provisioners({'default': {'kind': 'ledger'}}, Path('/x'), timedelta(1), stamps=True); "
+        "assert 'autorelease.provisioners.command' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,316 @@
+"""Ticks in this process, over a real ledger and a real journal, with provisioners that a test can steer."""
+
+import itertools
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from autorelease.errors import ExitCode
+from autorelease.executor import Options
+from autorelease.guard import Limits
+from autorelease.journal import Event, Step, TickStart
+from autorelease.journal.sqlite import SQLiteJournal, make_journal
+from autorelease.ledger.rows import Vocabulary
+from autorelease.ledger.sqlite import SQLiteLedger
+from autorelease.model import Allocation, Finding, RawRow, Release, Result, TickReport
+from autorelease.provisioners import Provisioner, Registered
+from autorelease.report import exit_code
+from autorelease.settings import Columns
+from autorelease.stop import Stop
+from autorelease.tick import run_tick
+from tests.support.place import TABLE, Place
+
+if TYPE_CHECKING:
+    from autorelease.journal import Journal
+    from autorelease.ledger import Ledger
+
+NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
+EXPIRED = int((NOW - timedelta(hours=1)).timestamp())
+RENEWED = int((NOW + timedelta(days=30)).timestamp())
+INTENT_IN_JOURNAL = "SELECT count(*) FROM attempts WHERE sid = ? AND intent_at IS NOT NULL"
+
+Answer = Release | BaseException
+
+
+def same(wrapped: Any) -> Any:
+    """What it is given."""
+    return wrapped
+
+
+def made_allocation(sid: str = "vm-1", **fields: Any) -> Allocation:
+    """An expired allocation as a ledger reads it."""
+    made = Allocation(
+        sid=sid,
+        status="Active",
+        expires_at=datetime.fromtimestamp(EXPIRED, UTC),
+        settled=False,
+        vm_ref=sid,
+        raw=RawRow(sid, "Active", EXPIRED),
+    )
+    return replace(made, **fields)
+
+
+class Scripted:
+    """A provisioner that says of each sid what it was told, in turn; RELEASED when it was told nothing more.
+
+    before: called with each allocation before it answers. preflight_error: what `preflight` raises.
+    """
+
+    def __init__(
+        self,
+        answers: Mapping[str, Sequence[Answer]] | None = None,
+        *,
+        before: Callable[[Allocation], object] = same,
+        preflight_error: BaseException | None = None,
+    ) -> None:
+        self.calls: list[str] = []
+        self.preflights = 0
+        self._answers = {sid: list(given) for sid, given in (answers or {}).items()}
+        self._before = before
+        self._preflight_error = preflight_error
+        self._lock = threading.Lock()
+
+    def preflight(self) -> None:
+        """Raise what it was told to."""
+        self.preflights += 1
+        if self._preflight_error is not None:
+            raise self._preflight_error
+
+    def release(self, allocation: Allocation) -> Release:
+        """The next answer for this sid."""
+        with self._lock:
+            self.calls.append(allocation.sid)
+            waiting = self._answers.get(allocation.sid)
+            answer = waiting.pop(0) if waiting else Release(Result.RELEASED, evidence="told to")
+        self._before(allocation)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class Wrapper:
+    """Hands every attribute of another object through: a base for wrappers that watch or break one method."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """One tick that came to its end."""
+
+    report: TickReport
+    findings: Sequence[Finding]
+
+    @property
+    def code(self) -> ExitCode:
+        """Its exit code."""
+        return exit_code(self.report)
+
+    def finding(self, sid: str) -> Finding:
+        """The one finding of this sid."""
+        [found] = [finding for finding in self.findings if finding.allocation.sid == sid]
+        return found
+
+    def ends(self) -> dict[str, str]:
+        """What became of each sid: the outcome, or the reason to skip, or the code of the error."""
+        return {finding.allocation.sid: _end(finding) for finding in self.findings}
+
+
+def _end(finding: Finding) -> str:
+    if finding.error is not None:
+        return str(finding.error.code)
+    return str(finding.reason or finding.outcome)
+
+
+class Engine:
+    """A ledger and a journal in one folder, and ticks over them at a time of the test's choice.
+
+    What is in the folder already is taken as it is.
+    """
+
+    def __init__(self, folder: Path, *, table: str = TABLE) -> None:
+        self.place = Place(folder)
+        if not self.place.ledger.exists():
+            self.place.make_ledger(table=table)
+            make_journal(self.place.journal)
+        self.now = NOW
+        self.stop = Stop()
+        self.words = Vocabulary()
+        self.options = Options(
+            concurrency=4,
+            timeout=timedelta(seconds=30),
+            attempts=3,
+            quarantine_after=5,
+            grace=timedelta(0),
+            max_gone_percent=50,
+        )
+        self.limits = Limits(max_releases=1000, max_percent=100, min_fleet=20)
+        self._numbers = itertools.count(1)
+
+    def configure(self, **options: Any) -> None:
+        """Change some of the options."""
+        self.options = replace(self.options, **options)
+
+    def add(self, *sids: str, expires_at: int = EXPIRED, **columns: Any) -> None:
+        """Add live rows; each a second later than the one before, so that their order is known."""
+        self.place.insert(
+            {"sid": sid, "status": "Active", "expires_at": expires_at + later, **columns}
+            for later, sid in enumerate(sids)
+        )
+
+    def open_ledger(self, *, read_only: bool = False) -> SQLiteLedger:
+        """The ledger as a tick opens it."""
+        columns = Columns().model_dump()
+        return SQLiteLedger(self.place.ledger, "vm_allocations", columns, words=self.words, read_only=read_only)
+
+    def open_journal(self) -> SQLiteJournal:
+        """The journal as a tick opens it."""
+        return SQLiteJournal(self.place.journal, read_only=False)
+
+    def start(self) -> TickStart:
+        """The start of a further tick at the present time."""
+        return TickStart(
+            tick=f"tick-{next(self._numbers)}",
+            now=self.now,
+            started_at=self.now,
+            ends_by=self.now + timedelta(minutes=45),
+            pid=1,
+            host="here",
+            version="0",
+            actor="tests",
+            boot_id=None,
+        )
+
+    def tick(
+        self,
+        provisioner: Provisioner | Mapping[str, Provisioner],
+        *,
+        confirm: int | None = None,
+        immediate: Iterable[str] = (),
+        around_ledger: Callable[[SQLiteLedger], Any] = same,
+        around_journal: Callable[[SQLiteJournal], Any] = same,
+        ledger: SQLiteLedger | None = None,
+    ) -> Ticked:
+        """Sweep once. A single provisioner is the default one; `immediate` names those that need no thread."""
+        given = provisioner if isinstance(provisioner, Mapping) else {"default": provisioner}
+        findings: list[Finding] = []
+        ledger = ledger or self.open_ledger()
+        journal = self.open_journal()
+        try:
+            report = run_tick(
+                ledger=cast("Ledger", around_ledger(ledger)),
+                journal=cast("Journal", around_journal(journal)),
+                provisioners={name: Registered(made, name in set(immediate)) for name, made in given.items()},
+                start=self.start(),
+                options=self.options,
+                limits=self.limits,
+                stop=self.stop,
+                clock=lambda: self.now,
+                jitter=lambda: 0.5,
+                keep=timedelta(days=400),
+                confirm=confirm,
+                watch=findings.append,
+            )
+        finally:
+            ledger.close()
+            journal.close()
+        # The identity, as somebody sees it who watched: one finding for each expired row.
+        assert len(findings) == report.rows_expired
+        return Ticked(report, findings)
+
+    def later(self, pause: timedelta = timedelta(hours=1)) -> None:
+        """Let time pass; the next tick has not been asked to stop."""
+        self.now += pause
+        self.stop = Stop()
+
+    def statuses(self) -> dict[str, str]:
+        """The status of each sid in the ledger."""
+        return dict(self.place.query("SELECT sid, status FROM vm_allocations"))
+
+    def renew(self, sid: str, expires_at: int = RENEWED) -> None:
+        """What the operator's own application does when a period is paid for."""
+        self.place.execute("UPDATE vm_allocations SET expires_at = ? WHERE sid = ?", expires_at, sid)
+
+    def mark_released(self, sid: str) -> None:
+        """Somebody else stamps the row."""
+        self.place.execute("UPDATE vm_allocations SET status = 'Released', released_at = 1 WHERE sid = ?", sid)
+
+    def events(self, sid: str, tick: str | None = None) -> list[tuple[str, str | None, str | None]]:
+        """The events of one sid as (event, outcome, reason), oldest first."""
+        rows = self.place.query(
+            "SELECT event, outcome, reason, tick FROM events WHERE sid = ? ORDER BY id",
+            sid,
+            database=self.place.journal,
+        )
+        return [(event, outcome, reason) for event, outcome, reason, of_tick in rows if tick in (None, of_tick)]
+
+    def open_intents(self) -> set[str]:
+        """The sids whose release was begun and whose end is unknown."""
+        statement = "SELECT sid FROM attempts WHERE intent_at IS NOT NULL"
+        return {sid for (sid,) in self.place.query(statement, database=self.place.journal)}
+
+    def failed_ticks(self) -> dict[str, int]:
+        """How often the journal has charged each sid."""
+        return dict(self.place.query("SELECT sid, failed_ticks FROM attempts", database=self.place.journal))
+
+    def past_ticks(self) -> list[dict[str, Any]]:
+        """What the journal holds of each tick, oldest first."""
+        columns = ("tick", "status", "exit_code", "admitted", "confirmable", "finished_at")
+        rows = self.place.query(f"SELECT {', '.join(columns)} FROM ticks ORDER BY seq", database=self.place.journal)
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+
+    def has_durable_intent(self, allocation: Allocation) -> bool:
+        """Whether another process would see that this release was begun."""
+        [(count,)] = self.place.query(INTENT_IN_JOURNAL, allocation.sid, database=self.place.journal)
+        return bool(count)
+
+    def begin_and_lose(
+        self, sid: str, *, expires_at: int = EXPIRED, provisioner: str = "default", vm_ref: str | None = None
+    ) -> None:
+        """Leave an open intent, as a tick does that dies within the call."""
+        journal = self.open_journal()
+        event = Event(
+            step=Step.INTENT,
+            at=self.now - timedelta(minutes=30),
+            sid=sid,
+            expires_at=datetime.fromtimestamp(expires_at, UTC),
+            provisioner=provisioner,
+            vm_ref=vm_ref or sid,
+        )
+        journal.record("a-lost-tick", [event])
+        journal.close()
+
+
+class Calls:
+    """Counts by name, safe between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._most: defaultdict[str, int] = defaultdict(int)
+
+    def add(self, name: str, change: int = 1) -> int:
+        """Change one count; returns it."""
+        with self._lock:
+            self._counts[name] += change
+            self._most[name] = max(self._most[name], self._counts[name])
+            return self._counts[name]
+
+    def count(self, name: str) -> int:
+        """How often."""
+        return self._counts[name]
+
+    def most(self, name: str) -> int:
+        """The highest that it ever was."""
+        return self._most[name]

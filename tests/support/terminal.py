@@ -1,0 +1,69 @@
+"""A command in a pseudo-terminal: what a person at a screen would see."""
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import termios
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+LINES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What was written to each of the two terminals, and how the command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class _Screen:
+    """One terminal, read until its last writer is gone."""
+
+    def __init__(self, columns: int) -> None:
+        self._ours, self.theirs = pty.openpty()
+        fcntl.ioctl(self.theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, columns, 0, 0))
+        self._seen = bytearray()
+        self._reader = threading.Thread(target=self._read)
+
+    def start(self) -> None:
+        """Begin to read, once the command has its own copy of the terminal."""
+        os.close(self.theirs)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                data = os.read(self._ours, 65536)
+            except OSError:
+                # Linux says EIO, and not end of file, once nobody holds the other side any more.
+                return
+            if not data:
+                return
+            self._seen += data
+
+    def finish(self) -> str:
+        """All that was written, with plain line ends."""
+        self._reader.join()
+        os.close(self._ours)
+        return self._seen.decode("utf-8").replace("\r\n", "\n")
+
+
+def run_in_terminal(
+    command: Sequence[str | Path], environment: Mapping[str, str], folder: Path, *, columns: int = 80
+) -> Shown:
+    """Run a command whose stdout and stderr are a terminal each, so that the two can be told apart."""
+    out, err = _Screen(columns), _Screen(columns)
+    process = subprocess.Popen(
+        command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=out.theirs, stderr=err.theirs
+    )
+    out.start()
+    err.start()
+    code = process.wait(timeout=120)
+    return Shown(code, out.finish(), err.finish())

@@ -1,0 +1,212 @@
+"""Who may import whom, as the contract draws it; and that `--help` loads neither a database nor a back end."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import autorelease
+
+ROOT = Path(autorelease.__file__).parent
+PURE = ["model", "expiry", "plan", "guard", "retry", "belief", "report", "text"]
+EFFECTS = {"sqlite3", "os", "subprocess", "typer", "rich", "sqlite_utils", "socket", "threading", "pathlib", "time"}
+
+
+def name_of(path: Path) -> str:
+    """The dotted name of a module's file."""
+    parts = ["autorelease", *path.relative_to(ROOT).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def is_for_types_alone(node: ast.AST) -> bool:
+    """Whether this is an `if TYPE_CHECKING:`, whose body never runs."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node that can run, inside functions too."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and is_for_types_alone(child):
+            for other in child.orelse:
+                yield other
+                yield from statements(other)
+        else:
+            yield child
+            yield from statements(child)
+
+
+def imports(module: str) -> set[str]:
+    """The dotted names that a module imports anywhere: of `from a import b` both a and, where b is a module, a.b."""
+    found: set[str] = set()
+    for node in statements(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: relative imports hide who is meant"
+            assert node.module is not None
+            found.add(node.module)
+            found.update(name for alias in node.names if (name := f"{node.module}.{alias.name}") in MODULES)
+        elif is_dynamic(node):
+            assert module == "autorelease.provisioners", f"{module}: only the registry imports by a computed name"
+    return found
+
+
+def is_dynamic(node: ast.AST) -> bool:
+    """Whether this names import_module or __import__."""
+    return isinstance(node, ast.Name) and node.id in {"import_module", "__import__"}
+
+
+def packages(module: str) -> set[str]:
+    """The top-level packages that a module imports."""
+    return {name.split(".")[0] for name in imports(module)}
+
+
+def ours(module: str) -> set[str]:
+    """What a module imports of ours, by its first name: `autorelease.ledger.rows` is `ledger`."""
+    return {name.split(".")[1] for name in imports(module) if name.startswith("autorelease.")}
+
+
+def within(package: str) -> list[str]:
+    """The modules of a package."""
+    whole = f"autorelease.{package}"
+    return [name for name in MODULES if name == whole or name.startswith(f"{whole}.")]
+
+
+def test_the_modules_are_found() -> None:
+    assert {"autorelease", "autorelease.cli.sweep", "autorelease.ledger.sqlite"} <= set(MODULES)
+    assert {f"autorelease.{name}" for name in PURE} <= set(MODULES)
+
+
+def test_imports_inside_functions_are_found_and_those_for_types_are_not() -> None:
+    """The parsing itself: a rule that sees nothing holds for everything."""
+    assert "autorelease.ledger.sqlite" in imports("autorelease.ledger")
+    assert "autorelease.settings" not in imports("autorelease.ledger")
+    assert "sqlite3" in imports("autorelease.ledger.sqlite")
+    assert "autorelease.guard" in imports("autorelease.tick")
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_pure_modules_touch_nothing(name: str) -> None:
+    assert packages(f"autorelease.{name}").isdisjoint(EFFECTS)
+
+
+@pytest.mark.parametrize("name", ["model", "errors", "text"])
+def test_the_lowest_modules_import_nothing_of_ours(name: str) -> None:
+    assert ours(f"autorelease.{name}") == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("expiry", {"model"}),
+        ("retry", {"model"}),
+        ("guard", {"model"}),
+        ("plan", {"model", "retry"}),
+        ("belief", {"journal"}),
+        ("report", {"model", "errors", "stop"}),
+        ("spool", {"model", "sqlitefile"}),
+        ("sqlitefile", {"errors"}),
+        ("settings", {"errors"}),
+    ],
+)
+def test_what_decides_knows_only_what_is_below_it(name: str, allowed: set[str]) -> None:
+    assert ours(f"autorelease.{name}") <= allowed
+
+
+@pytest.mark.parametrize("package", ["ledger", "journal", "provisioners"])
+def test_ledger_journal_and_provisioners_never_know_each_other(package: str) -> None:
+    forbidden = {"ledger", "journal", "provisioners", "tick", "executor", "cli", "render"} - {package}
+    for module in within(package):
+        assert ours(module).isdisjoint(forbidden), module
+
+
+@pytest.mark.parametrize("package", ["ledger", "journal", "provisioners"])
+def test_ledger_journal_and_provisioners_know_model_errors_and_how_to_open_a_file(package: str) -> None:
+    for module in within(package):
+        assert ours(module) <= {package, "model", "errors", "sqlitefile", "workers", "text"}, module
+
+
+@pytest.mark.parametrize("name", ["tick", "executor"])
+def test_the_sweep_knows_no_database_and_no_back_end(name: str) -> None:
+    found = imports(f"autorelease.{name}")
+    assert {each.split(".")[0] for each in found}.isdisjoint({"sqlite3", "sqlite_utils", "typer", "rich"})
+    assert not [each for each in found if each.startswith("autorelease.ledger.")]
+    assert not [each for each in found if each.startswith("autorelease.journal.")]
+    assert not [each for each in found if each.startswith("autorelease.provisioners.")]
+
+
+def test_the_executor_does_not_know_the_tick() -> None:
+    assert "tick" not in ours("autorelease.executor")
+
+
+@pytest.mark.parametrize(("package", "owner"), [("typer", "cli"), ("rich", "render")])
+def test_a_library_has_one_home(package: str, owner: str) -> None:
+    homes = [module for module in MODULES if package in packages(module)]
+    assert homes
+    assert set(homes) <= set(within(owner))
+
+
+def test_click_is_never_imported_because_typer_brings_its_own() -> None:
+    assert not [module for module in MODULES if "click" in packages(module)]
+
+
+def test_nobody_imports_the_command_line() -> None:
+    importers = {module for module in MODULES if "cli" in ours(module)}
+    assert importers <= {*within("cli"), "autorelease.__main__"}
+    assert "autorelease.__main__" in importers
+
+
+# --- what really is loaded --------------------------------------------------------------------------------------------
+
+LOADED = """
+import json, sys
+from autorelease.cli import run
+code = run(sys.argv[1:])
+sys.stderr.write(json.dumps([code, sorted(sys.modules)]))
+"""
+BACK_ENDS = [name for name in within("provisioners") if name != "autorelease.provisioners"]
+
+
+def loaded(*arguments: str) -> set[str]:
+    """The modules that a process of its own has loaded when this command ends well."""
+    completed = subprocess.run(
+        [sys.executable, "-c", LOADED, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env={"PATH": "", "LANG": "C.UTF-8"},
+    )
+    code, modules = json.loads(completed.stderr)
+    assert code == 0
+    assert completed.stdout
+    return set(modules)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["tick", "--help"],
+        ["list-expired", "--help"],
+        ["history", "--help"],
+        ["init", "--help"],
+        ["--version"],
+    ],
+    ids=" ".join,
+)
+def test_help_loads_neither_a_database_nor_a_back_end(arguments: list[str]) -> None:
+    found = loaded(*arguments)
+    assert "autorelease.cli.app" in found
+    assert not found.intersection(
+        ["sqlite3", "sqlite_utils", "autorelease.ledger.sqlite", "autorelease.journal.sqlite"]
+    )
+    assert BACK_ENDS
+    assert not found.intersection(BACK_ENDS)

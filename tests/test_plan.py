@@ -1,0 +1,72 @@
+"""What a tick will do with each expired allocation."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from autorelease.model import Allocation, Attempts, Known, RawRow, SkipReason
+from autorelease.plan import make_plan
+
+NOW = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def expired(sid: str, expires_at: datetime = NOW - HOUR) -> Allocation:
+    """An allocation that has expired."""
+    return Allocation(
+        sid=sid, status="Active", expires_at=expires_at, settled=False, vm_ref=sid, raw=RawRow(sid, "Active", None)
+    )
+
+
+def waiting(pause: timedelta, *, quarantined: bool = False) -> Attempts:
+    """The memory of a failure that forbids a try for so long."""
+    return Attempts(failed_ticks=1, next_attempt_at=NOW + pause, quarantined=quarantined)
+
+
+CASES = {
+    "nothing known": (Known(), None),
+    "failed, may be tried again": (Known(attempts=waiting(-HOUR)), None),
+    "failed, may be tried this very instant": (Known(attempts=waiting(timedelta(0))), None),
+    "failed, waits another microsecond": (
+        Known(attempts=waiting(timedelta(microseconds=1))),
+        SkipReason.BACKOFF,
+    ),
+    "failed, waits": (Known(attempts=waiting(HOUR)), SkipReason.BACKOFF),
+    "quarantined, waits": (Known(attempts=waiting(HOUR, quarantined=True)), SkipReason.BACKOFF),
+    "quarantined, its daily try": (Known(attempts=waiting(-HOUR, quarantined=True)), None),
+    "waits absurdly long": (Known(attempts=waiting(timedelta(days=365))), None),
+    "pending": (Known(attempts=Attempts(pending_ticks=2)), None),
+    "begun, its end unknown": (Known(intent=True), None),
+    "skipped before": (Known(skipped="deferred"), None),
+    "released according to the journal": (Known(released=True), SkipReason.RESURRECTED),
+    "released, although a failure waits": (Known(released=True, attempts=waiting(HOUR)), SkipReason.RESURRECTED),
+}
+
+
+@pytest.mark.parametrize(("known", "reason"), CASES.values(), ids=CASES.keys())
+def test_what_is_decided(known: Known, reason: SkipReason | None) -> None:
+    allocation = expired("a")
+    [planned] = make_plan([allocation], {("a", allocation.expires_at): known}, NOW)
+    assert (planned.allocation, planned.known, planned.skip) == (allocation, known, reason)
+
+
+def test_what_is_known_of_another_expiry_does_not_count() -> None:
+    """A renewed allocation begins anew: neither its old failures nor its old release are held against it."""
+    [planned] = make_plan([expired("a")], {("a", NOW - 2 * HOUR): Known(released=True)}, NOW)
+    assert planned.skip is None
+    assert planned.first_try
+
+
+def test_the_order_is_kept_and_rows_are_taken_one_by_one() -> None:
+    taken: list[str] = []
+
+    def source() -> Iterator[Allocation]:
+        for sid in ("c", "a", "b"):
+            taken.append(sid)
+            yield expired(sid)
+
+    plan = make_plan(source(), {}, NOW)
+    assert next(plan).allocation.sid == "c"
+    assert taken == ["c"]
+    assert [planned.allocation.sid for planned in plan] == ["a", "b"]

@@ -1,0 +1,283 @@
+"""Opening SQLite files: never making one, never harming one, and their errors in words with a remedy."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from autorelease.errors import UnusableError
+from autorelease.sqlitefile import (
+    StampRefusedError,
+    check_file,
+    check_reading_is_harmless,
+    check_writable,
+    connect,
+    is_wal,
+    speaking_of,
+)
+
+STRANGER = 54_321
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+
+
+def make_database(path: Path, *, wal: bool = False) -> Path:
+    """A database with one table and one row."""
+    connection = sqlite3.connect(path)
+    if wal:
+        connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("CREATE TABLE t (x TEXT UNIQUE)")
+    connection.execute("INSERT INTO t VALUES ('one')")
+    connection.commit()
+    connection.close()
+    return path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A small database."""
+    return make_database(tmp_path / "a.db")
+
+
+# --- connecting -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_no_file_is_made_by_mistake(tmp_path: Path, *, read_only: bool) -> None:
+    with pytest.raises((UnusableError, FileNotFoundError)):
+        connect(tmp_path / "missing.db", read_only=read_only)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["with space.db", "100%.db", "a?mode=rwc&x.db", "a#b.db", "ä.db", "%41.db"])
+@pytest.mark.parametrize("read_only", [False, True])
+def test_any_name_is_opened_as_it_is(tmp_path: Path, name: str, *, read_only: bool) -> None:
+    make_database(tmp_path / name)
+    connection = connect(tmp_path / name, read_only=read_only)
+    assert connection.execute("SELECT x FROM t").fetchall() == [("one",)]
+    connection.close()
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("wal", [False, True])
+def test_what_is_opened_to_be_read_cannot_be_written(tmp_path: Path, *, wal: bool) -> None:
+    path = make_database(tmp_path / "a.db", wal=wal)
+    before = path.read_bytes()
+    connection = connect(path, read_only=True)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        connection.execute("INSERT INTO t VALUES ('two')")
+    connection.close()
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["a.db"]
+
+
+def test_writes_are_durable_and_transactions_are_ours_to_open(path: Path) -> None:
+    connection = connect(path, read_only=False)
+    assert connection.isolation_level is None
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert connection.execute("PRAGMA busy_timeout").fetchone() == (10_000,)
+    connection.close()
+
+
+def test_text_that_is_not_utf_8_ends_no_cursor(path: Path) -> None:
+    connection = connect(path, read_only=False)
+    connection.execute("INSERT INTO t VALUES (CAST(x'66fc72' AS TEXT))")
+    found = [text for (text,) in connection.execute("SELECT x FROM t ORDER BY rowid")]
+    connection.close()
+    assert found == ["one", "f\udcfcr"]
+
+
+# --- checking ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_good_file_passes(path: Path, tmp_path: Path) -> None:
+    check_file(path, "ledger", "Remedy")
+    check_writable(path, "ledger")
+    (tmp_path / "empty.db").touch()
+    check_file(tmp_path / "empty.db", "ledger", "Remedy")
+
+
+def test_each_wrong_file_has_its_words_and_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("this is no database")
+    (tmp_path / "short").write_bytes(b"SQLite")
+    for name, words in {
+        ".": "is a folder",
+        "missing.db": "there is no such ledger",
+        "letter.txt": "not an SQLite database",
+        "short": "not an SQLite database",
+        "letter.txt/below": "cannot be read",
+    }.items():
+        with pytest.raises(UnusableError, match=words) as raised:
+            check_file(tmp_path / name, "ledger", "Look at the url.")
+        assert str(tmp_path / name) in str(raised.value)
+        if name != "letter.txt/below":
+            assert str(raised.value).endswith("Look at the url.")
+
+
+def test_the_header_tells_the_mode(tmp_path: Path) -> None:
+    assert not is_wal(make_database(tmp_path / "rollback.db"))
+    assert is_wal(make_database(tmp_path / "wal.db", wal=True))
+    (tmp_path / "empty.db").touch()
+    assert not is_wal(tmp_path / "empty.db")
+
+
+# --- other users ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users can enter, which those of pytest are not."""
+    with tempfile.TemporaryDirectory(prefix="autorelease-tests-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+# Everything is imported while it still may be: the interpreter itself can be out of a stranger's reach.
+AS_STRANGER = """
+import os, sys
+from pathlib import Path
+from autorelease import sqlitefile
+from autorelease.errors import UnusableError
+path = Path(sys.argv[2])
+os.setgroups([])
+os.setgid(int(sys.argv[3]))
+os.setuid(int(sys.argv[3]))
+try:
+    if sys.argv[1] == "connect":
+        connection = sqlitefile.connect(path, read_only=True)
+        print(connection.execute("SELECT x FROM t").fetchall())
+        connection.close()
+    elif sys.argv[1] == "check_writable":
+        sqlitefile.check_writable(path, "ledger")
+    elif sys.argv[1] == "check_file":
+        sqlitefile.check_file(path, "ledger", "Remedy")
+    else:
+        sqlitefile.check_reading_is_harmless(path)
+    print("done")
+except UnusableError as error:
+    print(error)
+"""
+
+
+def as_stranger(what: str, path: Path) -> str:
+    """What another user, who shares a group with the owner, is told."""
+    ended = subprocess.run(
+        [sys.executable, "-c", AS_STRANGER, what, path, str(STRANGER)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return ended.stdout.strip()
+
+
+def shared(path: Path, *, file: int, folder: int) -> Path:
+    """The database and its folder belong to the stranger's group, with these modes."""
+    for each, mode in ((path, file), (path.parent, folder)):
+        os.chown(each, -1, STRANGER)
+        each.chmod(mode)
+    return path
+
+
+@needs_root
+def test_reading_a_wal_ledger_that_we_cannot_write_beside_is_refused(open_folder: Path) -> None:
+    """Our -wal and -shm would be files that the owner cannot write: the owner's next write would fail."""
+    path = shared(make_database(open_folder / "a.db", wal=True), file=0o640, folder=0o2770)
+    said = as_stranger("check_reading_is_harmless", path)
+    assert "is in WAL mode" in said
+    assert f"chmod g+w {path}" in said
+    assert [each.name for each in open_folder.iterdir()] == ["a.db"]
+
+
+@needs_root
+def test_reading_a_wal_ledger_that_the_group_may_write_is_fine(open_folder: Path) -> None:
+    path = shared(make_database(open_folder / "a.db", wal=True), file=0o660, folder=0o2770)
+    assert as_stranger("check_reading_is_harmless", path) == "done"
+    assert as_stranger("connect", path) == "[('one',)]\ndone"
+    # It cleans up after itself, so that the owner can go on.
+    assert [each.name for each in open_folder.iterdir()] == ["a.db"]
+    owner = sqlite3.connect(path)
+    owner.execute("INSERT INTO t VALUES ('two')")
+    owner.close()
+
+
+@needs_root
+def test_reading_a_wal_ledger_that_is_in_use_is_fine(open_folder: Path) -> None:
+    path = make_database(open_folder / "a.db", wal=True)
+    owner = sqlite3.connect(path)
+    owner.execute("INSERT INTO t VALUES ('two')")
+    shared(path, file=0o640, folder=0o2770)
+    assert as_stranger("check_reading_is_harmless", path) == "done"
+    owner.close()
+
+
+@needs_root
+def test_a_rollback_ledger_is_always_harmless_to_read(open_folder: Path) -> None:
+    path = shared(make_database(open_folder / "a.db"), file=0o640, folder=0o2770)
+    assert as_stranger("check_reading_is_harmless", path) == "done"
+    assert as_stranger("connect", path) == "[('one',)]\ndone"
+
+
+def test_the_owner_may_read_in_any_mode(tmp_path: Path) -> None:
+    check_reading_is_harmless(make_database(tmp_path / "a.db", wal=True))
+
+
+@needs_root
+@pytest.mark.parametrize(("file", "folder", "what"), [(0o640, 0o2770, "file"), (0o660, 0o2750, "folder")])
+def test_what_cannot_be_written_is_named_with_its_remedy(open_folder: Path, file: int, folder: int, what: str) -> None:
+    path = shared(make_database(open_folder / "a.db"), file=file, folder=folder)
+    said = as_stranger("check_writable", path)
+    assert f"the {what} of the ledger cannot be written by this user (uid {STRANGER})" in said
+
+
+@needs_root
+def test_what_may_not_be_read_is_named_with_its_remedy(open_folder: Path) -> None:
+    path = shared(make_database(open_folder / "a.db"), file=0o600, folder=0o755)
+    assert "the ledger cannot be read (Permission denied)" in as_stranger("check_file", path)
+
+
+# --- errors in words --------------------------------------------------------------------------------------------------
+
+
+def test_a_rule_of_the_table_is_told_apart_from_a_broken_database(path: Path) -> None:
+    connection = connect(path, read_only=False)
+    with pytest.raises(StampRefusedError, match="UNIQUE"), speaking_of(path):
+        connection.execute("INSERT INTO t VALUES ('one')")
+    with pytest.raises(UnusableError, match="no such table") as raised, speaking_of(path):
+        connection.execute("SELECT * FROM missing")
+    # Nothing was to be changed: words about a refused change would send the operator the wrong way.
+    assert "refuse the change" not in str(raised.value)
+    connection.close()
+
+
+def test_each_trouble_has_its_remedy(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autorelease.sqlitefile.BUSY_SECONDS", 0.01)
+    holder, connection = sqlite3.connect(path, isolation_level=None), connect(path, read_only=False)
+    holder.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(UnusableError, match="fuser"), speaking_of(path):
+        connection.execute("BEGIN IMMEDIATE")
+    holder.close()
+    reader = connect(path, read_only=True)
+    with pytest.raises(UnusableError, match="cannot be written"), speaking_of(path):
+        reader.execute("DELETE FROM t")
+    for each in (connection, reader):
+        each.close()
+
+
+def test_a_damaged_file_is_called_damaged(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 4096)
+    connection = connect(path, read_only=True)
+    with pytest.raises(UnusableError, match="damaged: restore it from a backup"), speaking_of(path):
+        connection.execute("SELECT * FROM t").fetchall()
+    connection.close()
+
+
+def test_what_is_not_of_the_database_passes_through(path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), speaking_of(path):
+        raise ZeroDivisionError

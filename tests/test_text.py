@@ -1,0 +1,46 @@
+"""Text from outside is shown on one line, and steers no terminal."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autorelease.text import escaped
+
+CASES = {
+    "plain": ("vm-17", "vm-17"),
+    "letters of any script": ("Müller 日本", "Müller 日本"),
+    "emoji": ("vm-🚀", "vm-🚀"),
+    "empty": ("", ""),
+    "markup stays as it is": ("[bold]vm[/bold]", "[bold]vm[/bold]"),
+    "a newline": ("a\nb", "a\\nb"),
+    "a tab": ("a\tb", "a\\tb"),
+    "a carriage return": ("a\rb", "a\\rb"),
+    "a terminal's escape": ("\x1b[2J", "\\x1b[2J"),
+    "a one-byte control sequence": ("\x9b2J", "\\x9b2J"),
+    "NUL": ("a\x00b", "a\\x00b"),
+    "delete": ("\x7f", "\\x7f"),
+    "a line separator": ("a\u2028b", "a\\u2028b"),
+    "text turned round": ("\u202emv", "\\u202emv"),
+    "a space without width": ("a\u200bb", "a\\u200bb"),
+    "half a character": ("\udcff", "\\udcff"),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), CASES.values(), ids=CASES.keys())
+def test_escaped(text: str, expected: str) -> None:
+    assert escaped(text) == expected
+
+
+@given(st.text(st.characters()))
+def test_what_is_shown_is_printable_and_can_be_encoded(text: str) -> None:
+    shown = escaped(text)
+    assert shown.isprintable()
+    assert shown.encode("utf-8").decode("utf-8") == shown
+    assert len(shown.splitlines()) <= 1
+
+
+@given(st.text(st.characters()))
+def test_what_is_printable_already_stays(text: str) -> None:
+    printable = "".join(character for character in text if character.isprintable())
+    assert escaped(printable) == printable
+    assert escaped(escaped(text)) == escaped(text)
