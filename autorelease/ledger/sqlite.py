@@ -188,7 +188,8 @@ class SQLiteLedger:
         return (
             f"SELECT {sid} FROM {self._table} WHERE {sid} IN "
             f"(SELECT {sid} FROM {self._table} GROUP BY {sid} HAVING count(*) > 1) "
-            f"OR {is_one} AND CAST({sid} AS TEXT) IN (SELECT CAST({sid} AS TEXT) FROM {self._table} WHERE {is_one} GROUP BY 1 HAVING count(*) > 1)"
+            f"OR {is_one} AND CAST({sid} AS TEXT) IN "
+            f"(SELECT CAST({sid} AS TEXT) FROM {self._table} WHERE {is_one} GROUP BY 1 HAVING count(*) > 1)"
         )
 
     @property
@@ -366,7 +367,8 @@ class SQLiteLedger:
         judged = (raw.sid, raw.sid, _storage_class(raw.sid), raw.status, raw.expires_at, _storage_class(raw.expires_at))
         changed = self._update(
             f"UPDATE {self._table} SET {assignments} "
-            f"WHERE {sid} = ? AND {sid} COLLATE BINARY IS ? AND typeof({sid}) = ? AND {status} COLLATE BINARY IS ? AND {expires_at} COLLATE BINARY IS ? AND typeof({expires_at}) = ?",
+            f"WHERE {sid} = ? AND {sid} COLLATE BINARY IS ? AND typeof({sid}) = ? "
+            f"AND {status} COLLATE BINARY IS ? AND {expires_at} COLLATE BINARY IS ? AND typeof({expires_at}) = ?",
             (*changes.values(), *judged),
         )
         if changed == 0:
