@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Any
+from typing import Any, TextIO
 
 from autorelease.errors import OutputError, ReaderGoneError
 from autorelease.model import Outcome, TickReport
@@ -120,16 +120,17 @@ def _show_table(columns: Sequence[str], rows: Iterable[Row]) -> None:
     for row in rows:
         # A Text is never read as markup; folded and not cut, because half a sid is worse than a tall row.
         table.add_row(*(Text(_cell(row.get(name)), overflow="fold") for name in columns))
-    console = Console(highlight=False)
+    # Without colours rich would still write bold: NO_COLOR means no escapes at all.
+    console = Console(highlight=False, color_system=None if os.environ.get("NO_COLOR") else "auto")
     with console.capture() as drawn:
         console.print(table)
     _write(drawn.get())
 
 
-def let_go_of_stdout() -> None:
-    """Send what is still to be written nowhere: Python flushes stdout once more when it ends, and would complain."""
+def let_go_of(stream: TextIO) -> None:
+    """Send what is still to be written nowhere: Python flushes its streams once more when it ends, and would complain."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 

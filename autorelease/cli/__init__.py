@@ -17,10 +17,7 @@ logger = logging.getLogger("autorelease")
 
 def main() -> None:
     """The installed command."""
-    for stream in (sys.stdout, sys.stderr):
-        # A terminal of a narrower character set gets escapes, not a crash.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    _prepare_streams()
     code = run(sys.argv[1:])
     code = _flush(code)
     if any(thread.daemon and thread.name.startswith("release-") for thread in threading.enumerate()):
@@ -29,14 +26,24 @@ def main() -> None:
     sys.exit(code)
 
 
+def _prepare_streams() -> None:
+    # Python sets a stream that was closed by the caller to None, and every write to it would be a crash.
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal of a narrower character set gets escapes, not a crash.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command; returns its exit code, whatever happens."""
     try:
         return _run(arguments)
     except ReaderGoneError:
-        from autorelease.render import let_go_of_stdout
+        from autorelease.render import let_go_of
 
-        let_go_of_stdout()
+        let_go_of(sys.stdout)
         return ExitCode.OK
     except AutoreleaseError as error:
         return _complain(error, arguments)
@@ -81,14 +88,19 @@ def _complain(error: AutoreleaseError, arguments: Sequence[str]) -> int:
 
 
 def _flush(code: int) -> int:
-    from autorelease.render import let_go_of_stdout
+    from autorelease.render import let_go_of
 
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        let_go_of_stdout()
+        let_go_of(sys.stdout)
     except OSError as error:
         logger.error("the output could not be written: %s", error.strerror)
-        let_go_of_stdout()
-        return code or ExitCode.UNUSABLE
+        let_go_of(sys.stdout)
+        code = code or ExitCode.UNUSABLE
+    try:
+        sys.stderr.flush()
+    except OSError:
+        # Nobody is left to be told.
+        let_go_of(sys.stderr)
     return code

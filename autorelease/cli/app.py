@@ -30,7 +30,7 @@ def _show_version(*, wanted: bool) -> None:
 def shared_options(
     context: typer.Context,
     config: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="FILE", help="The configuration [default: /etc/autorelease/config.toml]."),
     ] = None,
     ledger: Annotated[
@@ -53,7 +53,7 @@ def shared_options(
     """Release expired VM allocations: the hourly sweep."""
     _ = version
     logs.configure(*_log_settings(log_level, log_format))
-    context.obj = Shared(config, ledger)
+    context.obj = Shared(Path(config) if config else None, ledger)
 
 
 def _log_settings(level: str | None, form: str | None) -> tuple[str, str]:

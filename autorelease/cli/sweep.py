@@ -68,7 +68,7 @@ def tick(
 
 
 def _show(report: "TickReport", *, as_json: bool) -> None:
-    from autorelease.render import let_go_of_stdout, show_lines, show_object, tick_lines
+    from autorelease.render import let_go_of, show_lines, show_object, tick_lines
     from autorelease.report import exit_code, tick_object
 
     try:
@@ -80,7 +80,7 @@ def _show(report: "TickReport", *, as_json: bool) -> None:
     except (OutputError, ReaderGoneError, OSError) as error:
         # The exit code says what became of the sweep, not of its reader.
         logger.warning("the report could not be shown (%s); a tick's report is in the journal", error)
-        let_go_of_stdout()
+        let_go_of(sys.stdout)
     raise typer.Exit(exit_code(report))
 
 
