@@ -128,7 +128,7 @@ def _show_table(columns: Sequence[str], rows: Iterable[Row]) -> None:
 
 
 def let_go_of(stream: TextIO) -> None:
-    """Send what is still to be written nowhere: Python flushes its streams once more when it ends, and would complain."""
+    """Send what is still to be written nowhere: Python flushes once more when it ends, and would complain."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

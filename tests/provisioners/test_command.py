@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+import tracemalloc
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -93,7 +94,7 @@ def test_the_statuses_can_be_chosen(tmp_path: Path) -> None:
         run(tmp_path, "exit 1", **chosen)
 
 
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGSEGV", "SIGHUP"])
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGSEGV", "SIGABRT"])
 def test_a_signal_is_failed(tmp_path: Path, name: str) -> None:
     error = failure(tmp_path, f"kill -{int(signal.Signals[name])} $$", already=[9, 15], retry=[137, 143])
     assert (error.retryable, error.timed_out) == (False, False)
@@ -334,6 +335,16 @@ def test_the_tail_of_its_output_is_in_the_error(tmp_path: Path) -> None:
     assert said.startswith("the command failed (exit 1): xxx")
     assert said.endswith("x\non stdout\non stderr")
     assert len(said) <= 4096 + len("the command failed (exit 1): ")
+
+
+def test_no_more_than_the_tail_is_held_in_memory(tmp_path: Path) -> None:
+    tracemalloc.start()
+    try:
+        assert run(tmp_path, "head -c 10485760 /dev/zero").result is Result.RELEASED
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
 
 
 def test_output_that_is_no_text_is_made_text(tmp_path: Path) -> None:
