@@ -119,8 +119,9 @@ class Place:
 
 
 def fresh_environment(home: Path) -> dict[str, str]:
-    """What a process of nobody's in particular has."""
-    return {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8"}
+    """What a process of nobody's in particular has; and, where coverage is measured, word of that."""
+    measured = {name: value for name, value in os.environ.items() if name == "COVERAGE_PROCESS_CONFIG"}
+    return {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", **measured}
 
 
 def allocation(sid: str | int, expires_at: Any, status: Any = "Active", **columns: Any) -> dict[str, Any]:
