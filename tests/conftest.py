@@ -1,10 +1,16 @@
 """Fixtures that every test may use."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.support.place import LEDGER_PROVISIONER, PERMISSIVE, Place
+
+# A suite that a shell has put in the background finds these ignored, and so would every process that it starts.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture
