@@ -49,6 +49,7 @@ url = "sqlite:///allocations.db"  # sqlite:////absolute/path.db
 
 # [release]
 # grace = "0s"
+# hold_grace = "24h"              # after a hold ends, before it may be released
 # concurrency = 8
 # timeout = "30s"                 # one call
 # deadline = "45m"                # the whole tick
@@ -60,6 +61,7 @@ url = "sqlite:///allocations.db"  # sqlite:////absolute/path.db
 # max_percent = 50                # of the live rows
 # min_fleet = 20                  # max_percent does not apply to fewer than this, but in a journal's first tick
 # max_gone_percent = 50           # of a provisioner's last answers that may be "not found"
+# max_clock_gap = "7d"            # since the last admitted tick
 
 [provisioners.default]
 kind = "ledger"                   # the stamp is the release: nothing but the ledger is changed

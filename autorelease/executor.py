@@ -21,7 +21,6 @@ from datetime import datetime, timedelta
 
 from autorelease.belief import WINDOW, disbelief
 from autorelease.errors import ProvisionerDown, ProvisionerError, UnusableError
-from autorelease.expiry import find_expired
 from autorelease.journal import Answer, Event, Journal, Step
 from autorelease.ledger import Ledger, Stamp, StampResult
 from autorelease.model import (
@@ -29,6 +28,7 @@ from autorelease.model import (
     Attempts,
     ErrorCode,
     Finding,
+    Hold,
     Outcome,
     Planned,
     Release,
@@ -64,6 +64,7 @@ class Options:
     attempts: int
     quarantine_after: int
     grace: timedelta
+    hold_grace: timedelta
     max_gone_percent: int
     stamps: bool = True
 
@@ -109,6 +110,7 @@ class Earned:
 class Executor:
     """Carries out one plan. After `execute`: `down`, `unproven` and `lost` say what else went wrong.
 
+    is_due: the rule, which has the last word on a row as it is read again. is_held: whether a hold is in force.
     confirmed_misses: how many "not found" an operator has vouched for.
     """
 
@@ -119,6 +121,8 @@ class Executor:
     now: datetime
     options: Options
     stop: Stop
+    is_due: Callable[[Allocation], bool]
+    is_held: Callable[[Hold], bool]
     found: Callable[[Finding], None]
     clock: Callable[[], datetime]
     jitter: Callable[[], float]
@@ -152,6 +156,20 @@ class Executor:
         """Note that nothing can be released through this provisioner in this tick."""
         self._breakers[provisioner].open = True
         self.down.setdefault(provisioner, message)
+
+    def rehearse(self, first: Planned, provisioners: Iterable[str]) -> None:
+        """While every VM still stands: make the first stamp and take it back, and ask each provisioner if it is usable.
+
+        Raises UnusableError where the ledger would not take the stamp.
+        """
+        if self.options.stamps:
+            self.ledger.rehearse(Stamp(first.allocation, self.clock()))
+        for name in provisioners:
+            if (registered := self.provisioners.get(name)) is not None:
+                try:
+                    registered.provisioner.preflight()
+                except ProvisionerError as error:
+                    self.take_down(name, str(error))
 
     def execute(self, plan: Iterable[Planned]) -> None:
         """Release what is planned, in its order; exactly one finding for each comes out of `found`."""
@@ -210,11 +228,15 @@ class Executor:
                 taken += not registered.immediate
             if len(self._records) >= GROUP:
                 self._write_records()
-        if not self._write_records([self._intent(work) for work, _ in chosen]):
+        held = self._write_intents([work for work, _ in chosen])
+        if held is None:
             self._returned += [work for work, _ in chosen]
             return
         for work, registered in chosen:
-            self._call(work, registered)
+            if work.allocation.sid in held:
+                self._skip(work, SkipReason.HELD)
+            else:
+                self._call(work, registered)
 
     def _next(self, coming: "_Coming", chosen: int, taken: int) -> Work | None:
         """The next work there is a free worker for: one that came back from an attempt, else the next of the plan.
@@ -253,8 +275,7 @@ class Executor:
         """Read the row again; anything judged that has changed becomes the finding."""
         row = self.ledger.read(work.allocation.sid)
         if isinstance(row, Allocation) and row.judged() == work.allocation.judged():
-            # The rule itself has the last word, on the row as it is now.
-            return any(find_expired([row], self.now, grace=self.options.grace))
+            return self.is_due(row)
         if isinstance(row, Allocation) and row.released:
             self._finish(work, Outcome.ALREADY_RELEASED, evidence="the row is Released")
         elif work.end_unknown:
@@ -636,9 +657,6 @@ class Executor:
             duration_ms=_milliseconds(work),
         )
 
-    def _intent(self, work: Work) -> Event:
-        return self._event(work, Step.INTENT)
-
     def _event(
         self,
         work: Work,
@@ -669,13 +687,30 @@ class Executor:
             keeps_intent=work.end_unknown if keeps_intent is None else keeps_intent,
         )
 
-    def _write_records(self, more: Sequence[Event] = ()) -> bool:
-        """Write what is to be remembered, with `more` in the same transaction; False: it could not be written."""
-        events = [*self._records, *more]
-        if not events:
+    def _write_records(self) -> bool:
+        """Write what is to be remembered; False: it could not be written."""
+        if not self._records:
             return True
+        return self._wrote(lambda: self.journal.record(self.tick, self._records))
+
+    def _write_intents(self, begun: Sequence[Work]) -> frozenset[str] | None:
+        """Write that these are about to be released, but for those that are held, whose sids it returns.
+
+        The holds are read in the transaction that writes the intents: a hold is either seen here, or whoever makes it
+        sees the intent. None: it could not be written.
+        """
+        if not begun:
+            return frozenset()
+        intents = [self._event(work, Step.INTENT) for work in begun]
+        held: list[frozenset[str]] = []
+        is_written = self._wrote(
+            lambda: held.append(self.journal.begin(self.tick, self._records, intents, is_held=self.is_held))
+        )
+        return held[0] if is_written else None
+
+    def _wrote(self, write: Callable[[], object]) -> bool:
         try:
-            self.journal.record(self.tick, events)
+            write()
         except UnusableError as error:
             self._fails("journal", error)
             return False

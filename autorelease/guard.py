@@ -1,4 +1,8 @@
-"""Whether a plan may be carried out at all: the limits that refuse a tick before it touches anything. Pure."""
+"""Whether a plan may be carried out at all: the limits that refuse a tick before it touches anything. Pure.
+
+An anomaly is judged by facts, never by a mark that it was seen: what is refused once is refused again until the facts
+change or an operator confirms.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +11,13 @@ from datetime import datetime, timedelta
 from autorelease.model import PlanSummary, Refusal, rfc3339
 
 CONFIRMABLE_FOR = timedelta(hours=24)
+# A clock that is being set right moves a little.
+BACKWARDS_TOLERATED = timedelta(minutes=5)
+STEP_TOLERATED = timedelta(minutes=10)
+REWOUND_FROM = 3
+REWOUND_PART = 10
+# How many of the journal's releases are looked up in the ledger.
+REWOUND_WINDOW = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +27,43 @@ class Limits:
     max_releases: int
     max_percent: int
     min_fleet: int
+    max_clock_gap: timedelta = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a plan is judged, and over which ledger.
+
+    boot_id, boot_seconds: which boot of the machine this is, and how long ago it was (suspended time included); None:
+    not known. ledger: which file and table.
+    """
+
+    now: datetime
+    ledger: str | None = None
+    boot_id: str | None = None
+    boot_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rewound:
+    """Of the journal's last releases, those whose rows still exist, and those that are live again as they were."""
+
+    existing: int
+    live_again: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a plan is judged by, beside its numbers.
+
+    anchor: the last tick that was admitted; None: there was none in this journal. is_hypothetical: `now` is a question
+    ("what if it were then"), so that it says nothing about the clock.
+    """
+
+    moment: Moment
+    anchor: Moment | None
+    rewound: Rewound = Rewound(0, 0)
+    is_hypothetical: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +78,72 @@ class LastRefusal:
     codes: frozenset[str]
 
 
-def judge(plan: PlanSummary, limits: Limits, *, first_tick: bool) -> Sequence[Refusal]:
-    """The reasons to refuse this plan; none: it is admitted.
+def judge(plan: PlanSummary, limits: Limits, facts: Facts) -> Sequence[Refusal]:
+    """The reasons to refuse this plan; none: it is admitted."""
+    refusals = _judge_size(plan, limits, first_tick=facts.anchor is None)
+    if facts.anchor is not None:
+        if not facts.is_hypothetical:
+            has_work = plan.first_tries + plan.repeats > 0
+            refusals += _judge_clock(facts.moment, facts.anchor, limits.max_clock_gap, has_work=has_work)
+        refusals += _judge_ledger(facts.moment, facts.anchor, facts.rewound)
+    return refusals
 
-    Only first tries count: a repeat was admitted by an earlier tick. first_tick: none was admitted in this journal yet.
-    """
+
+def _judge_clock(moment: Moment, anchor: Moment, max_gap: timedelta, *, has_work: bool) -> list[Refusal]:
+    since = moment.now - anchor.now
+    last = f"the last admitted tick was at {rfc3339(anchor.now)}"
+    if -since > BACKWARDS_TOLERATED:
+        return [Refusal("clock_backwards", f"the clock says {rfc3339(moment.now)}, but {last}: check date -u")]
+    refusals = []
+    if since > max_gap and has_work:
+        refusals.append(
+            Refusal("clock_gap", f"{last}, {_words(since)} ago, the limit is {_words(max_gap)}: is the clock right?")
+        )
+    stepped = _stepped(moment, anchor)
+    if stepped > STEP_TOLERATED:
+        refusals.append(
+            Refusal(
+                "clock_stepped",
+                f"since the last admitted tick the clock was put forward by {_words(stepped)}, measured against the "
+                "time since boot: check date -u",
+            )
+        )
+    return refusals
+
+
+def _stepped(moment: Moment, anchor: Moment) -> timedelta:
+    """How much further than the boot clock the wall clock went; nothing where that cannot be known."""
+    if moment.boot_id is None or moment.boot_id != anchor.boot_id:
+        return timedelta(0)
+    if moment.boot_seconds is None or anchor.boot_seconds is None:
+        return timedelta(0)
+    return moment.now - anchor.now - timedelta(seconds=moment.boot_seconds - anchor.boot_seconds)
+
+
+def _judge_ledger(moment: Moment, anchor: Moment, rewound: Rewound) -> list[Refusal]:
+    refusals = []
+    if anchor.ledger is not None and moment.ledger != anchor.ledger:
+        refusals.append(
+            Refusal("other_ledger", f"this journal belongs to {anchor.ledger}, and the ledger is {moment.ledger}")
+        )
+    if rewound.live_again >= REWOUND_FROM and rewound.live_again * REWOUND_PART > rewound.existing:
+        refusals.append(
+            Refusal(
+                "ledger_rewound",
+                f"{rewound.live_again} of the last {rewound.existing} released rows are live again: an old backup of "
+                "the ledger was restored, and renewals made since are lost as well",
+            )
+        )
+    return refusals
+
+
+def _words(duration: timedelta) -> str:
+    hours = duration / timedelta(hours=1)
+    return f"{hours / 24:.1f} d" if hours >= 48 else f"{hours:.1f} h"  # noqa: PLR2004 - two days
+
+
+def _judge_size(plan: PlanSummary, limits: Limits, *, first_tick: bool) -> list[Refusal]:
+    """Only first tries count: a repeat was admitted by an earlier tick. first_tick: nothing to compare with yet."""
     refusals = []
     if plan.first_tries > limits.max_releases:
         refusals.append(

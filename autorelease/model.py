@@ -135,15 +135,37 @@ class Attempts:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """An operator's word that this sid is not to be released, across all renewals.
+
+    until: it ends by itself; None: it does not. ended_at: it was ended by hand.
+    """
+
+    sid: str
+    held_at: datetime
+    until: datetime | None
+    reason: str
+    actor: str
+    ended_at: datetime | None = None
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """When it ends or ended; None: nobody has said so."""
+        return self.ended_at or self.until
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """All that the journal knows about one (sid, expires_at) and a plan needs.
 
+    attempts: of earlier ticks; None: it was never tried. hold: the newest one of this sid.
     intent: a release was begun and its end never recorded.
     released: the journal has recorded it as released: a live row is a resurrected one.
     skipped: the reason of the last recorded skip.
     """
 
     attempts: Attempts | None = None
+    hold: Hold | None = None
     intent: bool = False
     released: bool = False
     skipped: str | None = None
@@ -188,11 +210,15 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """The ledger's live rows in numbers, and those that cannot be understood."""
+    """The ledger's live rows in numbers, and those that cannot be understood.
+
+    rows_acknowledged: how many of the invalid ones are held, so that somebody knows of them.
+    """
 
     rows_examined: int
     rows_invalid: int
     invalid: Sequence[InvalidRow]
+    rows_acknowledged: int = 0
     truncated: bool = False
 
 
@@ -230,6 +256,8 @@ class TickReport:
     """What one tick saw and did.
 
     rows_expired: counted by the plan; outcomes: counted from the findings. That the two agree is the identity.
+    rows_acknowledged: the invalid rows that are held. is_ordered: an operator named the rows, so that each one that was
+    skipped, for whatever reason, is one that did not go as it should.
     lost: the ledger or the journal could not be written to the end. unproven: answers that were not believed.
     """
 
@@ -249,9 +277,11 @@ class TickReport:
     down: Mapping[str, str] = field(default_factory=dict)
     errors: Sequence[ReleaseError] = ()
     invalid: Sequence[InvalidRow] = ()
+    rows_acknowledged: int = 0
     unproven: int = 0
     stopped_by: str | None = None
     lost: str | None = None
+    is_ordered: bool = False
     truncated: bool = False
 
 

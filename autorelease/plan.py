@@ -1,25 +1,40 @@
 """What a tick will do with each expired allocation, decided before anything is done. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from autorelease.model import NOTHING_KNOWN, Allocation, Known, Planned, SkipReason
+from autorelease.model import NOTHING_KNOWN, Allocation, Hold, Known, Planned, SkipReason
 from autorelease.retry import in_backoff
 
 
 def make_plan(
-    expired: Iterable[Allocation], known: Mapping[tuple[str, datetime | None], Known], now: datetime
+    expired: Iterable[Allocation],
+    known: Mapping[tuple[str, datetime | None], Known],
+    now: datetime,
+    *,
+    hold_grace: timedelta = timedelta(0),
 ) -> Iterator[Planned]:
     """Decide for each expired allocation, in the order they come: release it, or the reason why not.
 
-    known: what the journal remembers, by (sid, expires_at); what is absent was never tried.
+    known: what the journal remembers, by (sid, expires_at); what is absent was never tried and is not held.
+    hold_grace: how long a hold goes on after its end.
     """
     for allocation in expired:
         memory = known.get((allocation.sid, allocation.expires_at), NOTHING_KNOWN)
-        yield Planned(allocation, memory, _reason_to_skip(memory, now))
+        yield Planned(allocation, memory, _reason_to_skip(memory, now, hold_grace))
 
 
-def _reason_to_skip(known: Known, now: datetime) -> SkipReason | None:
+def is_held(hold: Hold | None, now: datetime, hold_grace: timedelta) -> bool:
+    """Whether this hold forbids a release at `now`. Its grace gives its owner time to act, once it has ended."""
+    if hold is None:
+        return False
+    # Compared as a difference: an end in the year 9999 has no later instant.
+    return hold.ends_at is None or now - hold.ends_at < hold_grace
+
+
+def _reason_to_skip(known: Known, now: datetime, hold_grace: timedelta) -> SkipReason | None:
+    if is_held(known.hold, now, hold_grace):
+        return SkipReason.HELD
     if known.released:
         return SkipReason.RESURRECTED
     if in_backoff(known.attempts, now):

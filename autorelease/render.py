@@ -82,7 +82,7 @@ def show_lines(lines: Iterable[str]) -> None:
 def tick_lines(report: TickReport) -> Iterator[str]:
     """A tick for people: its end, its counters, and what is wrong."""
     counts = report.outcomes
-    kind = "dry run" if report.dry_run else "tick"
+    kind = "dry run" if report.dry_run else "release" if report.is_ordered else "tick"
     yield f"{kind} {report.tick}: {status(report)} (exit {int(exit_code(report))})"
     yield f"examined          {report.rows_examined}"
     yield f"invalid           {report.rows_invalid}"

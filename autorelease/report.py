@@ -65,10 +65,12 @@ def make_report(
     rows_invalid: int,
     invalid: Sequence[InvalidRow],
     refused: Sequence[Refusal] = (),
+    rows_acknowledged: int = 0,
     down: Mapping[str, str] | None = None,
     unproven: int = 0,
     stopped_by: str | None = None,
     lost: str | None = None,
+    is_ordered: bool = False,
 ) -> TickReport:
     """The report of a tick. Raises IdentityError where its counters do not add up."""
     report = TickReport(
@@ -88,9 +90,11 @@ def make_report(
         down=dict(down or {}),
         errors=tuple(tally.errors),
         invalid=tuple(invalid[:LISTED]),
+        rows_acknowledged=rows_acknowledged,
         unproven=unproven,
         stopped_by=stopped_by,
         lost=lost,
+        is_ordered=is_ordered,
         truncated=rows_invalid > len(invalid[:LISTED]) or tally.outcomes[Outcome.FAILED] > len(tally.errors),
     )
     check_identity(report)
@@ -121,8 +125,9 @@ def exit_code(report: TickReport) -> ExitCode:
 
 
 def _is_something_wrong(report: TickReport) -> bool:
-    wrong_skips = sum(count for reason, count in report.skipped.items() if reason not in HARMLESS)
-    return bool(report.rows_invalid or report.outcomes.get(Outcome.FAILED) or wrong_skips)
+    harmless = frozenset() if report.is_ordered else HARMLESS
+    wrong_skips = sum(count for reason, count in report.skipped.items() if reason not in harmless)
+    return bool(report.rows_invalid > report.rows_acknowledged or report.outcomes.get(Outcome.FAILED) or wrong_skips)
 
 
 def status(report: TickReport) -> str:

@@ -126,6 +126,7 @@ class Release(Section):
     """`[release]`: how releases are carried out."""
 
     grace: Duration = timedelta(0)
+    hold_grace: Duration = timedelta(hours=24)
     concurrency: int = Field(default=8, ge=1, le=256)
     timeout: PositiveDuration = timedelta(seconds=30)
     deadline: PositiveDuration = timedelta(minutes=45)
@@ -140,6 +141,7 @@ class Guard(Section):
     max_percent: int = Field(default=50, ge=0, le=100)
     min_fleet: int = Field(default=20, ge=0)
     max_gone_percent: int = Field(default=50, ge=0, le=100)
+    max_clock_gap: PositiveDuration = timedelta(days=7)
 
 
 class File(Section):
@@ -163,6 +165,11 @@ class Settings(Section):
     release: Release
     guard: Guard
     provisioners: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def ledger_name(self) -> str:
+        """Which ledger this is: its file, as it is found through links, and its table."""
+        return f"{os.path.realpath(self.ledger_path)} table {self.ledger.table}"
 
     def named_columns(self) -> frozenset[str]:
         """Our words for the columns that the file names, which must therefore exist."""

@@ -3,19 +3,20 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from autorelease import guard
-from autorelease.errors import AutoreleaseError, ProvisionerError, UnusableError
+from autorelease.errors import AutoreleaseError, UnusableError
 from autorelease.executor import Executor, Options
 from autorelease.expiry import find_expired
 from autorelease.journal import Event, Journal, JournalReader, OpenIntent, PastTick, Step, TickStart
-from autorelease.ledger import Ledger, Stamp
+from autorelease.ledger import Ledger
 from autorelease.model import (
     Allocation,
     Census,
     ErrorCode,
     Finding,
+    Hold,
     InvalidRow,
     Outcome,
     Planned,
@@ -26,7 +27,7 @@ from autorelease.model import (
     SkipReason,
     TickReport,
 )
-from autorelease.plan import make_plan
+from autorelease.plan import is_held, make_plan
 from autorelease.provisioners import Registered
 from autorelease.report import LISTED, Tally, error_object, make_report, tick_object
 from autorelease.spool import Spool
@@ -35,6 +36,9 @@ from autorelease.stop import DEADLINE, Stop
 logger = logging.getLogger(__name__)
 
 EVENTS_AT_ONCE = 500
+# More than the guard judges: some of their rows are gone from the table.
+RELEASES_LOOKED_UP = 300
+BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +70,36 @@ class Decision:
 
 
 def decide(
-    *, ledger: Ledger, journal: JournalReader, now: datetime, grace: timedelta, limits: guard.Limits
+    *,
+    ledger: Ledger,
+    journal: JournalReader,
+    moment: guard.Moment,
+    grace: timedelta,
+    hold_grace: timedelta,
+    limits: guard.Limits,
+    is_hypothetical: bool = False,
 ) -> Decision:
-    """Read ledger and journal, plan, and ask the guard. Changes nothing."""
-    unfinished = _unfinished(ledger, journal)
-    census = ledger.census()
+    """Read ledger and journal, plan, and ask the guard. Changes nothing.
+
+    is_hypothetical: the moment is a question, "what if it were then".
+    """
+    now = moment.now
+    unfinished = unfinished_work(ledger, journal)
+    held = [hold.sid for hold in journal.holds(_earlier(now, hold_grace)) if is_held(hold, now, hold_grace)]
+    census = ledger.census(frozenset(held))
     spool = Spool()
     # What is in conflict is counted as such, and left alone until somebody has looked at it.
     in_conflict = {intent.sid for intent, _ in unfinished.conflicts}
     for page in ledger.due(now, grace):
         expired = [row for row in find_expired(page, now, grace=grace) if row.sid not in in_conflict]
-        spool.add(make_plan(expired, journal.known(expired), now))
+        spool.add(make_plan(expired, journal.known(expired), now, hold_grace=hold_grace))
     for vm_refs in spool.due_vms():
         for holder in ledger.holders(vm_refs):
             spool.mark_owned_twice(holder.sid, holder.provisioner, holder.vm_ref)
     owned_twice, rows = spool.owned_twice(LISTED)
     summary = spool.summary(census.rows_examined)
+    last = journal.last_admitted_tick()
+    facts = guard.Facts(moment, moment_of(last.start) if last else None, _rewound(ledger, journal), is_hypothetical)
     return Decision(
         now=now,
         census=census,
@@ -90,8 +108,37 @@ def decide(
         summary=summary,
         rows_invalid=census.rows_invalid + owned_twice,
         invalid=(*census.invalid, *rows)[:LISTED],
-        refusals=guard.judge(summary, limits, first_tick=not journal.has_admitted_tick()),
+        refusals=guard.judge(summary, limits, facts),
     )
+
+
+def moment_of(start: TickStart) -> guard.Moment:
+    """When, and over which ledger, a tick was begun."""
+    return guard.Moment(start.now, start.ledger, start.boot_id, start.boot_seconds)
+
+
+def _earlier(now: datetime, duration: timedelta) -> datetime:
+    # The configuration allows durations that reach back before the calendar.
+    return now - min(duration, now - BEGINNING)
+
+
+def _rewound(ledger: Ledger, journal: JournalReader) -> guard.Rewound:
+    """Look the journal's last releases up in the ledger."""
+    released = dict(journal.recent_releases(RELEASES_LOOKED_UP))
+    rows = ledger.read_many(list(released))
+    existing = [(rows[sid], expires_at) for sid, expires_at in released.items() if sid in rows]
+    existing = existing[: guard.REWOUND_WINDOW]
+    return guard.Rewound(len(existing), sum(_is_live_again(row, expires_at) for row, expires_at in existing))
+
+
+def _is_live_again(row: Allocation | InvalidRow, released: datetime | None) -> bool:
+    """Whether a row that was released with this expiry is live as it was then, or as it was before a renewal.
+
+    With a later expiry it is an allocation like any other: its owner came back.
+    """
+    if not isinstance(row, Allocation) or row.settled or row.expires_at is None or released is None:
+        return False
+    return row.expires_at <= released
 
 
 def preview(decision: Decision, *, tick: str, clock: Callable[[], datetime], grace: timedelta) -> TickReport:
@@ -112,6 +159,7 @@ def preview(decision: Decision, *, tick: str, clock: Callable[[], datetime], gra
         rows_expired=decision.rows_expired,
         rows_invalid=decision.rows_invalid,
         invalid=decision.invalid,
+        rows_acknowledged=decision.census.rows_acknowledged,
         refused=decision.refusals,
     )
 
@@ -158,7 +206,7 @@ def run_tick(
     try:
         report = sweep.run(last)
     except AutoreleaseError as error:
-        _close_with(journal, start, clock, error)
+        close_with(journal, start, clock, error)
         raise
     try:
         journal.close_tick(start.tick, report.finished_at, tick_object(report), confirmable=sweep.confirmable(report))
@@ -174,10 +222,11 @@ def note_failed_start(
 ) -> None:
     """Leave a tick in the journal that found no usable ledger: also this one must be seen by who watches."""
     journal.open_tick(start)
-    _close_with(journal, start, clock, error)
+    close_with(journal, start, clock, error)
 
 
-def _close_with(journal: Journal, start: TickStart, clock: Callable[[], datetime], error: AutoreleaseError) -> None:
+def close_with(journal: Journal, start: TickStart, clock: Callable[[], datetime], error: AutoreleaseError) -> None:
+    """End a tick in the journal with the error that ended it."""
     try:
         journal.close_tick(start.tick, clock(), error_object(error))
     except AutoreleaseError as second:
@@ -207,8 +256,9 @@ class _Sweep:
         decision = decide(
             ledger=self.ledger,
             journal=self.journal,
-            now=self.start.now,
+            moment=moment_of(self.start),
             grace=self.options.grace,
+            hold_grace=self.options.hold_grace,
             limits=self.limits,
         )
         try:
@@ -245,6 +295,7 @@ class _Sweep:
             rows_expired=decision.rows_expired,
             rows_invalid=decision.rows_invalid,
             invalid=decision.invalid,
+            rows_acknowledged=decision.census.rows_acknowledged,
             refused=refusals,
             down=executor.down,
             unproven=executor.unproven,
@@ -328,6 +379,12 @@ class _Sweep:
             tally.add(finding)
             self.watch(finding)
 
+        def is_due(row: Allocation) -> bool:
+            return any(find_expired([row], self.start.now, grace=self.options.grace))
+
+        def held(hold: Hold) -> bool:
+            return is_held(hold, self.start.now, self.options.hold_grace)
+
         return Executor(
             ledger=self.ledger,
             journal=self.journal,
@@ -337,6 +394,8 @@ class _Sweep:
             options=self.options,
             confirmed_misses=self._confirmed_misses(last),
             stop=self.stop,
+            is_due=is_due,
+            is_held=held,
             found=found,
             clock=self.clock,
             jitter=self.jitter,
@@ -357,21 +416,12 @@ class _Sweep:
         first = next(decision.spool.to_release(), None)
         if first is None:
             return
-        if self.options.stamps:
-            self.ledger.rehearse(Stamp(first.allocation, self.clock()))
-        for name in decision.spool.provisioners():
-            if (registered := self.provisioners.get(name)) is not None:
-                self._preflight(name, registered, executor)
+        executor.rehearse(first, decision.spool.provisioners())
         executor.execute(decision.spool.to_release())
 
-    def _preflight(self, name: str, registered: Registered, executor: Executor) -> None:
-        try:
-            registered.provisioner.preflight()
-        except ProvisionerError as error:
-            executor.take_down(name, str(error))
 
-
-def _unfinished(ledger: Ledger, journal: JournalReader) -> Unfinished:
+def unfinished_work(ledger: Ledger, journal: JournalReader) -> Unfinished:
+    """Look up what became of the releases that earlier ticks began and never saw the end of."""
     released, conflicts = [], []
     for intent in journal.open_intents():
         row = ledger.read(intent.sid)

@@ -13,7 +13,7 @@ import pytest
 
 from autorelease.bootstrap import CONFIGURATION, describe_folder, make_folder, sample_rows
 from autorelease.errors import UnusableError, UsageError
-from autorelease.guard import Limits
+from autorelease.guard import Limits, Moment
 from autorelease.journal import open_journal
 from autorelease.ledger import open_ledger
 from autorelease.settings import File, Settings, load_settings
@@ -41,7 +41,14 @@ def decided(folder: Path, now: datetime) -> Decision:
     found = settings(folder)
     ledger, journal = open_ledger(found, read_only=True), open_journal(found)
     try:
-        return decide(ledger=ledger, journal=journal, now=now, grace=timedelta(0), limits=Limits(1000, 50, 20))
+        return decide(
+            ledger=ledger,
+            journal=journal,
+            moment=Moment(now),
+            grace=timedelta(0),
+            hold_grace=timedelta(0),
+            limits=Limits(1000, 50, 20),
+        )
     finally:
         ledger.close()
         journal.close()

@@ -1,18 +1,21 @@
 """The limits that refuse a tick, and the operator's answer to a refusal."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autorelease.guard import LastRefusal, Limits, advice, judge, judge_confirmed
+from autorelease.guard import Facts, LastRefusal, Limits, Moment, Rewound, advice, judge, judge_confirmed
 from autorelease.model import PlanSummary, Refusal, SkipReason
 
 NOW = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 LIMITS = Limits(max_releases=1000, max_percent=50, min_fleet=20)
+NOT_REWOUND = Rewound(0, 0)
 
 
 def plan(first_tries: int, live_rows: int, repeats: int = 0, skipped: int = 0) -> PlanSummary:
@@ -20,6 +23,19 @@ def plan(first_tries: int, live_rows: int, repeats: int = 0, skipped: int = 0) -
     return PlanSummary(
         first_tries=first_tries, repeats=repeats, skipped={SkipReason.BACKOFF: skipped}, live_rows=live_rows
     )
+
+
+def facts(
+    *,
+    first_tick: bool = False,
+    now: datetime = NOW,
+    anchor: Moment | None = None,
+    rewound: Rewound = NOT_REWOUND,
+    **moment: Any,
+) -> Facts:
+    """A tick an hour after the last admitted one, or the first of its journal."""
+    last = None if first_tick else anchor or Moment(NOW - HOUR)
+    return Facts(Moment(now, **moment), last, rewound)
 
 
 JUDGED = {
@@ -50,7 +66,7 @@ JUDGED = {
 
 @pytest.mark.parametrize(("summary", "limits", "first_tick", "codes"), JUDGED.values(), ids=JUDGED.keys())
 def test_the_limits(summary: PlanSummary, limits: Limits, codes: list[str], *, first_tick: bool) -> None:
-    refusals = judge(summary, limits, first_tick=first_tick)
+    refusals = judge(summary, limits, facts(first_tick=first_tick))
     assert [refusal.code for refusal in refusals] == codes
     assert all(str(summary.first_tries) in refusal.message for refusal in refusals)
 
@@ -63,8 +79,85 @@ def test_a_smaller_plan_is_never_refused_where_a_larger_one_is_admitted(
     first_tick: bool,  # noqa: FBT001
 ) -> None:
     smaller, larger = sorted([one, other])
-    refused = {refusal.code for refusal in judge(plan(smaller, live_rows), LIMITS, first_tick=first_tick)}
-    assert refused <= {refusal.code for refusal in judge(plan(larger, live_rows), LIMITS, first_tick=first_tick)}
+    around = facts(first_tick=first_tick)
+    refused = {refusal.code for refusal in judge(plan(smaller, live_rows), LIMITS, around)}
+    assert refused <= {refusal.code for refusal in judge(plan(larger, live_rows), LIMITS, around)}
+
+
+# --- the clock and the ledger -----------------------------------------------------------------------------------------
+
+BOOT: dict[str, Any] = {"boot_id": "b" * 32, "boot_seconds": 10_000.0}
+WORK, REPEATS, NOTHING = plan(1, 1000), plan(0, 1000, repeats=1), plan(0, 1000)
+MINUTE, SECOND = timedelta(minutes=1), timedelta(seconds=1)
+
+
+def booted(since: timedelta, boot_seconds_since: float, **fields: Any) -> Facts:
+    """A tick so long after the anchor by the wall clock, and so many seconds by the boot clock."""
+    anchor = Moment(NOW - since, **BOOT)
+    now = {**BOOT, "boot_seconds": BOOT["boot_seconds"] + boot_seconds_since, **fields}
+    return facts(anchor=anchor, **now)
+
+
+CLOCKS: dict[str, tuple[PlanSummary, Facts, list[str]]] = {
+    "an hour later": (WORK, facts(), []),
+    "five minutes back": (WORK, facts(anchor=Moment(NOW + 5 * MINUTE)), []),
+    "more than five minutes back": (WORK, facts(anchor=Moment(NOW + 5 * MINUTE + SECOND)), ["clock_backwards"]),
+    "back, with nothing to do": (NOTHING, facts(anchor=Moment(NOW + HOUR)), ["clock_backwards"]),
+    "a week later": (WORK, facts(anchor=Moment(NOW - 168 * HOUR)), []),
+    "more than a week later": (WORK, facts(anchor=Moment(NOW - 168 * HOUR - SECOND)), ["clock_gap"]),
+    "more than a week later, repeats": (REPEATS, facts(anchor=Moment(NOW - 169 * HOUR)), ["clock_gap"]),
+    "more than a week later, with nothing to do": (NOTHING, facts(anchor=Moment(NOW - 169 * HOUR)), []),
+    "both clocks went on": (WORK, booted(HOUR, 3600), []),
+    "ten minutes further": (WORK, booted(HOUR, 3000), []),
+    "more than ten minutes further": (WORK, booted(HOUR, 2999), ["clock_stepped"]),
+    "further, with nothing to do": (NOTHING, booted(HOUR, 0), ["clock_stepped"]),
+    "further, after a reboot": (WORK, booted(HOUR, 0, boot_id="c" * 32), []),
+    "further, boot not known": (WORK, booted(HOUR, 0, boot_id=None), []),
+    "further, boot clock not known": (WORK, booted(HOUR, 0, boot_seconds=None), []),
+    "a little back, the boot clock went on": (WORK, booted(timedelta(0), 3600), []),
+    "a week's jump in the same boot": (WORK, booted(200 * HOUR, 3600), ["clock_gap", "clock_stepped"]),
+    "first tick, whatever the clock says": (WORK, facts(first_tick=True, **BOOT), []),
+}
+
+
+@pytest.mark.parametrize(("summary", "around", "codes"), CLOCKS.values(), ids=CLOCKS.keys())
+def test_the_clock(summary: PlanSummary, around: Facts, codes: list[str]) -> None:
+    assert [refusal.code for refusal in judge(summary, LIMITS, around)] == codes
+
+
+def test_a_question_about_another_time_says_nothing_about_the_clock() -> None:
+    for _, around, _ in CLOCKS.values():
+        assert not judge(WORK, LIMITS, replace(around, is_hypothetical=True))
+
+
+REWOUND: dict[str, tuple[Rewound, list[str]]] = {
+    "none": (Rewound(100, 0), []),
+    "two of two": (Rewound(2, 2), []),
+    "three of three": (Rewound(3, 3), ["ledger_rewound"]),
+    "a tenth": (Rewound(100, 10), []),
+    "more than a tenth": (Rewound(100, 11), ["ledger_rewound"]),
+    "three of thirty": (Rewound(30, 3), []),
+    "three of twenty-nine": (Rewound(29, 3), ["ledger_rewound"]),
+}
+
+
+@pytest.mark.parametrize(("rewound", "codes"), REWOUND.values(), ids=REWOUND.keys())
+def test_a_ledger_that_was_rewound(rewound: Rewound, codes: list[str]) -> None:
+    around = facts(rewound=rewound)
+    assert [refusal.code for refusal in judge(NOTHING, LIMITS, around)] == codes
+    # That somebody asks about another time makes the ledger no newer.
+    assert [refusal.code for refusal in judge(NOTHING, LIMITS, replace(around, is_hypothetical=True))] == codes
+
+
+def test_another_ledger() -> None:
+    anchor = Moment(NOW - HOUR, ledger="/srv/a.db table vms")
+    [refusal] = judge(WORK, LIMITS, facts(anchor=anchor, ledger="/srv/b.db table vms"))
+    assert refusal.code == "other_ledger"
+    assert "/srv/a.db" in refusal.message
+    assert "/srv/b.db" in refusal.message
+    assert not judge(WORK, LIMITS, facts(anchor=anchor, ledger=anchor.ledger))
+    # A journal of an older version did not write it down.
+    assert not judge(WORK, LIMITS, facts(ledger="/srv/b.db table vms"))
 
 
 # --- --confirm N ------------------------------------------------------------------------------------------------------

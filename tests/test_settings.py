@@ -67,6 +67,7 @@ keep = "400d"
 
 [release]
 grace = "0s"
+hold_grace = "24h"
 concurrency = 8
 timeout = "30s"
 deadline = "45m"
@@ -78,6 +79,7 @@ max_releases = 1000
 max_percent = 50
 min_fleet = 20
 max_gone_percent = 50
+max_clock_gap = "7d"
 """
 
 
@@ -95,9 +97,11 @@ def test_every_key_that_exists_is_in_the_contracts_list() -> None:
     }
     assert set(module.JournalSettings.model_fields) == {"url", "keep"}
     assert set(module.Release.model_fields) == {
-        *("grace", "concurrency", "timeout", "deadline", "attempts", "quarantine_after")
+        *("grace", "hold_grace", "concurrency", "timeout", "deadline", "attempts", "quarantine_after")
     }
-    assert set(module.Guard.model_fields) == {"max_releases", "max_percent", "min_fleet", "max_gone_percent"}
+    assert set(module.Guard.model_fields) == {
+        *("max_releases", "max_percent", "min_fleet", "max_gone_percent", "max_clock_gap")
+    }
     assert set(module.File.model_fields) == {"ledger", "journal", "release", "guard", "provisioners"}
 
 
@@ -197,7 +201,6 @@ UNKNOWN = {
     "a key of the journal": ("[journal]\nkeeps = '5d'", "'journal.keeps'", "'keep'"),
     "a key in the wrong section": ("[ledger]\nmax_percent = 5", "'ledger.max_percent'", "'"),
     "a key of nothing": ("grace = '5s'", "'grace'", "'"),
-    "a key that does nothing yet": ("[release]\nhold_grace = '24h'", "'release.hold_grace'", "'"),
 }
 
 

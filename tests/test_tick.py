@@ -20,7 +20,7 @@ from autorelease.provisioners import Provisioner
 from autorelease.provisioners.memory import MemoryProvisioner
 from autorelease.report import tick_object
 from autorelease.stop import Stop
-from autorelease.tick import decide, note_failed_start, preview
+from autorelease.tick import note_failed_start, preview
 from autorelease.workers import Workers
 from tests.support.engine import EXPIRED, NOW, RENEWED, Answer, Engine, Scripted, Wrapper
 from tests.support.place import TABLE
@@ -273,7 +273,7 @@ def test_a_preview_decides_like_a_tick_and_leaves_no_trace(engine: Engine) -> No
     engine.begin_and_lose("gone")
     ledger, journal = engine.open_ledger(), engine.open_journal()
     before = (engine.place.ledger.read_bytes(), engine.place.journal.read_bytes())
-    decision = decide(ledger=ledger, journal=journal, now=NOW, grace=timedelta(0), limits=engine.limits)
+    decision = engine.decide(ledger, journal)
     report = preview(decision, tick="preview", clock=lambda: NOW, grace=timedelta(0))
     for opened in (decision.spool, ledger, journal):
         opened.close()
@@ -286,7 +286,7 @@ def test_a_preview_says_what_the_guard_would(engine: Engine) -> None:
     engine.limits = Limits(max_releases=1, max_percent=100, min_fleet=20)
     engine.add("a", "b")
     ledger, journal = engine.open_ledger(), engine.open_journal()
-    decision = decide(ledger=ledger, journal=journal, now=NOW, grace=timedelta(0), limits=engine.limits)
+    decision = engine.decide(ledger, journal)
     report = preview(decision, tick="preview", clock=lambda: NOW, grace=timedelta(0))
     for opened in (decision.spool, ledger, journal):
         opened.close()

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from autorelease import __version__, logs
-from autorelease.cli import history, init, listing, sweep
+from autorelease.cli import history, init, listing, operate, sweep
 from autorelease.cli.shared import Shared
 
 app = typer.Typer(
@@ -69,5 +69,9 @@ def _log_settings(level: str | None, form: str | None) -> tuple[str, str]:
 
 app.command("tick")(sweep.tick)
 app.command("list-expired")(listing.list_expired)
+app.command("release")(operate.release)
+app.command("hold")(operate.hold)
+app.command("unhold")(operate.unhold)
+app.command("retry")(operate.retry)
 app.command("history")(history.history)
 app.command("init")(init.init)

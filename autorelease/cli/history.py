@@ -28,6 +28,7 @@ TICKS = (
     "rows_skipped",
     "rows_failed",
     "rows_invalid",
+    "kind",
     "actor",
 )
 EVENTS = (
@@ -117,6 +118,8 @@ def _tick(past: "PastTick") -> dict[str, Any]:
         "status": past.status or "running",
         "exit_code": past.exit_code,
         **report,
+        "kind": start.kind,
+        "reason": start.reason,
         "host": start.host,
         "version": start.version,
         "actor": start.actor,

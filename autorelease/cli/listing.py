@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autorelease.cli.shared import TIMES, clock, parse_time, shared
+from autorelease.cli.shared import TIMES, clock, moment, parse_time, shared
 from autorelease.cli.sweep import check_provisioners, limits
 from autorelease.model import InvalidRow, Planned, overdue, rfc3339
 from autorelease.render import Form, default_form, show_json, show_lines, show_rows
@@ -52,9 +52,9 @@ def list_expired(
     from autorelease.ledger import open_ledger
     from autorelease.tick import decide
 
-    now = clock()
+    started = clock()
     settings = shared(context).settings()
-    moment = parse_time(at, now) if at else now
+    now = parse_time(at, started) if at else started
     check_provisioners(settings)
     with ExitStack() as stack:
         ledger = open_ledger(settings, read_only=True)
@@ -62,12 +62,20 @@ def list_expired(
         journal = open_journal_reader(settings)
         stack.callback(journal.close)
         grace = settings.release.grace
-        decision = decide(ledger=ledger, journal=journal, now=moment, grace=grace, limits=limits(settings))
+        decision = decide(
+            ledger=ledger,
+            journal=journal,
+            moment=moment(settings, now),
+            grace=grace,
+            hold_grace=settings.release.hold_grace,
+            limits=limits(settings),
+            is_hypothetical=at is not None,
+        )
         stack.callback(decision.spool.close)
         # Everything is read: nothing of ours stands in the ledger's way while a pager shows it.
         ledger.close()
         journal.close()
-        rows = _rows(decision, moment, grace, every=every)
+        rows = _rows(decision, now, grace, every=every)
         _show(form or default_form(), decision, rows)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 from autorelease.errors import UsageError
 
 if TYPE_CHECKING:
+    from autorelease.guard import Moment
     from autorelease.settings import Settings
 
 TIMES = "RFC 3339 with an offset or Z (2026-12-01T00:00:00Z), or +72h from now"
@@ -67,6 +69,13 @@ def actor() -> str:
     """Who started this: the user behind sudo, else the user, with the effective uid."""
     name = os.environ.get("SUDO_USER") or os.environ.get("USER") or "unknown"
     return f"{name} (uid {os.geteuid()})"
+
+
+def moment(settings: "Settings", now: datetime) -> "Moment":
+    """What the guard is told of `now`, which was read a moment ago, and of the ledger."""
+    from autorelease.guard import Moment
+
+    return Moment(now, settings.ledger_name, boot_id(), time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
 def boot_id() -> str | None:

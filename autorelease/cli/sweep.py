@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autorelease import __version__
-from autorelease.cli.shared import TIMES, actor, boot_id, clock, new_tick_id, parse_time, shared
+from autorelease.cli.shared import TIMES, actor, clock, moment, new_tick_id, parse_time, shared
 from autorelease.errors import AutoreleaseError, LockedError, OutputError, ReaderGoneError, UnusableError, UsageError
 from autorelease.model import rfc3339
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from autorelease.executor import Options
     from autorelease.guard import Limits
     from autorelease.journal import JournalReader, TickStart
     from autorelease.model import Finding, PlanSummary, TickReport
@@ -63,11 +64,12 @@ def tick(
     # Read once: this instant alone decides, however long the tick takes.
     now = clock()
     settings = shared(context).settings()
-    report = _dry_run(settings, parse_time(at, now) if at else now) if dry_run else _sweep(settings, now, confirm)
-    _show(report, as_json=as_json)
+    report = _dry_run(settings, now, at) if dry_run else _sweep(settings, now, confirm)
+    show_report(report, as_json=as_json)
 
 
-def _show(report: "TickReport", *, as_json: bool) -> None:
+def show_report(report: "TickReport", *, as_json: bool) -> None:
+    """Show a report, and end with its exit code."""
     from autorelease.render import let_go_of, show_lines, show_object, tick_lines
     from autorelease.report import exit_code, tick_object
 
@@ -89,10 +91,10 @@ def limits(settings: "Settings") -> "Limits":
     from autorelease.guard import Limits
 
     guard = settings.guard
-    return Limits(guard.max_releases, guard.max_percent, guard.min_fleet)
+    return Limits(guard.max_releases, guard.max_percent, guard.min_fleet, guard.max_clock_gap)
 
 
-def _dry_run(settings: "Settings", now: datetime) -> "TickReport":
+def _dry_run(settings: "Settings", now: datetime, at: str | None) -> "TickReport":
     from autorelease.journal import open_journal_reader
     from autorelease.ledger import open_ledger
     from autorelease.tick import decide, preview
@@ -104,7 +106,15 @@ def _dry_run(settings: "Settings", now: datetime) -> "TickReport":
         journal = open_journal_reader(settings)
         stack.callback(journal.close)
         grace = settings.release.grace
-        decision = decide(ledger=ledger, journal=journal, now=now, grace=grace, limits=limits(settings))
+        decision = decide(
+            ledger=ledger,
+            journal=journal,
+            moment=moment(settings, parse_time(at, now) if at else now),
+            grace=grace,
+            hold_grace=settings.release.hold_grace,
+            limits=limits(settings),
+            is_hypothetical=at is not None,
+        )
         stack.callback(decision.spool.close)
         report = preview(decision, tick=new_tick_id(clock()), clock=clock, grace=grace)
         _log_refusals(report, decision.summary)
@@ -119,7 +129,6 @@ def check_provisioners(settings: "Settings") -> None:
 
 
 def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickReport":
-    from autorelease.executor import Options
     from autorelease.journal import open_journal
     from autorelease.ledger import open_ledger
     from autorelease.provisioners import open_provisioners
@@ -130,7 +139,7 @@ def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickRep
     provisioners = open_provisioners(
         settings.provisioners, settings.config, release.timeout, stamps=settings.ledger.stamp
     )
-    stop = _stop(release.deadline)
+    stop = stop_at_deadline(release.deadline)
     with ExitStack() as stack:
         for registered in provisioners.values():
             stack.callback(registered.provisioner.close)
@@ -138,7 +147,7 @@ def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickRep
         journal = open_journal(settings)
         stack.callback(journal.close)
         stack.enter_context(_alone(settings.journal_path, journal, now))
-        start = _start(now, release.deadline)
+        start = start_of(settings, now)
         try:
             ledger = open_ledger(settings, read_only=False)
         except UnusableError as error:
@@ -151,15 +160,7 @@ def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickRep
             journal=journal,
             provisioners=provisioners,
             start=start,
-            options=Options(
-                concurrency=release.concurrency,
-                timeout=release.timeout,
-                attempts=release.attempts,
-                quarantine_after=release.quarantine_after,
-                grace=release.grace,
-                max_gone_percent=settings.guard.max_gone_percent,
-                stamps=settings.ledger.stamp,
-            ),
+            options=options_of(settings),
             limits=limits(settings),
             stop=stop,
             clock=clock,
@@ -173,26 +174,48 @@ def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickRep
     return report
 
 
-def _stop(deadline: timedelta) -> "Stop":
+def stop_at_deadline(deadline: timedelta) -> "Stop":
+    """The wish to stop that comes by itself, so long from now."""
     from autorelease.stop import Stop
 
     ends = time.monotonic() + deadline.total_seconds()
     return Stop(lambda: time.monotonic() >= ends)
 
 
-def _start(now: datetime, deadline: timedelta) -> "TickStart":
+def options_of(settings: "Settings") -> "Options":
+    """The limits of execution, as configured."""
+    from autorelease.executor import Options
+
+    release = settings.release
+    return Options(
+        concurrency=release.concurrency,
+        timeout=release.timeout,
+        attempts=release.attempts,
+        quarantine_after=release.quarantine_after,
+        grace=release.grace,
+        hold_grace=release.hold_grace,
+        max_gone_percent=settings.guard.max_gone_percent,
+        stamps=settings.ledger.stamp,
+    )
+
+
+def start_of(settings: "Settings", now: datetime) -> "TickStart":
+    """What is written down of a tick before it does anything."""
     from autorelease.journal import TickStart
 
+    begun = moment(settings, now)
     return TickStart(
         tick=new_tick_id(now),
         now=now,
         started_at=now,
-        ends_by=now + deadline,
+        ends_by=now + settings.release.deadline,
         pid=os.getpid(),
         host=socket.gethostname(),
         version=__version__,
         actor=actor(),
-        boot_id=boot_id(),
+        boot_id=begun.boot_id,
+        boot_seconds=begun.boot_seconds,
+        ledger=begun.ledger,
     )
 
 

@@ -4,13 +4,13 @@ Knows the model and the errors, never the ledger, a provisioner or the tick. Onl
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from autorelease.model import Allocation, Attempts, Known
+from autorelease.model import Allocation, Attempts, Hold, Known
 
 if TYPE_CHECKING:
     from autorelease.settings import Settings
@@ -25,6 +25,16 @@ class Step(StrEnum):
     MISS = "miss"
     OUTCOME = "outcome"
     SKIP = "skip"
+    HOLD = "hold"
+    UNHOLD = "unhold"
+    RETRY = "retry"
+
+
+class TickKind(StrEnum):
+    """What a run is: the sweep, or an operator's `release` of a few, which the guard does not look back at."""
+
+    TICK = "tick"
+    RELEASE = "release"
 
 
 class Answer(StrEnum):
@@ -63,7 +73,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class TickStart:
-    """What is written down before a tick does anything."""
+    """What is written down before a tick does anything.
+
+    ledger: which file and table. boot_id, boot_seconds: which boot, and how long ago. reason: an operator's, for a
+    release.
+    """
 
     tick: str
     now: datetime
@@ -74,6 +88,10 @@ class TickStart:
     version: str
     actor: str
     boot_id: str | None
+    boot_seconds: float | None = None
+    ledger: str | None = None
+    kind: TickKind = TickKind.TICK
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +126,19 @@ class JournalReader(Protocol):
     """What a command that changes nothing needs. Every method raises UnusableError where the database cannot do it."""
 
     def newest_tick(self) -> PastTick | None:
-        """The last tick that was begun."""
+        """The last tick that was begun; an operator's release is none."""
 
-    def has_admitted_tick(self) -> bool:
-        """Whether the guard has ever let a tick through."""
+    def last_admitted_tick(self) -> PastTick | None:
+        """The last tick that the guard let through, whatever its clock said."""
+
+    def recent_releases(self, limit: int) -> Sequence[tuple[str, datetime | None]]:
+        """The (sid, expires_at) that ended as released or already released last, newest first; each sid once."""
+
+    def hold_of(self, sid: str) -> Hold | None:
+        """The newest hold of this sid, whether it has ended or not."""
+
+    def holds(self, ended_after: datetime) -> Sequence[Hold]:
+        """The newest hold of each sid, unless it had ended by then."""
 
     def known(self, allocations: Sequence[Allocation]) -> Mapping[tuple[str, datetime | None], Known]:
         """What is remembered of these (sid, expires_at); absent: nothing."""
@@ -151,6 +178,29 @@ class Journal(JournalReader, Protocol):
 
     def record(self, tick: str, events: Sequence[Event]) -> None:
         """Write all of these, durably, in one transaction."""
+
+    def begin(
+        self, tick: str, events: Sequence[Event], intents: Sequence[Event], *, is_held: Callable[[Hold], bool]
+    ) -> frozenset[str]:
+        """Write these events, and the intents of all that is not held, durably, in one transaction.
+
+        Returns the sids that are held. A hold that another process makes comes before all of it or after all of it.
+        """
+
+    def hold(self, hold: Hold) -> datetime | None:
+        """Hold a sid, in the place of an earlier hold.
+
+        Returns when a running tick has begun its release: then the hold is too late for that tick. None: it is not.
+        """
+
+    def end_hold(self, sid: str, at: datetime, actor: str) -> Hold | None:
+        """End the hold of a sid; returns it as it was, None where there is none that has not ended."""
+
+    def forget_failures(self, at: datetime, actor: str, *, sid: str | None, provisioner: str | None) -> Sequence[str]:
+        """Forget backoff and quarantine, of one sid, of one provisioner's, or of all; returns the sids it changed."""
+
+    def acknowledge(self, intents: Sequence[OpenIntent], at: datetime, actor: str) -> None:
+        """Close open intents that are in conflict: somebody has looked at them."""
 
     def prune(self, before: datetime) -> None:
         """Forget ticks and events that are older; what is known of each (sid, expires_at) stays."""

@@ -87,7 +87,32 @@ def _first_tables(database: "Database") -> None:
     database.conn.execute("CREATE INDEX open_intents ON attempts (intent_at, sid) WHERE intent_at IS NOT NULL")
 
 
-STEPS: "Sequence[Callable[[Database], None]]" = (_first_tables,)
+def _holds_and_clocks(database: "Database") -> None:
+    # Kept for ever. A sid's newest hold is the one that counts; it follows the sid across renewals.
+    database.table("holds").create(
+        {
+            "id": int,
+            "sid": str,
+            "held_at": str,
+            "until": str,
+            "reason": str,
+            "actor": str,
+            "ended_at": str,
+            "ended_by": str,
+        },
+        pk="id",
+        not_null={"sid", "held_at", "reason", "actor"},
+        strict=True,
+    )
+    database.table("holds").create_index(["sid"])
+    for column in ("kind TEXT NOT NULL DEFAULT 'tick'", "reason TEXT", "ledger TEXT", "boot_seconds REAL"):
+        database.conn.execute(f"ALTER TABLE ticks ADD COLUMN {column}")
+    database.conn.execute(
+        "CREATE INDEX releases ON events (id, sid, expires_at) WHERE outcome IN ('released', 'already_released')"
+    )
+
+
+STEPS: "Sequence[Callable[[Database], None]]" = (_first_tables, _holds_and_clocks)
 VERSION = len(STEPS)
 
 

@@ -3,18 +3,18 @@
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, fields
+from dataclasses import astuple, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from pwd import getpwuid
 from typing import Any
 
 from autorelease.errors import ConfigurationError, UnusableError
-from autorelease.journal import Answer, Event, OpenIntent, PastTick, Step, TickStart
+from autorelease.journal import Answer, Event, OpenIntent, PastTick, Step, TickKind, TickStart
 from autorelease.journal.schema import VERSION, bring_up_to_date, is_journal, version_of
-from autorelease.model import Allocation, Attempts, ErrorCode, Known, Outcome, rfc3339
+from autorelease.model import NOTHING_KNOWN, Allocation, Attempts, ErrorCode, Hold, Known, Outcome, rfc3339
 from autorelease.sqlitefile import check_file, check_writable, connect, speaking_of
 
 REMEDY = "Make one with: autorelease init"
@@ -22,6 +22,7 @@ PAIRS_AT_ONCE = 500
 PAGE_ROWS = 500
 MODE = 0o640
 ENDED = (Outcome.RELEASED, Outcome.ALREADY_RELEASED)
+TRIED = (Outcome.FAILED, Outcome.PENDING)
 START_FIELDS = tuple(field.name for field in fields(TickStart))
 HISTORY_FIELDS = (
     "at",
@@ -101,20 +102,26 @@ class SQLiteJournal:
     # --- ticks ------------------------------------------------------------------------------------------------------
 
     def newest_tick(self) -> PastTick | None:
-        """The last tick that was begun."""
-        return next(self._past_ticks("ORDER BY seq DESC LIMIT 1"), None)
+        """The last tick that was begun; an operator's release is none."""
+        return next(self._past_ticks("WHERE kind = 'tick' ORDER BY seq DESC LIMIT 1"), None)
 
-    def has_admitted_tick(self) -> bool:
-        """Whether the guard has ever let a tick through."""
-        with speaking_of(self._path):
-            return self.connection.execute("SELECT 1 FROM ticks WHERE admitted LIMIT 1").fetchone() is not None
+    def last_admitted_tick(self) -> PastTick | None:
+        """The last tick that the guard let through, whatever its clock said."""
+        return next(self._past_ticks("WHERE kind = 'tick' AND admitted ORDER BY seq DESC LIMIT 1"), None)
 
     def open_tick(self, start: TickStart) -> None:
-        """Begin a tick; every older one that never ended is marked as crashed."""
+        """Begin a tick; every older one that never ended is marked as crashed.
+
+        An operator's release runs beside a tick, without its lock, and says nothing about others.
+        """
         values = [_text(value) if isinstance(value, datetime) else value for value in astuple(start)]
         places = ", ".join("?" for _ in values)
         with self._transaction():
-            self.connection.execute("UPDATE ticks SET status = 'crashed' WHERE status IS NULL")
+            if start.kind is TickKind.TICK:
+                self.connection.execute(
+                    "UPDATE ticks SET status = 'crashed' WHERE status IS NULL AND (kind = 'tick' OR ends_by < ?)",
+                    (_text(start.started_at),),
+                )
             self.connection.execute(
                 f"INSERT INTO ticks ({', '.join(START_FIELDS)}, admitted) VALUES ({places}, 0)",
                 values,
@@ -178,7 +185,108 @@ class SQLiteJournal:
                 *values,
             )
             found.update(((row["sid"], _instant(row["expires_at"])), _known(row)) for row in rows)
+            holds = self._newest_holds([row.sid for row in chunk])
+            for row in chunk:
+                if row.sid in holds:
+                    key = (row.sid, row.expires_at)
+                    found[key] = replace(found.get(key, NOTHING_KNOWN), hold=holds[row.sid])
         return found
+
+    # --- holds ------------------------------------------------------------------------------------------------------
+
+    def hold_of(self, sid: str) -> Hold | None:
+        """The newest hold of this sid, whether it has ended or not."""
+        return self._newest_holds([sid]).get(sid)
+
+    def holds(self, ended_after: datetime) -> Sequence[Hold]:
+        """The newest hold of each sid, unless it had ended by then."""
+        rows = self._rows(
+            f"SELECT {_HOLD_COLUMNS} FROM holds WHERE id IN (SELECT max(id) FROM holds GROUP BY sid) "
+            "AND coalesce(ended_at, until, '9') > ? ORDER BY id",
+            _text(ended_after),
+        )
+        return [_hold(row) for row in rows]
+
+    def _newest_holds(self, sids: Sequence[str]) -> dict[str, Hold]:
+        places = ", ".join("?" for _ in sids)
+        rows = self._rows(f"SELECT {_HOLD_COLUMNS} FROM holds WHERE sid IN ({places}) ORDER BY id", *sids)
+        return {row["sid"]: _hold(row) for row in rows}
+
+    def hold(self, hold: Hold) -> datetime | None:
+        """Hold a sid, in the place of an earlier hold; returns when a running tick has begun its release."""
+        with self._transaction():
+            self._end_hold(hold.sid, hold.held_at, hold.actor)
+            self.connection.execute(
+                "INSERT INTO holds (sid, held_at, until, reason, actor) VALUES (?, ?, ?, ?, ?)",
+                (hold.sid, _text(hold.held_at), _text(hold.until) if hold.until else None, hold.reason, hold.actor),
+            )
+            until = f", until {rfc3339(hold.until)}" if hold.until else ""
+            self._note(Step.HOLD, hold.sid, hold.held_at, f"by {hold.actor}{until}", hold.reason)
+            begun = self.connection.execute(
+                "SELECT max(intent_at) FROM attempts WHERE sid = ? AND intent_at >= "
+                "(SELECT min(started_at) FROM ticks WHERE status IS NULL)",
+                (hold.sid,),
+            ).fetchone()[0]
+        return _instant(begun or "")
+
+    def end_hold(self, sid: str, at: datetime, actor: str) -> Hold | None:
+        """End the hold of a sid; returns it as it was, None where there is none that has not ended."""
+        with self._transaction():
+            ended = self._end_hold(sid, at, actor)
+            if ended is not None:
+                self._note(Step.UNHOLD, sid, at, f"by {actor}", None)
+        return ended
+
+    def _end_hold(self, sid: str, at: datetime, actor: str) -> Hold | None:
+        newest = self.hold_of(sid)
+        if newest is None or (newest.ends_at is not None and newest.ends_at <= at):
+            return None
+        self.connection.execute(
+            "UPDATE holds SET ended_at = ?, ended_by = ? WHERE id = (SELECT max(id) FROM holds WHERE sid = ?)",
+            (_text(at), actor, sid),
+        )
+        return newest
+
+    # --- an operator's word -----------------------------------------------------------------------------------------
+
+    def forget_failures(self, at: datetime, actor: str, *, sid: str | None, provisioner: str | None) -> Sequence[str]:
+        """Forget backoff and quarantine, of one sid, of one provisioner's, or of all; returns the sids it changed."""
+        conditions, values = ["(failed_ticks > 0 OR pending_ticks > 0)"], []
+        for column, value in (("sid", sid), ("provisioner", provisioner)):
+            if value is not None:
+                conditions.append(f"{column} = ?")
+                values.append(value)
+        where = " AND ".join(conditions)
+        with self._transaction():
+            rows = self._rows(f"SELECT DISTINCT sid FROM attempts WHERE {where} ORDER BY sid", *values)
+            self.connection.execute(
+                "UPDATE attempts SET failed_ticks = 0, pending_ticks = 0, next_attempt_at = NULL, quarantined = 0, "
+                f"last_error = NULL, skipped = NULL WHERE {where}",
+                values,
+            )
+            for row in rows:
+                self._note(Step.RETRY, row["sid"], at, f"by {actor}", "failures forgotten")
+        return [row["sid"] for row in rows]
+
+    def acknowledge(self, intents: Sequence[OpenIntent], at: datetime, actor: str) -> None:
+        """Close open intents that are in conflict: somebody has looked at them."""
+        with self._transaction():
+            for intent in intents:
+                self.connection.execute(
+                    "UPDATE attempts SET intent_at = NULL, skipped = NULL WHERE sid = ? AND expires_at = ?",
+                    (intent.sid, _key(intent.expires_at)),
+                )
+                self._note(Step.RETRY, intent.sid, at, f"by {actor}", "conflict acknowledged", intent.expires_at)
+
+    def _note(
+        self, step: Step, sid: str, at: datetime, evidence: str, reason: str | None, expires_at: datetime | None = None
+    ) -> None:
+        """Write down what an operator did; it belongs to no tick."""
+        self.connection.execute(
+            "INSERT INTO events (at, tick, sid, event, reason, evidence, expires_at, provisioner) "
+            "VALUES (?, '', ?, ?, ?, ?, ?, '')",
+            (_text(at), sid, step, reason, evidence, _text(expires_at) if expires_at else None),
+        )
 
     def open_intents(self) -> Iterator[OpenIntent]:
         """The releases whose end is unknown, oldest first; read in pages."""
@@ -215,6 +323,18 @@ class SQLiteJournal:
         )
         return [Answer(row["answer"]) for row in rows]
 
+    def recent_releases(self, limit: int) -> Sequence[tuple[str, datetime | None]]:
+        """The (sid, expires_at) that ended as released or already released last, newest first; each sid once."""
+        rows = self._rows(
+            "SELECT sid, expires_at FROM events WHERE outcome IN ('released', 'already_released') "
+            "ORDER BY id DESC LIMIT ?",
+            limit,
+        )
+        newest: dict[str, datetime | None] = {}
+        for row in rows:
+            newest.setdefault(row["sid"], _instant(row["expires_at"] or ""))
+        return list(newest.items())
+
     def has_released(self, provisioner: str) -> bool:
         """Whether this provisioner ever said that it released something."""
         # attempts are kept for ever, events are not.
@@ -228,6 +348,17 @@ class SQLiteJournal:
         with self._transaction():
             for event in events:
                 self._write(tick, event)
+
+    def begin(
+        self, tick: str, events: Sequence[Event], intents: Sequence[Event], *, is_held: Callable[[Hold], bool]
+    ) -> frozenset[str]:
+        """Write these events, and the intents of all that is not held, durably, in one transaction."""
+        with self._transaction():
+            holds = self._newest_holds([intent.sid for intent in intents])
+            held = frozenset(sid for sid, hold in holds.items() if is_held(hold))
+            for event in (*events, *(intent for intent in intents if intent.sid not in held)):
+                self._write(tick, event)
+        return held
 
     def _write(self, tick: str, event: Event) -> None:
         self.connection.execute(
@@ -269,7 +400,7 @@ class SQLiteJournal:
             # The newest tick and the newest admitted one are what the guard compares with.
             self.connection.execute(
                 "DELETE FROM ticks WHERE started_at < ? AND seq < (SELECT max(seq) FROM ticks) "
-                "AND seq <> coalesce((SELECT max(seq) FROM ticks WHERE admitted), 0)",
+                "AND seq <> coalesce((SELECT max(seq) FROM ticks WHERE admitted AND kind = 'tick'), 0)",
                 (_text(before),),
             )
 
@@ -292,6 +423,8 @@ class SQLiteJournal:
             for row in page:
                 event = dict(row)
                 last = event.pop("id")
+                # What an operator did belongs to no tick.
+                event["tick"] = event["tick"] or None
                 yield event
             if len(page) < PAGE_ROWS:
                 return
@@ -325,9 +458,21 @@ class EmptyJournal:
         """None."""
         return None
 
-    def has_admitted_tick(self) -> bool:
-        """False."""
-        return False
+    def last_admitted_tick(self) -> PastTick | None:
+        """None."""
+        return None
+
+    def recent_releases(self, limit: int) -> Sequence[tuple[str, datetime | None]]:  # noqa: ARG002
+        """Nothing."""
+        return ()
+
+    def hold_of(self, sid: str) -> Hold | None:  # noqa: ARG002
+        """None."""
+        return None
+
+    def holds(self, ended_after: datetime) -> Sequence[Hold]:  # noqa: ARG002
+        """Nothing."""
+        return ()
 
     def ticks(self, tick: str | None = None) -> Iterator[PastTick]:  # noqa: ARG002
         """Nothing."""
@@ -354,8 +499,25 @@ _TICK_COLUMNS = "seq, " + ", ".join(
 )
 
 
+_HOLD_COLUMNS = "sid, held_at, until, reason, actor, ended_at"
+
+
+def _hold(row: sqlite3.Row) -> Hold:
+    held_at = _instant(row["held_at"])
+    assert held_at is not None  # noqa: S101 - NOT NULL
+    return Hold(
+        sid=row["sid"],
+        held_at=held_at,
+        until=_instant(row["until"] or ""),
+        reason=row["reason"],
+        actor=row["actor"],
+        ended_at=_instant(row["ended_at"] or ""),
+    )
+
+
 def _past_tick(row: sqlite3.Row) -> PastTick:
     values = {name: row[name] for name in START_FIELDS}
+    values["kind"] = TickKind(values["kind"])
     for name in ("now", "started_at", "ends_by"):
         values[name] = _instant(values[name])
     return PastTick(
@@ -370,7 +532,8 @@ def _past_tick(row: sqlite3.Row) -> PastTick:
 
 
 def _known(row: sqlite3.Row) -> Known:
-    tried = row["failed_ticks"] or row["pending_ticks"]
+    # What `retry` forgets are the failures, not that there was a try, which the guard has admitted.
+    tried = row["failed_ticks"] or row["pending_ticks"] or row["outcome"] in TRIED
     attempts = Attempts(
         failed_ticks=row["failed_ticks"],
         pending_ticks=row["pending_ticks"],

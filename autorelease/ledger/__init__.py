@@ -3,7 +3,7 @@
 Knows the model and the errors, never a provisioner, the journal or the tick. Only `open_ledger` imports a database.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
@@ -43,8 +43,8 @@ class Holder:
 class Ledger(Protocol):
     """Used by one thread alone. Every method raises UnusableError where the database cannot do it."""
 
-    def census(self) -> Census:
-        """Count the live rows and judge those that look wrong."""
+    def census(self, acknowledged: frozenset[str] = frozenset()) -> Census:
+        """Count the live rows and judge those that look wrong; acknowledged: sids of whose rows somebody knows."""
 
     def due(self, now: datetime, grace: timedelta) -> Iterator[Sequence[Allocation]]:
         """Pages of readable live allocations: a superset of what has expired, oldest first as stored."""
@@ -54,6 +54,9 @@ class Ledger(Protocol):
 
     def read(self, sid: str) -> Allocation | InvalidRow | None:
         """The allocation with this sid as it is now; None: no such row."""
+
+    def read_many(self, sids: Sequence[str]) -> Mapping[str, Allocation | InvalidRow]:
+        """The rows with these sids as they are now, in one look; one that is shared by several is any of them."""
 
     def rehearse(self, stamp: Stamp) -> None:
         """Do the stamp inside a transaction and roll it back; raises what a real one would."""

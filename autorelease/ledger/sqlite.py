@@ -155,30 +155,31 @@ class SQLiteLedger:
 
     # --- the census -------------------------------------------------------------------------------------------------
 
-    def census(self) -> Census:
+    def census(self, acknowledged: frozenset[str] = frozenset()) -> Census:
         """Count the live rows and judge those that look wrong; at most 1,000 of the invalid are listed."""
         suspicious = self._suspicious
         with speaking_of(self._path):
             live, doubtful = self.connection.execute(
                 f"SELECT count(*), coalesce(sum({suspicious}), 0) FROM {self._table} WHERE {self._live}"
             ).fetchone()
-            count, listed = self._invalid(suspicious) if doubtful else (0, [])
-        return Census(live, count, tuple(listed), truncated=count > len(listed))
+            count, known, listed = self._invalid(suspicious, acknowledged) if doubtful else (0, 0, [])
+        return Census(live, count, tuple(listed), known, truncated=count > len(listed))
 
-    def _invalid(self, suspicious: str) -> tuple[int, list[InvalidRow]]:
+    def _invalid(self, suspicious: str, acknowledged: frozenset[str]) -> tuple[int, int, list[InvalidRow]]:
         shared = f"{self._column('sid')} IN ({self._shared_sids})" if not self._sid_is_unique else "0"
         cursor = self.connection.execute(
             f"SELECT {shared}, {self._select} FROM {self._table} WHERE {self._live} AND {suspicious}"
         )
-        count = 0
+        count = known = 0
         listed: list[InvalidRow] = []
         for is_shared, *values in cursor:
             row = self._judged(StoredRow(*values), shared=bool(is_shared))
             if isinstance(row, InvalidRow):
                 count += 1
+                known += row.sid in acknowledged
                 if len(listed) < LISTED_INVALID:
                     listed.append(row)
-        return count, listed
+        return count, known, listed
 
     @property
     def _shared_sids(self) -> str:
@@ -292,6 +293,20 @@ class SQLiteLedger:
             return InvalidRow(sid, SHARED_SID)
         exact = [row for row in rows if str(row.sid) == sid]
         return read_row(exact[0], self._words) if exact else None
+
+    def read_many(self, sids: Sequence[str]) -> Mapping[str, Allocation | InvalidRow]:
+        """The rows with these sids as they are now, in one look; one that is shared by several is any of them."""
+        # JSON in SQLite ends a text at a NUL: no such sid is looked for.
+        wanted = {sid for sid in sids if "\0" not in sid}
+        values = [value for sid in wanted for value in (sid, _twin(sid)) if value is not None]
+        with speaking_of(self._path):
+            rows = self.connection.execute(
+                f"SELECT {self._select} FROM {self._table} "
+                f"WHERE {self._column('sid')} IN (SELECT value FROM json_each(?))",
+                (json.dumps(values),),
+            ).fetchall()
+        stored = [StoredRow(*values) for values in rows]
+        return {str(row.sid): read_row(row, self._words) for row in stored if str(row.sid) in wanted}
 
     def _matching(self, sid: RawValue) -> list[StoredRow]:
         """At most two rows that somebody could mean by this sid."""

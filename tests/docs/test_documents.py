@@ -22,10 +22,19 @@ from autorelease.settings import File, parse_duration
 from tests.docs.documents import DOCUMENTS, README, ROOT, RUNBOOK, WIDTH, commands, fences, run_sql, section, table
 from tests.support.place import COMMAND, Place, fresh_environment
 
-EXISTING = ("tick", "list-expired", "history", "init")
+EXISTING = ("tick", "list-expired", "release", "hold", "unhold", "retry", "history", "init")
 CODES = {int(code) for code in ExitCode} - {ExitCode.UNHEALTHY}
 # What each command may say of a sample; that a tick finds broken rows there is the sample's purpose.
-WELL = {"tick": {0, 3, 7}, "list-expired": {0}, "history": {0}, "init": {0}}
+WELL = {
+    "tick": {0, 3, 7},
+    "list-expired": {0},
+    "release": {0},
+    "hold": {0},
+    "unhold": {0},
+    "retry": {0},
+    "history": {0},
+    "init": {0},
+}
 TICK_ID = re.compile(r"2[0-9]{7}T[0-9]{6}Z-[0-9a-f]{6}")
 UNITS = ("autorelease.service", "autorelease.timer", "autorelease-failure@.service")
 
@@ -102,9 +111,19 @@ def test_what_the_documents_tell_to_type_works(
     typed = list(words[2:] if words[0] == "--config" else words)
     if typed == ["init"]:
         (place / "journal.db").unlink()
+    if typed[0] == "unhold":
+        assert (
+            run(tmp_path, "--config", str(place / "config.toml"), "hold", "later-000", "--reason", "x").returncode == 0
+        )
     history = run(tmp_path, "--config", str(place / "config.toml"), "history", "--format", "json")
     newest = history.stdout and json.loads(history.stdout)["ticks"]
-    known = {"SID": "overdue-000", "N": "37", "TICK": newest[0]["tick"] if newest else ""}
+    known = {
+        "SID": "later-000",
+        "NAME": "default",
+        "TEXT": "because",
+        "N": "37",
+        "TICK": newest[0]["tick"] if newest else "",
+    }
     ended = run(tmp_path, "--config", str(place / "config.toml"), *(known.get(word, word) for word in typed))
     assert ended.returncode in WELL[typed[0]], f"{document}: {ended.stderr}"
 

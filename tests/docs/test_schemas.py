@@ -72,7 +72,7 @@ def test_the_schemas_speak_the_codes_own_words() -> None:
 def test_the_words_of_history_are_those_of_tick_and_error() -> None:
     tick, history = schema("tick"), schema("history")
     ended = deepcopy(history["$defs"]["ended"])
-    who = {name: ended["properties"].pop(name) for name in ("host", "version", "actor")}
+    who = {name: ended["properties"].pop(name) for name in ("kind", "reason", "host", "version", "actor")}
     assert set(who) == set(ended["required"]) - set(tick["required"])
     assert ended["properties"] == tick["properties"]
     assert ended["allOf"] == tick["allOf"]

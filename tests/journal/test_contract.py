@@ -81,7 +81,7 @@ def intents(journal: JournalReader) -> list[str]:
 
 def test_a_new_journal_knows_nothing(journal: Journal) -> None:
     assert journal.newest_tick() is None
-    assert not journal.has_admitted_tick()
+    assert journal.last_admitted_tick() is None
     assert (list(journal.ticks()), list(journal.events()), list(journal.open_intents())) == ([], [], [])
     assert journal.known([allocation()]) == {}
     assert (list(journal.recent_answers("default", 50)), journal.has_released("default")) == ([], False)
@@ -146,11 +146,11 @@ def test_one_tick_by_its_name(journal: Journal) -> None:
 
 def test_whether_a_tick_was_ever_admitted(journal: Journal) -> None:
     journal.open_tick(start("refused"))
-    assert not journal.has_admitted_tick()
+    assert journal.last_admitted_tick() is None
     journal.open_tick(start("admitted"))
     journal.admit_tick("admitted")
     journal.open_tick(start("refused-again"))
-    assert journal.has_admitted_tick()
+    assert journal.last_admitted_tick() is not None
 
 
 # --- what is known ----------------------------------------------------------------------------------------------------
@@ -385,7 +385,7 @@ def test_pruning_never_forgets_the_newest_tick(journal: Journal) -> None:
 
 def test_the_empty_journal_answers_like_a_new_one() -> None:
     journal: JournalReader = EmptyJournal()
-    assert (journal.newest_tick(), journal.has_admitted_tick(), journal.known([allocation()])) == (None, False, {})
+    assert (journal.newest_tick(), journal.last_admitted_tick(), journal.known([allocation()])) == (None, None, {})
     assert (list(journal.ticks()), list(journal.ticks("t1")), list(journal.open_intents())) == ([], [], [])
     assert (list(journal.events()), list(journal.events(sid="a", tick="t1"))) == ([], [])
     journal.close()

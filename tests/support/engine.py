@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any, cast
 
 from autorelease.errors import ExitCode
 from autorelease.executor import Options
-from autorelease.guard import Limits
+from autorelease.guard import Limits, Moment
 from autorelease.journal import Event, Step, TickStart
 from autorelease.journal.sqlite import SQLiteJournal, make_journal
 from autorelease.ledger.rows import Vocabulary
 from autorelease.ledger.sqlite import SQLiteLedger
-from autorelease.model import Allocation, Finding, RawRow, Release, Result, TickReport
+from autorelease.model import Allocation, Finding, Hold, RawRow, Release, Result, TickReport
 from autorelease.provisioners import Provisioner, Registered
 from autorelease.report import exit_code
 from autorelease.settings import Columns
 from autorelease.stop import Stop
-from autorelease.tick import run_tick
+from autorelease.tick import Decision, decide, run_tick
 from tests.support.place import TABLE, Place
 
 if TYPE_CHECKING:
-    from autorelease.journal import Journal
+    from autorelease.journal import Journal, JournalReader
     from autorelease.ledger import Ledger
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
@@ -153,6 +153,7 @@ class Engine:
             attempts=3,
             quarantine_after=5,
             grace=timedelta(0),
+            hold_grace=timedelta(0),
             max_gone_percent=50,
         )
         self.limits = Limits(max_releases=1000, max_percent=100, min_fleet=20)
@@ -191,6 +192,33 @@ class Engine:
             actor="tests",
             boot_id=None,
         )
+
+    def decide(self, ledger: "Ledger", journal: "JournalReader") -> Decision:
+        """What a tick at the present time would begin with; the caller closes its spool."""
+        return decide(
+            ledger=ledger,
+            journal=journal,
+            moment=Moment(self.now),
+            grace=self.options.grace,
+            hold_grace=self.options.hold_grace,
+            limits=self.limits,
+        )
+
+    def hold(self, sid: str, until: datetime | None = None) -> datetime | None:
+        """An operator holds a sid; returns when a running tick has begun its release."""
+        journal = self.open_journal()
+        try:
+            return journal.hold(Hold(sid, self.now, until, "because", "tests"))
+        finally:
+            journal.close()
+
+    def unhold(self, sid: str) -> None:
+        """The operator ends the hold."""
+        journal = self.open_journal()
+        try:
+            assert journal.end_hold(sid, self.now, "tests") is not None
+        finally:
+            journal.close()
 
     def tick(
         self,

@@ -1,0 +1,144 @@
+"""An operator's release of a few allocations, expired or not: their decision, by the same executor as the sweep.
+
+No guard and no backoff; but what is held or not understood is left alone here, too.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from autorelease.errors import AutoreleaseError, UnusableError
+from autorelease.executor import Executor, Options
+from autorelease.journal import Journal, OpenIntent, TickStart
+from autorelease.ledger import Ledger
+from autorelease.model import (
+    NOTHING_KNOWN,
+    Allocation,
+    Finding,
+    Hold,
+    InvalidRow,
+    Outcome,
+    Planned,
+    SkipReason,
+    TickReport,
+)
+from autorelease.plan import is_held
+from autorelease.provisioners import Registered
+from autorelease.report import Tally, make_report, tick_object
+from autorelease.stop import Stop
+from autorelease.tick import close_with, unfinished_work
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to become of the named rows. already: nothing is left to release."""
+
+    to_release: Sequence[Planned]
+    held: Sequence[Planned]
+    already: Sequence[Allocation]
+    invalid: Sequence[InvalidRow]
+
+    @property
+    def rows(self) -> int:
+        """How many are named, but for those that are not understood."""
+        return len(self.to_release) + len(self.held) + len(self.already)
+
+
+def make_order(
+    rows: Sequence[Allocation | InvalidRow], journal: Journal, now: datetime, hold_grace: timedelta
+) -> Order:
+    """Sort the named rows by what can be done with them."""
+    readable = [row for row in rows if isinstance(row, Allocation)]
+    live = [row for row in readable if not row.settled]
+    known = journal.known(live)
+    planned = [Planned(row, known.get((row.sid, row.expires_at), NOTHING_KNOWN)) for row in live]
+    return Order(
+        to_release=[item for item in planned if not is_held(item.known.hold, now, hold_grace)],
+        held=[item for item in planned if is_held(item.known.hold, now, hold_grace)],
+        already=[row for row in readable if row.settled],
+        invalid=[row for row in rows if isinstance(row, InvalidRow)],
+    )
+
+
+def run_release(
+    order: Order,
+    *,
+    ledger: Ledger,
+    journal: Journal,
+    provisioners: Mapping[str, Registered],
+    start: TickStart,
+    options: Options,
+    stop: Stop,
+    clock: Callable[[], datetime],
+    jitter: Callable[[], float],
+    watch: Callable[[Finding], None] = lambda _: None,
+) -> TickReport:
+    """Carry the order out, and keep a record of it like a tick's.
+
+    Raises UnusableError, with the record closed in the journal, where nothing can be begun.
+    """
+    tally = Tally(start.now, options.grace)
+
+    def found(finding: Finding) -> None:
+        tally.add(finding)
+        watch(finding)
+
+    def held(hold: Hold) -> bool:
+        return is_held(hold, start.now, options.hold_grace)
+
+    executor = Executor(
+        ledger=ledger,
+        journal=journal,
+        provisioners=provisioners,
+        tick=start.tick,
+        now=start.now,
+        options=options,
+        stop=stop,
+        is_due=lambda row: not row.settled,
+        is_held=held,
+        found=found,
+        clock=clock,
+        jitter=jitter,
+    )
+    journal.open_tick(start)
+    try:
+        _carry_out(order, executor, found)
+    except AutoreleaseError as error:
+        close_with(journal, start, clock, error)
+        raise
+    report = make_report(
+        tally,
+        tick=start.tick,
+        started_at=start.started_at,
+        finished_at=clock(),
+        dry_run=False,
+        rows_examined=order.rows + len(order.invalid),
+        rows_expired=order.rows,
+        rows_invalid=len(order.invalid),
+        invalid=order.invalid,
+        down=executor.down,
+        unproven=executor.unproven,
+        stopped_by=stop.by,
+        lost=executor.lost,
+        is_ordered=True,
+    )
+    try:
+        journal.close_tick(start.tick, report.finished_at, tick_object(report))
+    except UnusableError as error:
+        return replace(report, lost=str(error))
+    return report
+
+
+def _carry_out(order: Order, executor: Executor, found: Callable[[Finding], None]) -> None:
+    for row in order.already:
+        found(Finding(row, Outcome.ALREADY_RELEASED, evidence=f"the row is {row.status!r}"))
+    for item in order.held:
+        found(Finding(item.allocation, Outcome.SKIPPED, reason=SkipReason.HELD))
+    if order.to_release:
+        executor.rehearse(order.to_release[0], sorted({item.allocation.provisioner for item in order.to_release}))
+        executor.execute(order.to_release)
+
+
+def conflicts_of(sids: Sequence[str], ledger: Ledger, journal: Journal) -> Sequence[OpenIntent]:
+    """The open conflicts of these sids: what `retry` acknowledges."""
+    return [intent for intent, _ in unfinished_work(ledger, journal).conflicts if intent.sid in sids]
