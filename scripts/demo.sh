@@ -70,6 +70,10 @@ same 'a second after it' "$(count release list-expired --at "${instant#* }")" 38
 
 echo
 echo 'In three days 180 VMs of one plan end together. The guard will refuse to release so many unasked:'
+step list-expired --at +73h --format json
+guard=$("$autorelease" --log-level error --config demo/config.toml list-expired --at +73h --format json |
+    "$python" -c 'import json, sys; print(*(reason["message"] for reason in json.load(sys.stdin)["guard"]["reasons"]))')
+same 'the verdict of the guard' "$guard" '218 of 291 live rows (74.9 %) would be released, the limit is 50 %'
 expect 7 tick --once --dry-run --at +73h
 
 expect 3 tick --once

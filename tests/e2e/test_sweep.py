@@ -22,8 +22,19 @@ from tests.support.place import (
     program,
 )
 
+# Where the day is another, and nothing can be said but ASCII.
+ENVIRONMENTS: dict[str, dict[str, str]] = {"": {}, "far away": {"TZ": "Pacific/Kiritimati", "LC_ALL": "C"}}
 T = "2026-01-15T12:00:00Z"
 INSTANT = int(datetime(2026, 1, 15, 12, tzinfo=UTC).timestamp())
+
+
+@pytest.fixture(params=ENVIRONMENTS)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A configured place with an empty journal, in each of the environments."""
+    made = Place(tmp_path, ENVIRONMENTS[request.param])
+    made.configure(LEDGER_PROVISIONER, PERMISSIVE)
+    assert made.run("init").code == 0
+    return made
 
 
 def text(instant: float, pattern: str = "%Y-%m-%dT%H:%M:%SZ") -> str:

@@ -40,10 +40,11 @@ class Ran:
 
 
 class Place:
-    """One installation in a folder of its own."""
+    """One installation in a folder of its own. environment: of every run, beside what a fresh one has."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
+        self.environment = environment or {}
         self.config = folder / "config.toml"
         self.ledger = folder / "allocations.db"
         self.journal = folder / "journal.db"
@@ -94,7 +95,7 @@ class Place:
         """Run the installed command in a fresh environment of PATH, HOME and LANG."""
         completed = subprocess.run(
             [COMMAND, "--config", self.config, *arguments],
-            env={**fresh_environment(self.folder), **(environment or {})},
+            env={**fresh_environment(self.folder), **self.environment, **(environment or {})},
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -110,7 +111,7 @@ class Place:
         """Start the installed command and return at once."""
         return subprocess.Popen(
             [COMMAND, "--config", self.config, *arguments],
-            env=fresh_environment(self.folder),
+            env={**fresh_environment(self.folder), **self.environment},
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
