@@ -1,4 +1,6 @@
-"""Text from outside, made safe to show: nothing of it can break a line or steer a terminal. Pure."""
+"""Text from outside, made safe to show: nothing of it can break a line or steer a terminal; and names of users."""
+
+from pwd import getpwuid
 
 
 def escaped(text: str) -> str:
@@ -12,3 +14,11 @@ def escaped(text: str) -> str:
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in text
     )
+
+
+def user_name(uid: int) -> str:
+    """The name of a user, as a shell takes it; of one without a name, its number."""
+    try:
+        return getpwuid(uid).pw_name
+    except KeyError:
+        return f"'#{uid}'"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from autorelease.errors import UsageError
+from autorelease.text import user_name
 
 if TYPE_CHECKING:
     from autorelease.guard import Moment
@@ -67,8 +68,8 @@ def new_tick_id(now: datetime) -> str:
 
 def actor() -> str:
     """Who started this: the user behind sudo, else the user, with the effective uid."""
-    name = os.environ.get("SUDO_USER") or os.environ.get("USER") or "unknown"
-    return f"{name} (uid {os.geteuid()})"
+    uid = os.geteuid()
+    return f"{os.environ.get('SUDO_USER') or os.environ.get('USER') or user_name(uid)} (uid {uid})"
 
 
 def moment(settings: "Settings", now: datetime) -> "Moment":

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import astuple, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from pwd import getpwuid
 from typing import Any
 
 from autorelease.errors import ConfigurationError, UnusableError
@@ -16,6 +15,7 @@ from autorelease.journal import Answer, Event, OpenIntent, PastTick, Step, TickK
 from autorelease.journal.schema import VERSION, bring_up_to_date, is_journal, version_of
 from autorelease.model import NOTHING_KNOWN, Allocation, Attempts, ErrorCode, Hold, Known, Outcome, rfc3339
 from autorelease.sqlitefile import check_file, check_writable, connect, speaking_of
+from autorelease.text import user_name
 
 REMEDY = "Make one with: autorelease init"
 PAIRS_AT_ONCE = 500
@@ -591,15 +591,8 @@ def _refuse_foreign_root(path: Path) -> None:
     """Raise ConfigurationError for root in another user's folder: what root writes there the service cannot."""
     owner = path.parent.stat().st_uid
     if os.geteuid() == 0 and owner != 0:
-        name = _user_name(owner)
+        name = user_name(owner)
         raise ConfigurationError(
             f"{path}: its folder belongs to {name}, and what root writes there the service could not: "
             f"run as that user: runuser -u {name} -- autorelease …"
         )
-
-
-def _user_name(uid: int) -> str:
-    try:
-        return getpwuid(uid).pw_name
-    except KeyError:
-        return f"'#{uid}'"
