@@ -219,7 +219,8 @@ def open_journal(settings: "Settings") -> Journal:
 
 def open_journal_reader(settings: "Settings") -> JournalReader:
     """Open the journal read-only; where there is none, an empty one, which is said on stderr."""
-    from autorelease.journal.sqlite import EmptyJournal, SQLiteJournal
+    from autorelease.journal.empty import EmptyJournal
+    from autorelease.journal.sqlite import SQLiteJournal
 
     if settings.journal_path.exists():
         return SQLiteJournal(settings.journal_path, read_only=True)

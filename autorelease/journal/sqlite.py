@@ -5,15 +5,28 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, fields, replace
-from datetime import UTC, datetime
+from dataclasses import astuple, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from autorelease.errors import ConfigurationError, UnusableError
 from autorelease.journal import Answer, Event, OpenIntent, PastTick, Step, TickKind, TickStart
+from autorelease.journal.rows import (
+    HISTORY_FIELDS,
+    HOLD_COLUMNS,
+    START_FIELDS,
+    TICK_COLUMNS,
+    as_instant,
+    as_key,
+    as_text,
+    changes_of,
+    read_hold,
+    read_known,
+    read_past_tick,
+)
 from autorelease.journal.schema import VERSION, bring_up_to_date, is_journal, version_of
-from autorelease.model import NOTHING_KNOWN, Allocation, Attempts, ErrorCode, Hold, Known, Outcome, rfc3339
+from autorelease.model import NOTHING_KNOWN, Allocation, ErrorCode, Hold, Known, Outcome, rfc3339
 from autorelease.sqlitefile import check_file, check_writable, connect, speaking_of
 from autorelease.text import user_name
 
@@ -21,21 +34,6 @@ REMEDY = "Make one with: autorelease init"
 PAIRS_AT_ONCE = 500
 PAGE_ROWS = 500
 MODE = 0o640
-ENDED = (Outcome.RELEASED, Outcome.ALREADY_RELEASED)
-TRIED = (Outcome.FAILED, Outcome.PENDING)
-START_FIELDS = tuple(field.name for field in fields(TickStart))
-HISTORY_FIELDS = (
-    "at",
-    "tick",
-    "sid",
-    "event",
-    "outcome",
-    "reason",
-    "evidence",
-    "expires_at",
-    "error",
-    "duration_ms",
-)
 
 
 def make_journal(path: Path) -> None:
@@ -114,13 +112,13 @@ class SQLiteJournal:
 
         An operator's release runs beside a tick, without its lock, and says nothing about others.
         """
-        values = [_text(value) if isinstance(value, datetime) else value for value in astuple(start)]
+        values = [as_text(value) if isinstance(value, datetime) else value for value in astuple(start)]
         places = ", ".join("?" for _ in values)
         with self._transaction():
             if start.kind is TickKind.TICK:
                 self.connection.execute(
                     "UPDATE ticks SET status = 'crashed' WHERE status IS NULL AND (kind = 'tick' OR ends_by < ?)",
-                    (_text(start.started_at),),
+                    (as_text(start.started_at),),
                 )
             self.connection.execute(
                 f"INSERT INTO ticks ({', '.join(START_FIELDS)}, admitted) VALUES ({places}, 0)",
@@ -141,7 +139,7 @@ class SQLiteJournal:
                 "UPDATE ticks SET finished_at = ?, status = ?, exit_code = ?, report = ?, confirmable = ? "
                 "WHERE tick = ?",
                 (
-                    _text(finished_at),
+                    as_text(finished_at),
                     report.get("status", report.get("error")),
                     report["exit_code"],
                     json.dumps(report),
@@ -158,16 +156,16 @@ class SQLiteJournal:
         last = 2**62
         while True:
             page = self._rows(
-                f"SELECT {_TICK_COLUMNS} FROM ticks WHERE seq < ? ORDER BY seq DESC LIMIT {PAGE_ROWS}",
+                f"SELECT {TICK_COLUMNS} FROM ticks WHERE seq < ? ORDER BY seq DESC LIMIT {PAGE_ROWS}",
                 last,
             )
-            yield from map(_past_tick, page)
+            yield from map(read_past_tick, page)
             if len(page) < PAGE_ROWS:
                 return
             last = page[-1]["seq"]
 
     def _past_ticks(self, condition: str, *values: str) -> Iterator[PastTick]:
-        yield from map(_past_tick, self._rows(f"SELECT {_TICK_COLUMNS} FROM ticks {condition}", *values))
+        yield from map(read_past_tick, self._rows(f"SELECT {TICK_COLUMNS} FROM ticks {condition}", *values))
 
     # --- what is known ----------------------------------------------------------------------------------------------
 
@@ -177,14 +175,14 @@ class SQLiteJournal:
         for start in range(0, len(allocations), PAIRS_AT_ONCE):
             chunk = allocations[start : start + PAIRS_AT_ONCE]
             pairs = ", ".join("(?, ?)" for _ in chunk)
-            values = [value for row in chunk for value in (row.sid, _key(row.expires_at))]
+            values = [value for row in chunk for value in (row.sid, as_key(row.expires_at))]
             # CROSS JOIN: one look-up by the primary key for each pair, and never a scan of all that was ever known.
             rows = self._rows(
                 f"WITH wanted (sid, expires_at) AS (VALUES {pairs}) "
                 "SELECT attempts.* FROM wanted CROSS JOIN attempts USING (sid, expires_at)",
                 *values,
             )
-            found.update(((row["sid"], _instant(row["expires_at"])), _known(row)) for row in rows)
+            found.update(((row["sid"], as_instant(row["expires_at"])), read_known(row)) for row in rows)
             holds = self._newest_holds([row.sid for row in chunk])
             for row in chunk:
                 if row.sid in holds:
@@ -201,16 +199,16 @@ class SQLiteJournal:
     def holds(self, ended_after: datetime) -> Sequence[Hold]:
         """The newest hold of each sid, unless it had ended by then."""
         rows = self._rows(
-            f"SELECT {_HOLD_COLUMNS} FROM holds WHERE id IN (SELECT max(id) FROM holds GROUP BY sid) "
+            f"SELECT {HOLD_COLUMNS} FROM holds WHERE id IN (SELECT max(id) FROM holds GROUP BY sid) "
             "AND coalesce(ended_at, until, '9') > ? ORDER BY id",
-            _text(ended_after),
+            as_text(ended_after),
         )
-        return [_hold(row) for row in rows]
+        return [read_hold(row) for row in rows]
 
     def _newest_holds(self, sids: Sequence[str]) -> dict[str, Hold]:
         places = ", ".join("?" for _ in sids)
-        rows = self._rows(f"SELECT {_HOLD_COLUMNS} FROM holds WHERE sid IN ({places}) ORDER BY id", *sids)
-        return {row["sid"]: _hold(row) for row in rows}
+        rows = self._rows(f"SELECT {HOLD_COLUMNS} FROM holds WHERE sid IN ({places}) ORDER BY id", *sids)
+        return {row["sid"]: read_hold(row) for row in rows}
 
     def hold(self, hold: Hold) -> datetime | None:
         """Hold a sid, in the place of an earlier hold; returns when a running tick has begun its release."""
@@ -218,7 +216,7 @@ class SQLiteJournal:
             self._end_hold(hold.sid, hold.held_at, hold.actor)
             self.connection.execute(
                 "INSERT INTO holds (sid, held_at, until, reason, actor) VALUES (?, ?, ?, ?, ?)",
-                (hold.sid, _text(hold.held_at), _text(hold.until) if hold.until else None, hold.reason, hold.actor),
+                (hold.sid, as_text(hold.held_at), as_text(hold.until) if hold.until else None, hold.reason, hold.actor),
             )
             until = f", until {rfc3339(hold.until)}" if hold.until else ""
             self._note(Step.HOLD, hold.sid, hold.held_at, f"by {hold.actor}{until}", hold.reason)
@@ -227,7 +225,7 @@ class SQLiteJournal:
                 "(SELECT min(started_at) FROM ticks WHERE status IS NULL)",
                 (hold.sid,),
             ).fetchone()[0]
-        return _instant(begun or "")
+        return as_instant(begun or "")
 
     def end_hold(self, sid: str, at: datetime, actor: str) -> Hold | None:
         """End the hold of a sid; returns it as it was, None where there is none that has not ended."""
@@ -243,7 +241,7 @@ class SQLiteJournal:
             return None
         self.connection.execute(
             "UPDATE holds SET ended_at = ?, ended_by = ? WHERE id = (SELECT max(id) FROM holds WHERE sid = ?)",
-            (_text(at), actor, sid),
+            (as_text(at), actor, sid),
         )
         return newest
 
@@ -274,7 +272,7 @@ class SQLiteJournal:
             for intent in intents:
                 self.connection.execute(
                     "UPDATE attempts SET intent_at = NULL, skipped = NULL WHERE sid = ? AND expires_at = ?",
-                    (intent.sid, _key(intent.expires_at)),
+                    (intent.sid, as_key(intent.expires_at)),
                 )
                 self._note(Step.RETRY, intent.sid, at, f"by {actor}", "conflict acknowledged", intent.expires_at)
 
@@ -285,7 +283,7 @@ class SQLiteJournal:
         self.connection.execute(
             "INSERT INTO events (at, tick, sid, event, reason, evidence, expires_at, provisioner) "
             "VALUES (?, '', ?, ?, ?, ?, ?, '')",
-            (_text(at), sid, step, reason, evidence, _text(expires_at) if expires_at else None),
+            (as_text(at), sid, step, reason, evidence, as_text(expires_at) if expires_at else None),
         )
 
     def open_intents(self) -> Iterator[OpenIntent]:
@@ -300,11 +298,11 @@ class SQLiteJournal:
                 *last,
             )
             for row in page:
-                begun_at = _instant(row["intent_at"])
+                begun_at = as_instant(row["intent_at"])
                 if begun_at is not None:
                     yield OpenIntent(
                         row["sid"],
-                        _instant(row["expires_at"]),
+                        as_instant(row["expires_at"]),
                         row["provisioner"],
                         row["vm_ref"],
                         begun_at,
@@ -332,7 +330,7 @@ class SQLiteJournal:
         )
         newest: dict[str, datetime | None] = {}
         for row in rows:
-            newest.setdefault(row["sid"], _instant(row["expires_at"] or ""))
+            newest.setdefault(row["sid"], as_instant(row["expires_at"] or ""))
         return list(newest.items())
 
     def has_released(self, provisioner: str) -> bool:
@@ -365,28 +363,28 @@ class SQLiteJournal:
             "INSERT INTO events (at, tick, sid, event, outcome, reason, evidence, expires_at, error, duration_ms, "
             "provisioner, answer) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                _text(event.at),
+                as_text(event.at),
                 tick,
                 event.sid,
                 event.step,
                 event.outcome,
                 event.reason,
                 event.evidence,
-                _text(event.expires_at) if event.expires_at else None,
+                as_text(event.expires_at) if event.expires_at else None,
                 event.error,
                 event.duration_ms,
                 event.provisioner,
                 event.answer,
             ),
         )
-        key = (event.sid, _key(event.expires_at))
+        key = (event.sid, as_key(event.expires_at))
         self.connection.execute(
             "INSERT INTO attempts (sid, expires_at, provisioner, vm_ref, failed_ticks, pending_ticks, quarantined) "
             "VALUES (?, ?, ?, ?, 0, 0, 0) "
             "ON CONFLICT DO UPDATE SET provisioner = excluded.provisioner, vm_ref = excluded.vm_ref",
             (*key, event.provisioner, event.vm_ref),
         )
-        changes = _changes(event)
+        changes = changes_of(event)
         assignments = ", ".join(f"{name} = ?" for name in changes)
         self.connection.execute(
             f"UPDATE attempts SET {assignments} WHERE sid = ? AND expires_at = ?",
@@ -396,12 +394,12 @@ class SQLiteJournal:
     def prune(self, before: datetime) -> None:
         """Forget ticks and events that are older; what is known of each (sid, expires_at) stays."""
         with self._transaction():
-            self.connection.execute("DELETE FROM events WHERE at < ?", (_text(before),))
+            self.connection.execute("DELETE FROM events WHERE at < ?", (as_text(before),))
             # The newest tick and the newest admitted one are what the guard compares with.
             self.connection.execute(
                 "DELETE FROM ticks WHERE started_at < ? AND seq < (SELECT max(seq) FROM ticks) "
                 "AND seq <> coalesce((SELECT max(seq) FROM ticks WHERE admitted AND kind = 'tick'), 0)",
-                (_text(before),),
+                (as_text(before),),
             )
 
     def events(self, *, sid: str | None = None, tick: str | None = None) -> Iterator[Mapping[str, Any]]:
@@ -449,142 +447,6 @@ class SQLiteJournal:
             finally:
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
-
-
-class EmptyJournal:
-    """See `JournalReader`: what a command that only reads sees where no journal is. Nothing was ever done."""
-
-    def newest_tick(self) -> PastTick | None:
-        """None."""
-        return None
-
-    def last_admitted_tick(self) -> PastTick | None:
-        """None."""
-        return None
-
-    def recent_releases(self, limit: int) -> Sequence[tuple[str, datetime | None]]:  # noqa: ARG002
-        """Nothing."""
-        return ()
-
-    def hold_of(self, sid: str) -> Hold | None:  # noqa: ARG002
-        """None."""
-        return None
-
-    def holds(self, ended_after: datetime) -> Sequence[Hold]:  # noqa: ARG002
-        """Nothing."""
-        return ()
-
-    def ticks(self, tick: str | None = None) -> Iterator[PastTick]:  # noqa: ARG002
-        """Nothing."""
-        return iter(())
-
-    def events(self, *, sid: str | None = None, tick: str | None = None) -> Iterator[Mapping[str, Any]]:  # noqa: ARG002
-        """Nothing."""
-        return iter(())
-
-    def known(self, allocations: Sequence[Allocation]) -> Mapping[tuple[str, datetime | None], Known]:  # noqa: ARG002
-        """Nothing."""
-        return {}
-
-    def open_intents(self) -> Iterator[OpenIntent]:
-        """Nothing."""
-        return iter(())
-
-    def close(self) -> None:
-        """Nothing to do."""
-
-
-_TICK_COLUMNS = "seq, " + ", ".join(
-    (*START_FIELDS, "finished_at", "status", "exit_code", "admitted", "report", "confirmable")
-)
-
-
-_HOLD_COLUMNS = "sid, held_at, until, reason, actor, ended_at"
-
-
-def _hold(row: sqlite3.Row) -> Hold:
-    held_at = _instant(row["held_at"])
-    assert held_at is not None  # noqa: S101 - NOT NULL
-    return Hold(
-        sid=row["sid"],
-        held_at=held_at,
-        until=_instant(row["until"] or ""),
-        reason=row["reason"],
-        actor=row["actor"],
-        ended_at=_instant(row["ended_at"] or ""),
-    )
-
-
-def _past_tick(row: sqlite3.Row) -> PastTick:
-    values = {name: row[name] for name in START_FIELDS}
-    values["kind"] = TickKind(values["kind"])
-    for name in ("now", "started_at", "ends_by"):
-        values[name] = _instant(values[name])
-    return PastTick(
-        start=TickStart(**values),
-        finished_at=_instant(row["finished_at"] or ""),
-        status=row["status"],
-        exit_code=row["exit_code"],
-        admitted=bool(row["admitted"]),
-        report=json.loads(row["report"]) if row["report"] else None,
-        confirmable=row["confirmable"],
-    )
-
-
-def _known(row: sqlite3.Row) -> Known:
-    # What `retry` forgets are the failures, not that there was a try, which the guard has admitted.
-    tried = row["failed_ticks"] or row["pending_ticks"] or row["outcome"] in TRIED
-    attempts = Attempts(
-        failed_ticks=row["failed_ticks"],
-        pending_ticks=row["pending_ticks"],
-        next_attempt_at=_instant(row["next_attempt_at"] or ""),
-        quarantined=bool(row["quarantined"]),
-        last_error=row["last_error"],
-    )
-    return Known(
-        attempts=attempts if tried else None,
-        intent=row["intent_at"] is not None,
-        released=row["outcome"] in ENDED,
-        skipped=row["skipped"],
-    )
-
-
-def _changes(event: Event) -> dict[str, str | int | None]:
-    """What an event changes in the memory of its (sid, expires_at)."""
-    if event.step is Step.INTENT:
-        return {"intent_at": _text(event.at), "skipped": None}
-    changes: dict[str, str | int | None] = {}
-    if not event.keeps_intent:
-        changes["intent_at"] = None
-    if event.step is Step.SKIP:
-        changes["skipped"] = event.reason
-    elif event.step is Step.OUTCOME:
-        changes["outcome"] = event.outcome
-        # A conflict is found anew by every tick and written down once.
-        changes["skipped"] = event.reason if event.reason == ErrorCode.CONFLICT else None
-    if event.attempts is not None:
-        after = event.attempts
-        changes |= {
-            "failed_ticks": after.failed_ticks,
-            "pending_ticks": after.pending_ticks,
-            "next_attempt_at": _text(after.next_attempt_at) if after.next_attempt_at else None,
-            "quarantined": after.quarantined,
-            "last_error": after.last_error,
-        }
-    return changes or {"skipped": event.reason}
-
-
-def _text(instant: datetime) -> str:
-    # Always six digits, so that the texts sort as the instants do.
-    return rfc3339(instant, digits=6)
-
-
-def _key(expires_at: datetime | None) -> str:
-    return _text(expires_at) if expires_at else ""
-
-
-def _instant(text: str) -> datetime | None:
-    return datetime.fromisoformat(text).astimezone(UTC) if text else None
 
 
 def _refuse_foreign_root(path: Path) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from autorelease.journal import Answer, Event, Journal, JournalReader, Step, TickStart
-from autorelease.journal.sqlite import EmptyJournal, SQLiteJournal, make_journal
+from autorelease.journal.empty import EmptyJournal
+from autorelease.journal.sqlite import SQLiteJournal, make_journal
 from autorelease.model import Allocation, Attempts, ErrorCode, Known, Outcome
 from tests.support.engine import NOW, made_allocation
 

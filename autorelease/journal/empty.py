@@ -1,0 +1,51 @@
+"""The journal where there is none: what a command that only reads sees."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from autorelease.journal import OpenIntent, PastTick
+from autorelease.model import Allocation, Hold, Known
+
+
+class EmptyJournal:
+    """See `JournalReader`. Nothing was ever done."""
+
+    def newest_tick(self) -> PastTick | None:
+        """None."""
+        return None
+
+    def last_admitted_tick(self) -> PastTick | None:
+        """None."""
+        return None
+
+    def recent_releases(self, limit: int) -> Sequence[tuple[str, datetime | None]]:  # noqa: ARG002
+        """Nothing."""
+        return ()
+
+    def hold_of(self, sid: str) -> Hold | None:  # noqa: ARG002
+        """None."""
+        return None
+
+    def holds(self, ended_after: datetime) -> Sequence[Hold]:  # noqa: ARG002
+        """Nothing."""
+        return ()
+
+    def ticks(self, tick: str | None = None) -> Iterator[PastTick]:  # noqa: ARG002
+        """Nothing."""
+        return iter(())
+
+    def events(self, *, sid: str | None = None, tick: str | None = None) -> Iterator[Mapping[str, Any]]:  # noqa: ARG002
+        """Nothing."""
+        return iter(())
+
+    def known(self, allocations: Sequence[Allocation]) -> Mapping[tuple[str, datetime | None], Known]:  # noqa: ARG002
+        """Nothing."""
+        return {}
+
+    def open_intents(self) -> Iterator[OpenIntent]:
+        """Nothing."""
+        return iter(())
+
+    def close(self) -> None:
+        """Nothing to do."""
