@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autorelease.cli.shared import Shared, shared
+from autorelease.cli.shared import Shared, check_utf8, shared
 from autorelease.errors import UsageError
 from autorelease.model import rfc3339
 from autorelease.render import Form, TextForm, default_form, show_json, show_rows
@@ -79,9 +79,7 @@ def history(
 
 def _check_known(journal: "JournalReader", options: Shared, sid: str | None, tick: str | None) -> None:
     """Raise UsageError for a tick or an allocation that nobody knows: an empty answer would say "nothing happened"."""
-    for given in (sid, tick):
-        if given is not None and given.encode("utf-8", "replace").decode() != given:
-            raise UsageError("what is asked for is not valid UTF-8: no sid and no tick is like that")
+    check_utf8("what is asked for", [given for given in (sid, tick) if given is not None])
     if tick is not None and next(iter(journal.ticks(tick)), None) is None:
         raise UsageError(f"no tick {tick!r} is in the journal: see autorelease history")
     if sid is not None and next(iter(journal.events(sid=sid)), None) is None and not _is_in_ledger(options, sid):

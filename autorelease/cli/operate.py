@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autorelease.cli.shared import TIMES, actor, clock, parse_time, shared
+from autorelease.cli.shared import TIMES, actor, check_utf8, clock, parse_time, shared
 from autorelease.cli.sweep import log_finding, options_of, show_report, start_of, stop_at_deadline
 from autorelease.errors import ExitCode, UsageError
 from autorelease.model import rfc3339
@@ -38,6 +38,8 @@ def release(
     Example: autorelease release vm-1042 --reason "fraud, ticket 4711"
     """
     now = clock()
+    check_utf8("a SID", sids)
+    check_utf8("--reason", [reason or ""])
     settings = shared(context).settings()
     if not yes and not sys.stdin.isatty():
         raise UsageError("release asks before it releases, and there is no terminal to ask on: add --yes")
@@ -119,6 +121,8 @@ def hold(
     from autorelease.model import Hold
 
     now = clock()
+    check_utf8("SID", [sid])
+    check_utf8("--reason", [reason])
     ends = parse_time(until, now) if until else None
     if ends is not None and ends <= now:
         raise UsageError(f"--until {until} is not in the future")
@@ -148,6 +152,7 @@ def unhold(context: typer.Context, sid: Sid) -> None:
     from autorelease.journal import open_journal
 
     now = clock()
+    check_utf8("SID", [sid])
     settings = shared(context).settings()
     journal = open_journal(settings)
     try:
@@ -177,6 +182,7 @@ def retry(
     """
     if [bool(sids), every, provisioner is not None].count(True) != 1:
         raise UsageError("retry wants either SIDs, or --all, or --provisioner NAME")
+    check_utf8("a SID", sids or [])
     settings = shared(context).settings()
     if provisioner is not None and provisioner not in settings.provisioners:
         known = ", ".join(sorted(settings.provisioners)) or "none"

@@ -3,6 +3,7 @@
 import os
 import secrets
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from autorelease.errors import UsageError
-from autorelease.text import user_name
+from autorelease.text import escaped, user_name
 
 if TYPE_CHECKING:
     from autorelease.guard import Moment
@@ -69,7 +70,15 @@ def new_tick_id(now: datetime) -> str:
 def actor() -> str:
     """Who started this: the user behind sudo, else the user, with the effective uid."""
     uid = os.geteuid()
-    return f"{os.environ.get('SUDO_USER') or os.environ.get('USER') or user_name(uid)} (uid {uid})"
+    name = os.environ.get("SUDO_USER") or os.environ.get("USER") or user_name(uid)
+    # An environment may hold bytes that the journal cannot.
+    return f"{escaped(name)} (uid {uid})"
+
+
+def check_utf8(what: str, texts: Iterable[str]) -> None:
+    """Raise UsageError for arguments that no database can hold."""
+    if any(text.encode("utf-8", "replace").decode() != text for text in texts):
+        raise UsageError(f"{what} is not valid UTF-8")
 
 
 def moment(settings: "Settings", now: datetime) -> "Moment":
