@@ -1,6 +1,7 @@
 """An operator's release of a few allocations, expired or not: their decision, by the same executor as the sweep.
 
-No guard and no backoff; but what is held or not understood is left alone here, too.
+No guard and no backoff; but what is held or not understood is left alone here, too. A hold that was ended has no grace
+here: that one is for whoever does not know of it, and this is done by hand.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,8 @@ from autorelease.report import Tally, make_report, tick_object
 from autorelease.stop import Stop
 from autorelease.tick import close_with, unfinished_work
 
+NO_GRACE = timedelta(0)
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -44,20 +47,35 @@ class Order:
         return len(self.to_release) + len(self.held) + len(self.already)
 
 
-def make_order(
-    rows: Sequence[Allocation | InvalidRow], journal: Journal, now: datetime, hold_grace: timedelta
-) -> Order:
+def make_order(rows: Sequence[Allocation | InvalidRow], ledger: Ledger, journal: Journal, now: datetime) -> Order:
     """Sort the named rows by what can be done with them."""
     readable = [row for row in rows if isinstance(row, Allocation)]
     live = [row for row in readable if not row.settled]
     known = journal.known(live)
     planned = [Planned(row, known.get((row.sid, row.expires_at), NOTHING_KNOWN)) for row in live]
+    wanted = [item for item in planned if not is_held(item.known.hold, now, NO_GRACE)]
+    owned_twice = _owned_twice([item.allocation for item in wanted], ledger)
     return Order(
-        to_release=[item for item in planned if not is_held(item.known.hold, now, hold_grace)],
-        held=[item for item in planned if is_held(item.known.hold, now, hold_grace)],
+        to_release=[item for item in wanted if item.allocation.sid not in owned_twice],
+        held=[item for item in planned if is_held(item.known.hold, now, NO_GRACE)],
         already=[row for row in readable if row.settled],
-        invalid=[row for row in rows if isinstance(row, InvalidRow)],
+        invalid=[*(row for row in rows if isinstance(row, InvalidRow)), *owned_twice.values()],
     )
+
+
+def _owned_twice(wanted: Sequence[Allocation], ledger: Ledger) -> Mapping[str, InvalidRow]:
+    """Those whose VM is held by a live row that is not to go with them, by sid: two owners, we do not choose."""
+    going = {row.sid for row in wanted}
+    others = {
+        (holder.provisioner, holder.vm_ref): holder.sid
+        for holder in ledger.holders(sorted({row.vm_ref for row in wanted}))
+        if holder.sid not in going
+    }
+    return {
+        row.sid: InvalidRow(row.sid, f"vm_ref {row.vm_ref!r} is also held by another live row, {other!r}")
+        for row in wanted
+        if (other := others.get((row.provisioner, row.vm_ref))) is not None
+    }
 
 
 def run_release(
@@ -84,7 +102,7 @@ def run_release(
         watch(finding)
 
     def held(hold: Hold) -> bool:
-        return is_held(hold, start.now, options.hold_grace)
+        return is_held(hold, start.now, NO_GRACE)
 
     executor = Executor(
         ledger=ledger,

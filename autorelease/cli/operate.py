@@ -1,5 +1,6 @@
 """`release`, `hold`, `unhold`, `retry`: an operator's decisions, journalled with who made them."""
 
+import logging
 import random
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from autorelease.model import Allocation, InvalidRow, TickReport
     from autorelease.operate import Order
     from autorelease.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 Sids = Annotated[list[str], typer.Argument(metavar="SID...", show_default=False, help="The allocations.")]
 Sid = Annotated[str, typer.Argument(metavar="SID", show_default=False, help="The allocation.")]
@@ -66,7 +69,8 @@ def _release(
         stack.callback(journal.close)
         ledger = open_ledger(settings, read_only=False)
         stack.callback(ledger.close)
-        order = make_order(_named_rows(ledger, sids), journal, now, settings.release.hold_grace)
+        order = make_order(_named_rows(ledger, sids), ledger, journal, now)
+        _tell_of_holds(order)
         if not is_confirmed:
             _ask(order)
         stack.enter_context(stopped_by_signals(stop))
@@ -92,6 +96,15 @@ def _named_rows(ledger: "Ledger", sids: Sequence[str]) -> "Sequence[Allocation |
             raise UsageError(f"no allocation {sid!r} is in the ledger. Nothing was done")
         rows.append(row)
     return rows
+
+
+def _tell_of_holds(order: "Order") -> None:
+    for item in order.held:
+        if (hold := item.known.hold) is not None:
+            since = f"since {rfc3339(hold.held_at.replace(microsecond=0))} by {hold.actor}: {hold.reason}"
+            logger.warning(
+                "%s is held %s. To release it, end that first: autorelease unhold %s", hold.sid, since, hold.sid
+            )
 
 
 def _ask(order: "Order") -> None:

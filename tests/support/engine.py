@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 from autorelease.errors import ExitCode
 from autorelease.executor import Options
 from autorelease.guard import Limits, Moment
-from autorelease.journal import Event, Step, TickStart
+from autorelease.journal import Event, Step, TickKind, TickStart
 from autorelease.journal.sqlite import SQLiteJournal, make_journal
 from autorelease.ledger.rows import Vocabulary
 from autorelease.ledger.sqlite import SQLiteLedger
 from autorelease.model import Allocation, Finding, Hold, RawRow, Release, Result, TickReport
+from autorelease.operate import make_order, run_release
 from autorelease.provisioners import Provisioner, Registered
 from autorelease.report import exit_code
 from autorelease.settings import Columns
@@ -157,6 +158,9 @@ class Engine:
             max_gone_percent=50,
         )
         self.limits = Limits(max_releases=1000, max_percent=100, min_fleet=20)
+        self.boot_id: str | None = None
+        self.boot_seconds: float | None = None
+        self.ledger_name: str | None = None
         self._numbers = itertools.count(1)
 
     def configure(self, **options: Any) -> None:
@@ -190,7 +194,9 @@ class Engine:
             host="here",
             version="0",
             actor="tests",
-            boot_id=None,
+            boot_id=self.boot_id,
+            boot_seconds=self.boot_seconds,
+            ledger=self.ledger_name,
         )
 
     def decide(self, ledger: "Ledger", journal: "JournalReader") -> Decision:
@@ -198,7 +204,7 @@ class Engine:
         return decide(
             ledger=ledger,
             journal=journal,
-            moment=Moment(self.now),
+            moment=Moment(self.now, self.ledger_name, self.boot_id, self.boot_seconds),
             grace=self.options.grace,
             hold_grace=self.options.hold_grace,
             limits=self.limits,
@@ -254,6 +260,45 @@ class Engine:
             ledger.close()
             journal.close()
         # The identity, as somebody sees it who watched: one finding for each expired row.
+        assert len(findings) == report.rows_expired
+        return Ticked(report, findings)
+
+    def release(
+        self,
+        provisioner: Provisioner | Mapping[str, Provisioner],
+        *sids: str,
+        around_ledger: Callable[[SQLiteLedger], Any] = same,
+        around_journal: Callable[[SQLiteJournal], Any] = same,
+        meanwhile: Callable[[], object] = lambda: None,
+        ledger: SQLiteLedger | None = None,
+    ) -> Ticked:
+        """Release these by an operator's order. meanwhile: called between the making of the order and its carrying out,
+        which is when the operator is asked.
+        """
+        given = provisioner if isinstance(provisioner, Mapping) else {"default": provisioner}
+        findings: list[Finding] = []
+        ledger = ledger or self.open_ledger()
+        journal = self.open_journal()
+        try:
+            rows = [row for sid in sids if (row := ledger.read(sid)) is not None]
+            assert len(rows) == len(sids)
+            order = make_order(rows, ledger, journal, self.now)
+            meanwhile()
+            report = run_release(
+                order,
+                ledger=cast("Ledger", around_ledger(ledger)),
+                journal=cast("Journal", around_journal(journal)),
+                provisioners={name: Registered(made, immediate=False) for name, made in given.items()},
+                start=replace(self.start(), kind=TickKind.RELEASE, reason="because"),
+                options=self.options,
+                stop=self.stop,
+                clock=lambda: self.now,
+                jitter=lambda: 0.5,
+                watch=findings.append,
+            )
+        finally:
+            ledger.close()
+            journal.close()
         assert len(findings) == report.rows_expired
         return Ticked(report, findings)
 
