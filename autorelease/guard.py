@@ -18,6 +18,7 @@ REWOUND_FROM = 3
 REWOUND_PART = 10
 # How many of the journal's releases are looked up in the ledger.
 REWOUND_WINDOW = 100
+OTHER_LEDGER = "other_ledger"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ def _judge_ledger(moment: Moment, anchor: Moment, rewound: Rewound) -> list[Refu
     refusals = []
     if anchor.ledger is not None and moment.ledger != anchor.ledger:
         refusals.append(
-            Refusal("other_ledger", f"this journal belongs to {anchor.ledger}, and the ledger is {moment.ledger}")
+            Refusal(OTHER_LEDGER, f"this journal belongs to {anchor.ledger}, and the ledger is {moment.ledger}")
         )
     if rewound.live_again >= REWOUND_FROM and rewound.live_again * REWOUND_PART > rewound.existing:
         refusals.append(

@@ -277,7 +277,9 @@ class _Sweep:
         self.decided = decision.summary
         self.planned(decision.summary)
         refusals = self._answered(decision, last)
-        self._note_unfinished(decision)
+        # What another ledger says of a sid is no news of a release that was begun in this one.
+        if not any(refusal.code == guard.OTHER_LEDGER for refusal in refusals):
+            self._note_unfinished(decision)
         self._note_decided(decision, tally)
         executor = self._executor(tally, last)
         if refusals:

@@ -575,6 +575,248 @@ def test_a_confirmation_without_a_refusal_is_refused(engine: Engine) -> None:
     assert provisioner.calls == []
 
 
+# --- the guard: the clock and the ledger ------------------------------------------------------------------------------
+
+
+def admitted(engine: Engine, *, ledger: str | None = None) -> Scripted:
+    """A journal whose anchor is a tick at NOW, and two rows that are due since."""
+    engine.boot_id, engine.boot_seconds, engine.ledger_name = "b" * 32, 1_000.0, ledger
+    assert engine.tick(Scripted()).code == ExitCode.OK
+    engine.add("a", "b")
+    return Scripted()
+
+
+def pass_time(engine: Engine, by_the_clock: timedelta, since_boot: timedelta | None = None) -> None:
+    """Both clocks go on, or each by itself."""
+    engine.later(by_the_clock)
+    assert engine.boot_seconds is not None
+    engine.boot_seconds += (by_the_clock if since_boot is None else since_boot).total_seconds()
+
+
+def refused_for(engine: Engine, provisioner: Scripted, *codes: str, confirm: int | None = None) -> None:
+    """A tick that is refused for these reasons and touches nothing."""
+    before = len(provisioner.calls)
+    ticked = engine.tick(provisioner, confirm=confirm)
+    assert (ticked.code, [refusal.code for refusal in ticked.report.refused]) == (ExitCode.REFUSED, list(codes))
+    assert (len(provisioner.calls), engine.open_intents()) == (before, set())
+
+
+def went_through(engine: Engine, provisioner: Scripted, *, confirm: int | None = None) -> None:
+    """A tick that released both."""
+    ticked = engine.tick(provisioner, confirm=confirm)
+    assert (ticked.code, ticked.ends()) == (ExitCode.OK, {"a": "released", "b": "released"})
+
+
+def jump(code: str) -> tuple[timedelta, timedelta]:
+    """How far the clock and the boot clock go in this anomaly."""
+    return {
+        "clock_backwards": (timedelta(hours=-1), timedelta(hours=1)),
+        "clock_gap": (timedelta(days=8), timedelta(days=8)),
+        "clock_stepped": (timedelta(hours=3), timedelta(hours=1)),
+    }[code]
+
+
+CLOCK_CODES = ["clock_backwards", "clock_gap", "clock_stepped"]
+
+
+@pytest.mark.parametrize("code", CLOCK_CODES)
+def test_a_clock_that_is_declined_is_declined_again(engine: Engine, code: str) -> None:
+    """A refusal is no anchor: else the second tick under a wrong clock would find everything in order."""
+    provisioner = admitted(engine)
+    # Due for a tick an hour before the anchor, too.
+    engine.place.execute("UPDATE vm_allocations SET expires_at = expires_at - 86400")
+    pass_time(engine, *jump(code))
+    for _ in range(3):
+        refused_for(engine, provisioner, code)
+        pass_time(engine, timedelta(minutes=1))
+    assert engine.statuses() == {"a": "Active", "b": "Active"}
+
+
+@pytest.mark.parametrize("code", CLOCK_CODES)
+def test_a_clock_that_is_confirmed_is_the_anchor_from_then_on(engine: Engine, code: str) -> None:
+    provisioner = admitted(engine)
+    engine.place.execute("UPDATE vm_allocations SET expires_at = expires_at - 86400")
+    pass_time(engine, *jump(code))
+    refused_for(engine, provisioner, code)
+    pass_time(engine, timedelta(minutes=1))
+    went_through(engine, provisioner, confirm=2)
+    engine.add("c", expires_at=EXPIRED - 86_400)
+    pass_time(engine, timedelta(hours=1))
+    assert engine.tick(provisioner).ends() == {"c": "released"}
+
+
+def test_a_clock_that_is_set_right_again_needs_no_word(engine: Engine) -> None:
+    provisioner = admitted(engine)
+    pass_time(engine, timedelta(days=300), timedelta(hours=1))
+    refused_for(engine, provisioner, "clock_gap", "clock_stepped")
+    pass_time(engine, -timedelta(days=300) + timedelta(hours=2), timedelta(hours=1))
+    went_through(engine, provisioner)
+
+
+def test_the_answer_to_one_clock_is_none_to_another(engine: Engine) -> None:
+    provisioner = admitted(engine)
+    pass_time(engine, timedelta(days=8))
+    refused_for(engine, provisioner, "clock_gap")
+    pass_time(engine, timedelta(hours=3), timedelta(0))
+    refused_for(engine, provisioner, "clock_stepped", confirm=2)
+
+
+def test_a_gap_with_nothing_to_release_is_none_and_moves_the_anchor(engine: Engine) -> None:
+    provisioner = admitted(engine)
+    engine.place.execute("DELETE FROM vm_allocations")
+    pass_time(engine, timedelta(days=30))
+    assert engine.tick(provisioner).code == ExitCode.OK
+    engine.add("a", "b")
+    pass_time(engine, timedelta(hours=1))
+    went_through(engine, provisioner)
+
+
+@pytest.mark.parametrize("between", ["a preview", "a release", "a tick that died before it did anything"])
+def test_only_an_admitted_tick_is_an_anchor(engine: Engine, between: str) -> None:
+    provisioner = admitted(engine)
+    engine.add("ordered", expires_at=RENEWED)
+    pass_time(engine, timedelta(days=30))
+    if between == "a preview":
+        ledger, journal = engine.open_ledger(), engine.open_journal()
+        for opened in (engine.decide(ledger, journal).spool, ledger, journal):
+            opened.close()
+    elif between == "a release":
+        assert engine.release(MemoryProvisioner(["ordered"]), "ordered").code == ExitCode.OK
+    else:
+        journal = engine.open_journal()
+        journal.open_tick(engine.start())
+        journal.close()
+    refused_for(engine, provisioner, "clock_gap")
+
+
+def test_what_the_clock_says_after_a_reboot_is_not_compared(engine: Engine) -> None:
+    provisioner = admitted(engine)
+    pass_time(engine, timedelta(hours=3), timedelta(0))
+    engine.boot_id = "c" * 32
+    went_through(engine, provisioner)
+
+
+def copy_of_the_ledger(engine: Engine) -> Callable[[], None]:
+    """A backup; returns what restores it."""
+    backup = engine.place.ledger.read_bytes()
+
+    def restore() -> None:
+        engine.place.ledger.write_bytes(backup)
+
+    return restore
+
+
+def test_a_ledger_from_an_old_backup_is_declined_again_and_again(engine: Engine) -> None:
+    engine.add(*"abcde")
+    restore = copy_of_the_ledger(engine)
+    assert engine.tick(Scripted()).report.outcomes == {Outcome.RELEASED: 5}
+    restore()
+    # A renewal that was lost with it: as far as the ledger says, this VM is due.
+    engine.add("renewed")
+    provisioner = Scripted()
+    for _ in range(3):
+        engine.later()
+        refused_for(engine, provisioner, "ledger_rewound")
+    assert provisioner.calls == []
+    # The operator puts three of them right.
+    for sid in "abc":
+        engine.mark_released(sid)
+    engine.later()
+    ticked = engine.tick(provisioner)
+    assert (ticked.code, ticked.ends()) == (
+        ExitCode.NOT_ALL_WELL,
+        {"d": "resurrected", "e": "resurrected", "renewed": "released"},
+    )
+
+
+def test_a_backup_from_before_a_renewal_is_an_old_one_too(engine: Engine) -> None:
+    """The rows are live with an earlier expiry than the one they were released with: the journal does not know it."""
+    engine.add(*"abcd")
+    restore = copy_of_the_ledger(engine)
+    for sid in "abcd":
+        engine.renew(sid, EXPIRED + 60)
+    assert engine.tick(Scripted()).report.outcomes == {Outcome.RELEASED: 4}
+    restore()
+    engine.later()
+    refused_for(engine, Scripted(), "ledger_rewound")
+
+
+@pytest.mark.parametrize(
+    "happened",
+    [
+        f"UPDATE vm_allocations SET status = 'Active', released_at = NULL, expires_at = {RENEWED}",
+        f"UPDATE vm_allocations SET status = 'Active', released_at = NULL, expires_at = {EXPIRED + 600}",
+        "UPDATE vm_allocations SET status = 'Active', released_at = NULL, expires_at = NULL",
+        "DELETE FROM vm_allocations",
+        "UPDATE vm_allocations SET status = 'Active', released_at = NULL WHERE sid IN ('a', 'b')",
+    ],
+    ids=["owners who came back", "and whose time is over", "for ever", "rows that were cleared away", "only two"],
+)
+def test_what_looks_like_an_old_backup_and_is_none(engine: Engine, happened: str) -> None:
+    engine.add(*"abcd")
+    engine.tick(Scripted())
+    engine.place.execute(happened)
+    engine.later()
+    ticked = engine.tick(Scripted())
+    assert ticked.report.refused == ()
+
+
+def test_an_old_backup_can_be_confirmed(engine: Engine) -> None:
+    engine.add(*"abc")
+    restore = copy_of_the_ledger(engine)
+    engine.tick(Scripted())
+    restore()
+    engine.add("due")
+    engine.later()
+    refused_for(engine, Scripted(), "ledger_rewound")
+    ticked = engine.tick(Scripted(), confirm=1)
+    # What was released once is still not released again.
+    assert ticked.ends() == {**dict.fromkeys("abc", "resurrected"), "due": "released"}
+
+
+HERE, THERE = "/srv/here.db table vms", "/srv/there.db table vms"
+
+
+def test_another_ledger_is_declined_until_it_is_adopted(engine: Engine) -> None:
+    provisioner = admitted(engine, ledger=HERE)
+    engine.ledger_name = THERE
+    for _ in range(2):
+        pass_time(engine, timedelta(hours=1))
+        refused_for(engine, provisioner, "other_ledger")
+    went_through(engine, provisioner, confirm=2)
+    # Adopted: it needs no further word, and the old one is the other one now.
+    engine.add("c")
+    pass_time(engine, timedelta(hours=1))
+    assert engine.tick(provisioner).ends() == {"c": "released"}
+    engine.ledger_name = HERE
+    refused_for(engine, provisioner, "other_ledger")
+
+
+def test_what_was_begun_is_not_looked_up_in_another_ledger(engine: Engine) -> None:
+    """The same sid there may say Released of another VM: here it would close what nobody has seen the end of."""
+    engine.ledger_name = HERE
+    engine.tick(Scripted())
+    for sid in ("begun", "unknown-there"):
+        engine.begin_and_lose(sid)
+    engine.add("begun")
+    engine.mark_released("begun")
+    engine.ledger_name = THERE
+    engine.later()
+    refused = engine.tick(Scripted())
+    assert [refusal.code for refusal in refused.report.refused] == ["other_ledger"]
+    assert engine.open_intents() == {"begun", "unknown-there"}
+    assert engine.events("begun") == engine.events("unknown-there") == [("intent", None, None)]
+
+
+def test_another_ledger_with_nothing_due_is_declined_too(engine: Engine) -> None:
+    """Its numbers would be taken for a fleet in which nothing has expired."""
+    provisioner = admitted(engine, ledger=HERE)
+    engine.place.execute("DELETE FROM vm_allocations")
+    engine.ledger_name = THERE
+    refused_for(engine, provisioner, "other_ledger")
+    assert engine.tick(provisioner, confirm=0).code == ExitCode.OK
+
+
 def test_unfinished_work_is_settled_and_shown_in_a_refused_tick_too(engine: Engine) -> None:
     provisioner = refusing(engine)
     engine.begin_and_lose("vanished")
