@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
-from autorelease.journal import Answer, Event, Journal, JournalReader, Step, TickStart
+from autorelease.journal import Answer, Event, Journal, JournalReader, OpenIntent, Step, TickKind, TickStart
 from autorelease.journal.empty import EmptyJournal
 from autorelease.journal.sqlite import SQLiteJournal, make_journal
-from autorelease.model import Allocation, Attempts, ErrorCode, Known, Outcome
+from autorelease.model import Allocation, Attempts, ErrorCode, Hold, Known, Outcome
 from tests.support.engine import NOW, made_allocation
 
 EXPIRY = datetime(2026, 12, 1, 11, tzinfo=UTC)
 WEEK = timedelta(days=7)
+HOUR = timedelta(hours=1)
+MICROSECOND = timedelta(microseconds=1)
 
 
 def sqlite_journal(folder: Path) -> Journal:
@@ -75,6 +77,21 @@ def known(journal: JournalReader, sid: str = "a", expires_at: datetime | None = 
 def intents(journal: JournalReader) -> list[str]:
     """The sids of the open intents, in the order they come."""
     return [intent.sid for intent in journal.open_intents()]
+
+
+def held(sid: str = "a", at: datetime = NOW, until: datetime | None = None, reason: str = "because") -> Hold:
+    """An operator's hold."""
+    return Hold(sid, at, until, reason, "root (uid 0)")
+
+
+def nobody_is_held(_: Hold) -> bool:
+    """A judgement under which every hold has ended."""
+    return False
+
+
+def everybody_is_held(_: Hold) -> bool:
+    """One under which every hold is in force."""
+    return True
 
 
 # --- ticks ------------------------------------------------------------------------------------------------------------
@@ -152,6 +169,74 @@ def test_whether_a_tick_was_ever_admitted(journal: Journal) -> None:
     journal.admit_tick("admitted")
     journal.open_tick(start("refused-again"))
     assert journal.last_admitted_tick() is not None
+
+
+def test_the_last_admitted_tick_is_the_last_by_its_number_whatever_its_clock_said(journal: Journal) -> None:
+    for tick, at in (("early", NOW + WEEK), ("late", NOW)):
+        journal.open_tick(start(tick, at))
+        journal.admit_tick(tick)
+    journal.open_tick(start("refused", NOW + 2 * WEEK))
+    past = journal.last_admitted_tick()
+    assert past is not None
+    assert (past.start.tick, past.start.now, past.admitted) == ("late", NOW, True)
+
+
+def test_a_tick_keeps_what_the_guard_compares(journal: Journal) -> None:
+    begun = start(boot_id="b" * 32, boot_seconds=12.25, ledger="/srv/ä b.db table vms")
+    journal.open_tick(begun)
+    journal.admit_tick("t1")
+    past = journal.last_admitted_tick()
+    assert past is not None
+    assert past.start == begun
+
+
+# --- an operator's release beside the ticks ---------------------------------------------------------------------------
+
+
+def test_a_release_is_no_tick_to_compare_with_or_to_answer(journal: Journal) -> None:
+    journal.open_tick(start("tick"))
+    journal.close_tick("tick", NOW, {"status": "refused", "exit_code": 7}, confirmable=3)
+    journal.open_tick(start("order", kind=TickKind.RELEASE, reason="fraud"))
+    journal.admit_tick("order")
+    newest = journal.newest_tick()
+    assert newest is not None
+    assert (newest.start.tick, newest.confirmable) == ("tick", 3)
+    assert journal.last_admitted_tick() is None
+    # It is in the history like a tick, with its reason.
+    [order, _] = journal.ticks()
+    assert (order.start.kind, order.start.reason) == (TickKind.RELEASE, "fraud")
+
+
+def test_a_release_marks_nobody_as_crashed(journal: Journal) -> None:
+    journal.open_tick(start("running"))
+    journal.open_tick(start("order", NOW + WEEK, kind=TickKind.RELEASE))
+    assert [past.status for past in journal.ticks()] == [None, None]
+
+
+def test_a_tick_marks_a_release_as_crashed_once_its_time_is_over(journal: Journal) -> None:
+    """A release runs without the tick's lock: that a tick begins does not mean that it has died."""
+    journal.open_tick(start("order", kind=TickKind.RELEASE))
+    ends_by = NOW + timedelta(minutes=45)
+    for tick, at, status in (
+        ("t1", NOW + MICROSECOND, None),
+        ("t2", ends_by, None),
+        ("t3", ends_by + MICROSECOND, "crashed"),
+    ):
+        journal.open_tick(start(tick, at))
+        [order] = journal.ticks("order")
+        assert order.status == status, tick
+
+
+def test_pruning_keeps_the_last_admitted_tick_and_not_a_release_in_its_place(journal: Journal) -> None:
+    for tick, kind in (("admitted", TickKind.TICK), ("order", TickKind.RELEASE), ("refused", TickKind.TICK)):
+        journal.open_tick(start(tick, kind=kind))
+        if tick != "refused":
+            journal.admit_tick(tick)
+    journal.prune(NOW + WEEK)
+    past = journal.last_admitted_tick()
+    assert past is not None
+    assert past.start.tick == "admitted"
+    assert "order" not in [each.start.tick for each in journal.ticks()]
 
 
 # --- what is known ----------------------------------------------------------------------------------------------------
@@ -301,6 +386,294 @@ def test_whether_a_provisioner_ever_released(journal: Journal) -> None:
     # Also when the events of that time are forgotten.
     journal.prune(NOW + WEEK)
     assert journal.has_released("default")
+
+
+# --- what was released ------------------------------------------------------------------------------------------------
+
+
+def test_recent_releases_come_newest_first_and_each_sid_once(journal: Journal) -> None:
+    renewed = EXPIRY + WEEK
+    journal.record("t1", [outcome(Outcome.RELEASED, "a"), outcome(Outcome.ALREADY_RELEASED, "b")])
+    journal.record("t2", [outcome(Outcome.FAILED, "c"), outcome(Outcome.PENDING, "d"), event(Step.INTENT, "e")])
+    journal.record("t3", [event(Step.SKIP, "f", outcome=Outcome.SKIPPED)])
+    journal.record("t4", [outcome(Outcome.RELEASED, "a", expires_at=renewed)])
+    journal.record("t5", [outcome(Outcome.RELEASED, "g", expires_at=None)])
+    assert list(journal.recent_releases(100)) == [("g", None), ("a", renewed), ("b", EXPIRY)]
+    # The limit counts releases.
+    assert list(journal.recent_releases(2)) == [("g", None), ("a", renewed)]
+
+
+# --- holds ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_hold_is_found_by_its_sid(journal: Journal) -> None:
+    made = held("ä\u202e\n", at=NOW + MICROSECOND, until=NOW + WEEK + MICROSECOND, reason="why ' not\n")
+    assert journal.hold(made) is None
+    assert journal.hold_of("ä\u202e\n") == made
+    assert journal.hold_of("a") is None
+    assert list(journal.holds(NOW)) == [made]
+
+
+def test_a_hold_is_known_with_every_expiry_of_its_sid(journal: Journal) -> None:
+    made = held()
+    journal.hold(made)
+    journal.record("t1", [event(Step.INTENT)])
+    asked = [allocation("a", each) for each in (EXPIRY, EXPIRY + WEEK, None)] + [allocation("b")]
+    assert journal.known(asked) == {
+        ("a", EXPIRY): Known(intent=True, hold=made),
+        ("a", EXPIRY + WEEK): Known(hold=made),
+        ("a", None): Known(hold=made),
+    }
+
+
+def test_the_newest_hold_counts_whatever_its_clock_said(journal: Journal) -> None:
+    journal.hold(held(at=NOW, reason="first"))
+    journal.hold(held(at=NOW - HOUR, reason="second", until=NOW + HOUR))
+    found = journal.hold_of("a")
+    assert found == held(at=NOW - HOUR, reason="second", until=NOW + HOUR)
+    remembered = known(journal)
+    assert remembered is not None
+    assert remembered.hold == found
+    assert list(journal.holds(NOW)) == [found]
+
+
+def test_ending_a_hold(journal: Journal) -> None:
+    made = held(until=NOW + WEEK)
+    journal.hold(made)
+    assert journal.end_hold("a", NOW + HOUR, "somebody") == made
+    ended = replace(made, ended_at=NOW + HOUR)
+    assert journal.hold_of("a") == ended
+    assert ended.ends_at == NOW + HOUR
+    remembered = known(journal)
+    assert remembered is not None
+    assert remembered.hold == ended
+    # There is none to be ended any more.
+    assert journal.end_hold("a", NOW + 2 * HOUR, "somebody") is None
+    assert journal.hold_of("a") == ended
+
+
+@pytest.mark.parametrize(
+    ("at", "is_ended"), [(NOW + WEEK - MICROSECOND, True), (NOW + WEEK, False), (NOW + 2 * WEEK, False)]
+)
+def test_a_hold_that_has_ended_by_itself_cannot_be_ended(
+    journal: Journal,
+    at: datetime,
+    is_ended: bool,  # noqa: FBT001
+) -> None:
+    journal.hold(held(until=NOW + WEEK))
+    assert (journal.end_hold("a", at, "somebody") is not None) is is_ended
+
+
+def test_ending_a_hold_that_never_was(journal: Journal) -> None:
+    journal.hold(held("b"))
+    assert journal.end_hold("a", NOW, "somebody") is None
+    assert list(journal.events(sid="a")) == []
+    assert journal.hold_of("b") == held("b")
+
+
+def test_which_holds_had_not_ended_by_then(journal: Journal) -> None:
+    journal.hold(held("open"))
+    journal.hold(held("until", until=NOW + WEEK))
+    journal.hold(held("far", until=datetime(9999, 12, 31, tzinfo=UTC)))
+    journal.hold(held("ended", until=NOW + WEEK))
+    journal.end_hold("ended", NOW + HOUR, "somebody")
+    journal.hold(held("again"))
+    journal.end_hold("again", NOW, "somebody")
+    journal.hold(held("again", at=NOW + MICROSECOND))
+
+    def sids(ended_after: datetime) -> set[str]:
+        return {hold.sid for hold in journal.holds(ended_after)}
+
+    assert sids(NOW) == {"open", "until", "far", "ended", "again"}
+    assert sids(NOW + HOUR - MICROSECOND) == {"open", "until", "far", "ended", "again"}
+    assert sids(NOW + HOUR) == {"open", "until", "far", "again"}
+    assert sids(NOW + WEEK - MICROSECOND) == {"open", "until", "far", "again"}
+    assert sids(NOW + WEEK) == {"open", "far", "again"}
+
+
+def test_what_an_operator_did_is_in_the_history_and_belongs_to_no_tick(journal: Journal) -> None:
+    journal.hold(held(until=NOW + WEEK, reason="fraud?"))
+    journal.hold(held(at=NOW + HOUR, reason="fraud!"))
+    journal.end_hold("a", NOW + 2 * HOUR, "somebody")
+    shown = [(each["event"], each["reason"], each["evidence"], each["tick"]) for each in journal.events(sid="a")]
+    assert shown == [
+        ("hold", "fraud?", "by root (uid 0), until 2026-12-08T12:00:00Z", None),
+        ("hold", "fraud!", "by root (uid 0)", None),
+        ("unhold", None, "by somebody", None),
+    ]
+
+
+def test_a_hold_says_when_a_running_tick_has_begun_the_release(journal: Journal) -> None:
+    journal.open_tick(start())
+    assert journal.hold(held("b")) is None
+    journal.record("t1", [event(Step.INTENT, at=NOW + HOUR)])
+    assert journal.hold(held(at=NOW + 2 * HOUR)) == NOW + HOUR
+    # It is made all the same.
+    assert journal.hold_of("a") == held(at=NOW + 2 * HOUR)
+
+
+def test_a_hold_says_when_a_running_release_has_begun(journal: Journal) -> None:
+    journal.open_tick(start(kind=TickKind.RELEASE))
+    journal.record("t1", [event(Step.INTENT, expires_at=None, at=NOW + HOUR)])
+    assert journal.hold(held()) == NOW + HOUR
+
+
+def test_a_hold_is_not_too_late_for_what_has_its_end(journal: Journal) -> None:
+    journal.open_tick(start())
+    journal.record("t1", [event(Step.INTENT), outcome(Outcome.FAILED)])
+    assert journal.hold(held()) is None
+
+
+def test_a_hold_is_not_too_late_for_what_an_earlier_tick_began(journal: Journal) -> None:
+    journal.open_tick(start("dead"))
+    journal.record("dead", [event(Step.INTENT)])
+    journal.open_tick(start("running", NOW + HOUR))
+    assert journal.hold(held()) is None
+    journal.close_tick("running", NOW + HOUR, {"status": "success", "exit_code": 0})
+    assert journal.hold(held()) is None
+
+
+def test_holds_are_kept_for_ever(journal: Journal) -> None:
+    journal.hold(held())
+    journal.prune(NOW + 99 * WEEK)
+    assert journal.hold_of("a") == held()
+    assert list(journal.events(sid="a")) == []
+
+
+def test_holds_of_many_are_known_at_once(journal: Journal) -> None:
+    sids = [f"vm-{number:04}" for number in range(1_203)]
+    for sid in sids[:: len(sids) // 3]:
+        journal.hold(held(sid))
+    found = journal.known([allocation(sid) for sid in sids])
+    assert {sid for sid, _ in found} == set(sids[:: len(sids) // 3])
+
+
+# --- beginning --------------------------------------------------------------------------------------------------------
+
+
+def test_beginning_writes_events_and_intents(journal: Journal) -> None:
+    journal.record("t1", [event(Step.INTENT, "z")])
+    begun = journal.begin(
+        "t1",
+        [outcome(Outcome.RELEASED, "z")],
+        [event(Step.INTENT, "a"), event(Step.INTENT, "b")],
+        is_held=everybody_is_held,
+    )
+    assert begun == frozenset()
+    assert intents(journal) == ["a", "b"]
+    assert known(journal, "z") == Known(released=True)
+    assert [each["event"] for each in journal.events()] == ["intent", "outcome", "intent", "intent"]
+
+
+def test_what_is_held_is_not_begun(journal: Journal) -> None:
+    journal.hold(held("a"))
+    journal.hold(held("c"))
+    begun = journal.begin(
+        "t1", [], [event(Step.INTENT, sid) for sid in "abcd"], is_held=lambda hold: hold.sid in ("a", "d")
+    )
+    assert begun == {"a"}
+    assert intents(journal) == ["b", "c", "d"]
+    assert [each["event"] for each in journal.events(sid="a")] == ["hold"]
+
+
+def test_beginning_asks_about_the_newest_hold_alone(journal: Journal) -> None:
+    journal.hold(held(reason="first"))
+    journal.end_hold("a", NOW, "somebody")
+    journal.hold(held(reason="second", until=NOW + HOUR))
+    asked: list[Hold] = []
+
+    def is_held(hold: Hold) -> bool:
+        asked.append(hold)
+        return False
+
+    assert journal.begin("t1", [], [event(Step.INTENT)], is_held=is_held) == frozenset()
+    assert asked == [held(reason="second", until=NOW + HOUR)]
+
+
+def test_a_beginning_that_breaks_writes_nothing(journal: Journal) -> None:
+    def is_held(_: Hold) -> bool:
+        raise ZeroDivisionError
+
+    journal.hold(held("b"))
+    with pytest.raises(ZeroDivisionError):
+        journal.begin("t1", [outcome(Outcome.FAILED, "z")], [event(Step.INTENT, "b")], is_held=is_held)
+    assert (intents(journal), known(journal, "z")) == ([], None)
+    assert journal.begin("t1", [], [event(Step.INTENT, "b")], is_held=nobody_is_held) == frozenset()
+    assert intents(journal) == ["b"]
+
+
+# --- an operator's word -----------------------------------------------------------------------------------------------
+
+
+def failed(sid: str, **fields: Any) -> Event:
+    """One that failed again and again, and waits."""
+    tried = Attempts(
+        failed_ticks=5, pending_ticks=2, next_attempt_at=NOW + WEEK, quarantined=True, last_error="no route"
+    )
+    return outcome(Outcome.FAILED, sid, **{"attempts": tried, **fields})
+
+
+def test_failures_of_one_sid_are_forgotten_and_that_it_was_tried_is_not(journal: Journal) -> None:
+    journal.record("t1", [failed("a"), failed("a", expires_at=EXPIRY + WEEK), failed("b")])
+    assert list(journal.forget_failures(NOW, "somebody", sid="a", provisioner=None)) == ["a"]
+    for expires_at in (EXPIRY, EXPIRY + WEEK):
+        assert known(journal, "a", expires_at) == Known(attempts=Attempts())
+    other = known(journal, "b")
+    assert other is not None
+    assert other.attempts is not None
+    assert other.attempts.quarantined
+    [shown] = [each for each in journal.events(sid="a") if each["event"] == "retry"]
+    assert (shown["evidence"], shown["reason"], shown["tick"]) == ("by somebody", "failures forgotten", None)
+
+
+def test_failures_of_one_provisioner_are_forgotten(journal: Journal) -> None:
+    journal.record("t1", [failed("a"), failed("b", provisioner="second"), failed("c", provisioner="second")])
+    assert list(journal.forget_failures(NOW, "somebody", sid=None, provisioner="second")) == ["b", "c"]
+    remembered = known(journal, "a")
+    assert remembered is not None
+    assert remembered.attempts is not None
+    assert remembered.attempts.failed_ticks == 5
+
+
+def test_all_failures_are_forgotten_and_only_they(journal: Journal) -> None:
+    journal.record("t1", [failed("b"), failed("a"), outcome(Outcome.RELEASED, "c", attempts=Attempts())])
+    journal.record("t1", [outcome(Outcome.PENDING, "d", attempts=Attempts(pending_ticks=1))])
+    assert list(journal.forget_failures(NOW, "somebody", sid=None, provisioner=None)) == ["a", "b", "d"]
+    assert list(journal.forget_failures(NOW, "somebody", sid=None, provisioner=None)) == []
+    assert known(journal, "c") == Known(released=True)
+    assert [each["event"] for each in journal.events(sid="c")] == ["outcome"]
+
+
+def test_forgetting_failures_leaves_open_what_is_open(journal: Journal) -> None:
+    journal.record("t1", [event(Step.INTENT), failed("a", keeps_intent=True)])
+    journal.forget_failures(NOW, "somebody", sid="a", provisioner=None)
+    assert intents(journal) == ["a"]
+
+
+def conflict(journal: Journal, sid: str = "a", expires_at: datetime = EXPIRY) -> OpenIntent:
+    """An open intent that a tick has found to be in conflict."""
+    fields: dict[str, Any] = {"expires_at": expires_at}
+    journal.record(
+        "t1",
+        [
+            event(Step.INTENT, sid, **fields),
+            outcome(Outcome.FAILED, sid, reason=ErrorCode.CONFLICT, keeps_intent=True, **fields),
+        ],
+    )
+    return next(each for each in journal.open_intents() if (each.sid, each.expires_at) == (sid, expires_at))
+
+
+def test_a_conflict_that_is_acknowledged_is_closed(journal: Journal) -> None:
+    seen = conflict(journal)
+    conflict(journal, expires_at=EXPIRY + WEEK)
+    conflict(journal, "b")
+    journal.acknowledge([seen], NOW + HOUR, "somebody")
+    assert [(each.sid, each.expires_at) for each in journal.open_intents()] == [("a", EXPIRY + WEEK), ("b", EXPIRY)]
+    [shown] = [each for each in journal.events(sid="a") if each["event"] == "retry"]
+    assert (shown["reason"], shown["expires_at"]) == ("conflict acknowledged", "2026-12-01T11:00:00.000000Z")
+    remembered = known(journal)
+    assert remembered is not None
+    assert (remembered.intent, remembered.skipped) == (False, None)
 
 
 # --- history ----------------------------------------------------------------------------------------------------------

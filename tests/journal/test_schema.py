@@ -58,12 +58,12 @@ def future(monkeypatch: pytest.MonkeyPatch, steps: Steps) -> None:
 def test_a_new_journal_is_of_the_present_version(connection: sqlite3.Connection) -> None:
     assert schema.version_of(connection) == schema.VERSION == len(schema.STEPS)
     assert schema.is_journal(connection)
-    assert tables(connection) >= {"ticks", "events", "attempts"}
+    assert tables(connection) >= {"ticks", "events", "attempts", "holds"}
 
 
 def test_every_table_is_strict(connection: sqlite3.Connection) -> None:
     strict = dict(connection.execute("SELECT name, strict FROM pragma_table_list WHERE schema = 'main'").fetchall())
-    assert {strict[name] for name in ("ticks", "events", "attempts")} == {1}
+    assert {strict[name] for name in ("ticks", "events", "attempts", "holds")} == {1}
 
 
 LOOK_UPS: dict[str, Callable[[SQLiteJournal], object]] = {
@@ -73,6 +73,8 @@ LOOK_UPS: dict[str, Callable[[SQLiteJournal], object]] = {
     "the events of a sid": lambda journal: list(journal.events(sid="a")),
     "the events of a tick": lambda journal: list(journal.events(tick="t1")),
     "one tick": lambda journal: list(journal.ticks("t1")),
+    "recent releases": lambda journal: journal.recent_releases(300),
+    "the hold of a sid": lambda journal: journal.hold_of("a"),
 }
 
 
@@ -87,7 +89,7 @@ def test_what_is_looked_up_has_its_index(path: Path, name: str) -> None:
     assert statements
     for statement in statements:
         steps = [row[3] for row in journal.connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
-        assert not {"SCAN attempts", "SCAN events", "SCAN ticks"} & set(steps), steps
+        assert not {"SCAN attempts", "SCAN events", "SCAN ticks", "SCAN holds"} & set(steps), steps
     journal.close()
 
 

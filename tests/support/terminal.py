@@ -7,7 +7,8 @@ import struct
 import subprocess
 import termios
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,14 +57,37 @@ class _Screen:
 
 
 def run_in_terminal(
-    command: Sequence[str | Path], environment: Mapping[str, str], folder: Path, *, columns: int = 80
+    command: Sequence[str | Path],
+    environment: Mapping[str, str],
+    folder: Path,
+    *,
+    columns: int = 80,
+    typed: str | None = None,
 ) -> Shown:
-    """Run a command whose stdout and stderr are a terminal each, so that the two can be told apart."""
+    """Run a command whose stdout and stderr are a terminal each, so that the two can be told apart.
+
+    typed: what is typed on its keyboard, ahead of any question; None: it has none.
+    """
     out, err = _Screen(columns), _Screen(columns)
-    process = subprocess.Popen(
-        command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=out.theirs, stderr=err.theirs
-    )
-    out.start()
-    err.start()
-    code = process.wait(timeout=120)
+    with _keyboard(typed) as stdin:
+        process = subprocess.Popen(
+            command, env=environment, cwd=folder, stdin=stdin, stdout=out.theirs, stderr=err.theirs
+        )
+        out.start()
+        err.start()
+        code = process.wait(timeout=120)
     return Shown(code, out.finish(), err.finish())
+
+
+@contextmanager
+def _keyboard(typed: str | None) -> Iterator[int]:
+    if typed is None:
+        yield subprocess.DEVNULL
+        return
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, typed.encode())
+        yield theirs
+    finally:
+        os.close(theirs)
+        os.close(ours)
