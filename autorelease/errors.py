@@ -1,6 +1,6 @@
 """Every exception of ours and the exit code it ends the program with. Imports nothing of ours.
 
-The docstring of a class is its default message. An exit code belongs to exactly one class.
+The first line of a class's docstring is its default message. An exit code belongs to exactly one class.
 """
 
 from enum import IntEnum
@@ -83,6 +83,8 @@ class ProvisionerError(Exception):
     retryable: whether the same call may succeed a moment later.
     retry_after_seconds: what the provisioner asked us to wait, where it did.
     timed_out: the call came to no end within its time.
+    end_unknown: the VM may be gone all the same, as where the connection broke after the request was sent; a call that
+    timed out is always such a one.
     """
 
     def __init__(
@@ -92,11 +94,13 @@ class ProvisionerError(Exception):
         retryable: bool = False,
         retry_after_seconds: float | None = None,
         timed_out: bool = False,
+        end_unknown: bool = False,
     ) -> None:
-        super().__init__(message or type(self).__doc__)
+        super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
         self.retryable = retryable
         self.retry_after_seconds = retry_after_seconds
         self.timed_out = timed_out
+        self.end_unknown = end_unknown or timed_out
 
 
 class ProvisionerDown(ProvisionerError):  # noqa: N818 - the field's word for it

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from autorelease.belief import WINDOW, disbelief
+from autorelease.calls import why_unusable
 from autorelease.errors import ProvisionerDown, ProvisionerError, UnusableError
 from autorelease.journal import Answer, Event, Journal, Step
 from autorelease.ledger import Ledger, Stamp, StampResult
@@ -166,10 +167,9 @@ class Executor:
             self.ledger.rehearse(Stamp(first.allocation, self.clock()))
         for name in provisioners:
             if (registered := self.provisioners.get(name)) is not None:
-                try:
-                    registered.provisioner.preflight()
-                except ProvisionerError as error:
-                    self.take_down(name, str(error))
+                problem = why_unusable(registered.provisioner, self.options.timeout + ABANDONED_AFTER)
+                if problem is not None:
+                    self.take_down(name, problem)
 
     def execute(self, plan: Iterable[Planned]) -> None:
         """Release what is planned, in its order; exactly one finding for each comes out of `found`."""
@@ -384,11 +384,12 @@ class Executor:
         name = work.allocation.provisioner
         self._breakers[name].said_down()
         self.down.setdefault(name, str(error))
+        work.end_unknown = work.end_unknown or error.end_unknown
         self._skip(work, SkipReason.DEFERRED)
 
     def _take_error(self, work: Work, error: ProvisionerError) -> None:
         work.error = error
-        work.end_unknown = work.end_unknown or error.timed_out
+        work.end_unknown = work.end_unknown or error.end_unknown
         pause = pause_seconds(work.calls, self.jitter(), error.retry_after_seconds)
         if (
             error.retryable

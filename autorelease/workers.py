@@ -4,16 +4,14 @@ Daemon threads and no ThreadPoolExecutor: that one joins its threads when the in
 call that never returns would keep the process, and its lock, alive.
 """
 
-import logging
 import threading
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
+from autorelease.calls import release
 from autorelease.errors import ProvisionerError
 from autorelease.model import Allocation, Release
 from autorelease.provisioners import Provisioner
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +94,4 @@ class Workers:
 
 
 def _made(call: Call) -> Answered:
-    try:
-        return Answered(call.number, call.provisioner.release(call.allocation))
-    except ProvisionerError as error:
-        return Answered(call.number, error)
-    except Exception as error:
-        logger.exception("the provisioner raised what it must not", extra={"facts": {"sid": call.allocation.sid}})
-        return Answered(call.number, ProvisionerError(f"the provisioner broke: {type(error).__name__}: {error}"))
+    return Answered(call.number, release(call.provisioner, call.allocation))

@@ -52,6 +52,7 @@ def release(
 def _release(
     settings: "Settings", sids: Sequence[str], now: datetime, reason: str | None, *, is_confirmed: bool
 ) -> "TickReport":
+    from autorelease.calls import close
     from autorelease.journal import TickKind, open_journal
     from autorelease.ledger import open_ledger
     from autorelease.operate import make_order, run_release
@@ -64,7 +65,7 @@ def _release(
     stop = stop_at_deadline(settings.release.deadline)
     with ExitStack() as stack:
         for registered in provisioners.values():
-            stack.callback(registered.provisioner.close)
+            stack.callback(close, registered.provisioner, settings.release.timeout)
         journal = open_journal(settings)
         stack.callback(journal.close)
         ledger = open_ledger(settings, read_only=False)

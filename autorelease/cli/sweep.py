@@ -129,6 +129,7 @@ def check_provisioners(settings: "Settings") -> None:
 
 
 def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickReport":
+    from autorelease.calls import close
     from autorelease.journal import open_journal
     from autorelease.ledger import open_ledger
     from autorelease.provisioners import open_provisioners
@@ -142,7 +143,7 @@ def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickRep
     stop = stop_at_deadline(release.deadline)
     with ExitStack() as stack:
         for registered in provisioners.values():
-            stack.callback(registered.provisioner.close)
+            stack.callback(close, registered.provisioner, release.timeout)
         stack.enter_context(stopped_by_signals(stop))
         journal = open_journal(settings)
         stack.callback(journal.close)
