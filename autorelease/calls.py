@@ -12,11 +12,10 @@ from datetime import timedelta
 from autorelease.errors import ProvisionerDown, ProvisionerError
 from autorelease.model import Allocation, Release, Result
 from autorelease.provisioners import Provisioner
+from autorelease.text import plain
 
 logger = logging.getLogger(__name__)
 
-# Kept in the journal for every failure; more than the tail of a command's output and the words before it.
-LONGEST_MESSAGE = 8192
 # What is asked for beyond this is no wish to wait, but nonsense; so is a NaN.
 LONGEST_WAIT = 1e9
 
@@ -79,7 +78,7 @@ def _understood(error: ProvisionerError) -> ProvisionerError:
     """The error in our own words: a subclass may lack what it should have, or have it of another type."""
     kind = ProvisionerDown if isinstance(error, ProvisionerDown) else ProvisionerError
     return kind(
-        _words(error),
+        plain(error),
         retryable=bool(getattr(error, "retryable", False)),
         retry_after_seconds=_seconds(getattr(error, "retry_after_seconds", None)),
         timed_out=bool(getattr(error, "timed_out", False)),
@@ -101,25 +100,8 @@ def _checked(answer: object) -> Release | str:
         return f"with a Release whose result is no Result but a {type(result).__name__}"
     if not isinstance(proof, bool):
         return f"with a Release whose proof is no bool but a {type(proof).__name__}"
-    return Release(result, _clean(_said(answer.evidence)), proof)
+    return Release(result, plain(answer.evidence), proof)
 
 
 def _broke(error: BaseException) -> str:
-    return f"the provisioner broke: {type(error).__name__}: {_words(error)}"
-
-
-def _words(error: BaseException) -> str:
-    return _clean(_said(error))
-
-
-def _said(what: object) -> str:
-    try:
-        return str(what)
-    except Exception:  # noqa: BLE001 - an exception whose text is broken, too
-        return "(its message cannot be read)"
-
-
-def _clean(text: str) -> str:
-    # Lone surrogates, as in the name of a file, cannot be stored as text.
-    whole = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return whole if len(whole) <= LONGEST_MESSAGE else f"{whole[:LONGEST_MESSAGE]}…"
+    return f"the provisioner broke: {type(error).__name__}: {plain(error)}"

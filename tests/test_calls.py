@@ -10,7 +10,7 @@ from typing import Any, NoReturn, cast
 
 import pytest
 
-from autorelease.calls import LONGEST_MESSAGE, close, release, why_unusable
+from autorelease.calls import close, release, why_unusable
 from autorelease.errors import ExitCode, ProvisionerDown, ProvisionerError
 from autorelease.model import Allocation, Release, Result
 from tests.support.engine import Engine, Scripted, made_allocation
@@ -89,9 +89,9 @@ ERRORS = [
     ),
     (ProvisionerDown("cut off", end_unknown=True), ProvisionerDown("cut off", end_unknown=True)),
     (WithoutInitError(), ProvisionerError()),
-    (Unreadable(), ProvisionerDown("(its message cannot be read)")),
+    (Unreadable(), ProvisionerDown("(its text cannot be read)")),
     (ProvisionerError("a name \udcff"), ProvisionerError("a name \\udcff")),
-    (ProvisionerError("x" * 99_999), ProvisionerError("x" * LONGEST_MESSAGE + "…")),
+    (ProvisionerError("x" * 99_999), ProvisionerError("x" * 8192 + "…")),
 ]
 
 

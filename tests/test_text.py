@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autorelease.text import escaped
+from autorelease.text import escaped, plain
 
 CASES = {
     "plain": ("vm-17", "vm-17"),
@@ -44,3 +44,23 @@ def test_what_is_printable_already_stays(text: str) -> None:
     printable = "".join(character for character in text if character.isprintable())
     assert escaped(printable) == printable
     assert escaped(escaped(text)) == escaped(text)
+
+
+class Mute:
+    """Something whose text cannot be had."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def test_anything_becomes_text_that_can_be_stored() -> None:
+    assert plain(OSError("no such file: 'caf\udce9'")) == "no such file: 'caf\\udce9'"
+    assert (plain(204), plain(None), plain(Mute())) == ("204", "None", "(its text cannot be read)")
+    assert (plain("x" * 9, longest=9), plain("x" * 10, longest=9)) == ("x" * 9, "x" * 9 + "…")
+
+
+@given(st.text(st.characters()))
+def test_text_that_can_be_stored_stays_as_it_is(text: str) -> None:
+    stored = plain(text)
+    assert stored.encode("utf-8").decode("utf-8") == stored
+    assert plain(stored) == stored

@@ -5,7 +5,7 @@ Knows the model and the errors, never a ledger, the journal or the tick.
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
@@ -35,21 +35,26 @@ class Provisioner(Protocol):
 class Section:
     """One `[provisioners.NAME]` of the configuration.
 
-    place: the file and the section, for messages. timeout: of one call. stamps: whether we stamp the ledger ourselves.
+    options: its keys, without `kind`. place: the file and the section, for messages. folder: of the configuration, an
+    absolute path; what is relative in the options is relative to it. timeout: of one call. stamps: whether we stamp the
+    ledger ourselves.
     """
 
     name: str
     options: Mapping[str, Any]
     place: str
+    folder: Path
     timeout: timedelta
     stamps: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How to make a provisioner. immediate: its release does nothing that could take time, and needs no thread.
+    """How to make a provisioner: what a kind of ours is, and what an entry point of another package names.
 
-    make: from its section; raises ConfigurationError (exit 4) for options that it does not understand.
+    make: from its section; touches nothing outside of this process, and raises ConfigurationError (exit 4) for options
+    that it does not understand. immediate: its release does nothing that could take time, and needs no thread; nothing
+    watches over its time then.
     """
 
     make: Callable[[Section], Provisioner]
@@ -83,8 +88,9 @@ def open_provisioners(
             f'{config}: no provisioner is configured: add a section [provisioners.default] with kind = "command" '
             '(or "ledger", where the stamp in the ledger is all that a release is)'
         )
+    folder = config.absolute().parent
     return {
-        name: _registered(Section(name, options, f"{config}: [provisioners.{name}]", timeout, stamps))
+        name: _registered(Section(name, options, f"{config}: [provisioners.{name}]", folder, timeout, stamps))
         for name, options in sections.items()
     }
 
@@ -92,16 +98,14 @@ def open_provisioners(
 def _registered(section: Section) -> Registered:
     options = dict(section.options)
     kind = options.pop("kind", None)
-    if not isinstance(kind, str) or kind not in KINDS:
-        known = ", ".join(sorted(KINDS))
-        problem = "has no kind" if kind is None else f"has the unknown kind {kind!r}"
-        raise ConfigurationError(f"{section.place} {problem}: choose one of {known}")
-    module, attribute = KINDS[kind].split(":")
-    made: Kind = getattr(import_module(module), attribute)
-    return Registered(
-        made.make(Section(section.name, options, section.place, section.timeout, section.stamps)),
-        made.immediate,
-    )
+    section = replace(section, options=options)
+    if isinstance(kind, str) and kind in KINDS:
+        module, attribute = KINDS[kind].split(":")
+        ours: Kind = getattr(import_module(module), attribute)
+        return Registered(ours.make(section), ours.immediate)
+    from autorelease.provisioners.plugins import open_plugin
+
+    return open_plugin(kind, section)
 
 
 def refuse_unknown(section: Section, known: tuple[str, ...]) -> None:
