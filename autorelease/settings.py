@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from autorelease.errors import ConfigurationError, UsageError
+from autorelease.trust import refuse_untrusted
 
 SYSTEM_CONFIG = Path("/etc/autorelease/config.toml")
 SYSTEM_JOURNAL = Path("/var/lib/autorelease/journal.db")
@@ -229,7 +230,10 @@ def _config_path(config: Path | None, environment: Mapping[str, str]) -> Path:
 
 def _parsed(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            # Of the open file: what is judged is what is read.
+            refuse_untrusted(path, os.fstat(file.fileno()), os.geteuid())
+            return tomllib.loads(file.read())
     except FileNotFoundError as error:
         raise ConfigurationError(
             f"{path}: there is no such configuration file. Name another with --config FILE or "

@@ -5,6 +5,7 @@ import pwd
 import shutil
 import sqlite3
 import stat
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +15,16 @@ import pytest
 
 from tests.e2e.reports import error_report, footprint, history, listed, sids, sweep
 from tests.e2e.unprivileged import OTHER_USER, run_as_other_user, run_without_override
-from tests.support.place import DAY, LEDGER_PROVISIONER, NOW, PERMISSIVE, Place, allocation
+from tests.support.place import (
+    DAY,
+    LEDGER_PROVISIONER,
+    NOW,
+    PERMISSIVE,
+    Place,
+    allocation,
+    command_provisioner,
+    program,
+)
 
 TICK = ("tick", "--once", "--json")
 DRY_RUN = ("tick", "--once", "--dry-run", "--json")
@@ -365,3 +375,38 @@ def test_root_does_not_write_in_the_journal_of_another_user(open_place: Place) -
     assert footprint(open_place.folder) == before
     # Looking writes nothing, and is root's right.
     assert listed(open_place)["counts"]["release"] == 1
+
+
+# --- a configuration that somebody else can write --------------------------------------------------------------------
+
+
+def test_a_configuration_that_everybody_can_write(place: Place) -> None:
+    place.make_ledger([allocation("due", NOW - DAY)])
+    before = footprint(place.folder)
+    place.config.chmod(0o666)
+    for arguments in (TICK, LIST, ("history",)):
+        ran = place.run(*arguments)
+        assert ran.code == 4
+        assert f"chmod o-w {place.config}" in ran.err
+    assert footprint(place.folder) == before
+    # What the message tells to type is all that it takes.
+    subprocess.run(["chmod", "o-w", place.config], check=True)
+    assert sweep(place)["rows_released"] == 1
+
+
+def test_root_runs_no_program_that_another_user_names(place: Place) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: it is root that is refused")
+    script = program(place.folder, f"touch {place.folder}/ran")
+    place.configure(command_provisioner([script]), PERMISSIVE)
+    place.make_ledger([allocation("due", NOW - DAY)])
+    os.chown(place.config, OTHER_USER, OTHER_USER)
+    assert f"chown root {place.config}" in error_report(place.run(*TICK), 4)["message"]
+    os.chown(place.config, 0, OTHER_USER)
+    place.config.chmod(0o660)
+    assert f"chmod g-w {place.config}" in error_report(place.run(*TICK), 4)["message"]
+    assert not (place.folder / "ran").exists()
+    assert place.released() == set()
+    # As README tells to install it: root's, for the service's group to read.
+    place.config.chmod(0o640)
+    assert sweep(place)["rows_released"] == 1
