@@ -107,7 +107,8 @@ class Spool:
         self._connection.close()
 
     def _planned(self, condition: str) -> Iterator[Planned]:
-        for (stored,) in self._connection.execute(f"SELECT planned FROM plan WHERE {condition}"):
+        statement = f"SELECT planned FROM plan WHERE {condition}"  # noqa: S608 - a constant of the callers above
+        for (stored,) in self._connection.execute(statement):
             # Written by this process a moment ago, into a file that nobody else can open.
             planned: Planned = pickle.loads(stored)  # noqa: S301
             yield planned
