@@ -30,7 +30,7 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     """
     with speaking_of(path):
         connection = sqlite3.connect(
-            f"file:{quote(str(path))}?mode={'ro' if read_only and not _needs_sidecars(path) else 'rw'}",
+            f"file:{quote(str(path))}?mode={'ro' if read_only and not _can_only_be_read_by_a_writer(path) else 'rw'}",
             uri=True,
             timeout=BUSY_SECONDS,
             isolation_level=None,
@@ -107,6 +107,11 @@ def speaking_of(path: Path | str) -> Iterator[None]:
 
 
 def _remedy(error: sqlite3.Error) -> str:
+    if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY_ROLLBACK:
+        return (
+            "Whoever wrote it last was killed, and what was half written must be taken back first, which takes the "
+            "right to write: look as the owner, or wait for the next tick"
+        )
     return {
         sqlite3.SQLITE_BUSY: f"Another program has held it for {BUSY_SECONDS} s: find it with fuser, or wait",
         sqlite3.SQLITE_LOCKED: "Another connection has locked the table: wait and try again",
@@ -128,11 +133,19 @@ def _sidecar(path: Path, end: str) -> Path:
     return path.with_name(path.name + end)
 
 
-def _needs_sidecars(path: Path) -> bool:
-    # A reader of a WAL database creates -wal and -shm where they are absent, and only a connection that may write
-    # removes them again. With query_only it changes nothing else.
-    return (
-        is_wal(path)
-        and not _sidecar(path, "-wal").exists()
-        and all(os.access(place, os.W_OK, effective_ids=True) for place in (path, path.parent))
-    )
+def _can_only_be_read_by_a_writer(path: Path) -> bool:
+    """Whether a connection that must not write could not read it, and we may open another (query_only keeps it quiet).
+
+    A reader of a WAL database creates -wal and -shm where they are absent, and only a connection that may write removes
+    them again. And where whoever wrote it was killed, the half-written is taken back by the next one who may write.
+    """
+    needed = not _sidecar(path, "-wal").exists() if is_wal(path) else _is_half_written(path)
+    return needed and all(os.access(place, os.W_OK, effective_ids=True) for place in (path, path.parent))
+
+
+def _is_half_written(path: Path) -> bool:
+    """Whether its rollback journal holds something: a transaction is under way, or was when its writer died."""
+    try:
+        return _sidecar(path, "-journal").stat().st_size > 0
+    except FileNotFoundError:
+        return False

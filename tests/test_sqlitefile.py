@@ -75,6 +75,45 @@ def test_what_is_opened_to_be_read_cannot_be_written(tmp_path: Path, *, wal: boo
     assert [each.name for each in tmp_path.iterdir()] == ["a.db"]
 
 
+# Changes more than its cache holds, so that half of it is in the file when it dies.
+DIES_IN_MID_WRITE = """
+import os, signal, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size = 1")
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("UPDATE t SET x = x || 'changed'")
+connection.executemany("INSERT INTO t VALUES (?)", [(f"{number:0500}",) for number in range(500)])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def leave_half_written(path: Path) -> None:
+    """A writer begins to change a database, and is killed."""
+    subprocess.run([sys.executable, "-c", DIES_IN_MID_WRITE, path], check=False)
+    assert path.with_name(path.name + "-journal").stat().st_size > 0
+
+
+def test_what_a_killed_writer_left_is_taken_back_by_who_only_reads(path: Path) -> None:
+    leave_half_written(path)
+    connection = connect(path, read_only=True)
+    assert connection.execute("SELECT x FROM t").fetchall() == [("one",)]
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        connection.execute("INSERT INTO t VALUES ('two')")
+    connection.close()
+
+
+def test_a_writer_under_way_is_no_killed_one(path: Path) -> None:
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    writer.execute("INSERT INTO t VALUES ('two')")
+    reader = connect(path, read_only=True)
+    assert reader.execute("SELECT x FROM t").fetchall() == [("one",)]
+    reader.close()
+    writer.execute("COMMIT")
+    assert writer.execute("SELECT x FROM t").fetchall() == [("one",), ("two",)]
+    writer.close()
+
+
 def test_writes_are_durable_and_transactions_are_ours_to_open(path: Path) -> None:
     connection = connect(path, read_only=False)
     assert connection.isolation_level is None
@@ -149,7 +188,8 @@ os.setuid(int(sys.argv[3]))
 try:
     if sys.argv[1] == "connect":
         connection = sqlitefile.connect(path, read_only=True)
-        print(connection.execute("SELECT x FROM t").fetchall())
+        with sqlitefile.speaking_of(path):
+            print(connection.execute("SELECT x FROM t").fetchall())
         connection.close()
     elif sys.argv[1] == "check_writable":
         sqlitefile.check_writable(path, "ledger")
@@ -213,6 +253,17 @@ def test_reading_a_wal_ledger_that_is_in_use_is_fine(open_folder: Path) -> None:
     shared(path, file=0o640, folder=0o2770)
     assert as_stranger("check_reading_is_harmless", path) == "done"
     owner.close()
+
+
+@needs_root
+def test_what_a_killed_writer_left_needs_the_right_to_write(open_folder: Path) -> None:
+    path = make_database(open_folder / "a.db")
+    leave_half_written(path)
+    shared(path, file=0o640, folder=0o2750)
+    os.chown(path.with_name("a.db-journal"), -1, STRANGER)
+    before = path.read_bytes()
+    assert "killed" in as_stranger("connect", path)
+    assert path.read_bytes() == before
 
 
 @needs_root
