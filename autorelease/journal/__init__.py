@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from autorelease.model import Allocation, Attempts, Hold, Known
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from autorelease.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -131,6 +133,12 @@ class JournalReader(Protocol):
     def last_admitted_tick(self) -> PastTick | None:
         """The last tick that the guard let through, whatever its clock said."""
 
+    def last_swept_tick(self) -> PastTick | None:
+        """The last tick that ran through: whose exit code was 0 or 3."""
+
+    def last_counted_tick(self) -> PastTick | None:
+        """The last tick that ended with a report, and not with an error in place of one."""
+
     def recent_releases(self, limit: int) -> Sequence[tuple[str, datetime | None]]:
         """The (sid, expires_at) that ended as released or already released last, newest first; each sid once."""
 
@@ -142,6 +150,9 @@ class JournalReader(Protocol):
 
     def known(self, allocations: Sequence[Allocation]) -> Mapping[tuple[str, datetime | None], Known]:
         """What is remembered of these (sid, expires_at); absent: nothing."""
+
+    def remembered(self, sid: str) -> Sequence[tuple[datetime | None, Known]]:
+        """All that is remembered of a sid, by its expiry then, without holds; oldest expiry first, never last."""
 
     def open_intents(self) -> Iterator[OpenIntent]:
         """The releases whose end is unknown, oldest first; read in pages."""
@@ -222,10 +233,21 @@ def open_journal_reader(settings: "Settings") -> JournalReader:
     from autorelease.journal.empty import EmptyJournal
     from autorelease.journal.sqlite import SQLiteJournal
 
-    if settings.journal_path.exists():
+    if not is_missing(settings.journal_path):
         return SQLiteJournal(settings.journal_path, read_only=True)
     logger.warning(
         "there is no journal yet: reading on as if it were empty. Make one: autorelease init",
         extra={"facts": {"journal": str(settings.journal_path)}},
     )
     return EmptyJournal()
+
+
+def is_missing(path: "Path") -> bool:
+    """Whether no file is there; one that cannot be seen is there, and opening it says why it cannot."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False

@@ -19,6 +19,18 @@ class EmptyJournal:
         """None."""
         return None
 
+    def last_swept_tick(self) -> PastTick | None:
+        """None."""
+        return None
+
+    def last_counted_tick(self) -> PastTick | None:
+        """None."""
+        return None
+
+    def remembered(self, sid: str) -> Sequence[tuple[datetime | None, Known]]:  # noqa: ARG002
+        """Nothing."""
+        return ()
+
     def recent_releases(self, limit: int) -> Sequence[tuple[str, datetime | None]]:  # noqa: ARG002
         """Nothing."""
         return ()

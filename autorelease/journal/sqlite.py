@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from autorelease.errors import ConfigurationError, UnusableError
+from autorelease.errors import ConfigurationError, ExitCode, UnusableError
 from autorelease.journal import Answer, Event, OpenIntent, PastTick, Step, TickKind, TickStart
 from autorelease.journal.rows import (
     HISTORY_FIELDS,
@@ -34,6 +34,8 @@ REMEDY = "Make one with: autorelease init"
 PAIRS_AT_ONCE = 500
 PAGE_ROWS = 500
 MODE = 0o640
+# What a report says of itself; an error that stands in its place says another word.
+COUNTED = ("success", "partial", "refused", "stopped")
 
 
 def make_journal(path: Path) -> None:
@@ -106,6 +108,16 @@ class SQLiteJournal:
     def last_admitted_tick(self) -> PastTick | None:
         """The last tick that the guard let through, whatever its clock said."""
         return next(self._past_ticks("WHERE kind = 'tick' AND admitted ORDER BY seq DESC LIMIT 1"), None)
+
+    def last_swept_tick(self) -> PastTick | None:
+        """The last tick that ran through: whose exit code was 0 or 3."""
+        swept = f"({ExitCode.OK:d}, {ExitCode.NOT_ALL_WELL:d})"
+        return next(self._past_ticks(f"WHERE kind = 'tick' AND exit_code IN {swept} ORDER BY seq DESC LIMIT 1"), None)
+
+    def last_counted_tick(self) -> PastTick | None:
+        """The last tick that ended with a report, and not with an error in place of one."""
+        words = ", ".join(f"'{word}'" for word in COUNTED)
+        return next(self._past_ticks(f"WHERE kind = 'tick' AND status IN ({words}) ORDER BY seq DESC LIMIT 1"), None)
 
     def open_tick(self, start: TickStart) -> None:
         """Begin a tick; every older one that never ended is marked as crashed.
@@ -189,6 +201,11 @@ class SQLiteJournal:
                     key = (row.sid, row.expires_at)
                     found[key] = replace(found.get(key, NOTHING_KNOWN), hold=holds[row.sid])
         return found
+
+    def remembered(self, sid: str) -> Sequence[tuple[datetime | None, Known]]:
+        """All that is remembered of a sid, by its expiry then, without holds; oldest expiry first, never last."""
+        rows = self._rows("SELECT * FROM attempts WHERE sid = ? ORDER BY expires_at = '', expires_at", sid)
+        return [(as_instant(row["expires_at"]), read_known(row)) for row in rows]
 
     # --- holds ------------------------------------------------------------------------------------------------------
 

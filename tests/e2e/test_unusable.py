@@ -296,6 +296,17 @@ def test_a_journal_that_must_not_be_read(elsewhere: Place, shut: Callable[[Path,
     check_refused(elsewhere, elsewhere.journal, 5, "give this user the right", TICK, DRY_RUN, LIST, ("history",))
 
 
+def test_a_journal_behind_a_folder_that_must_not_be_entered(place: Place, shut: Callable[[Path, int], None]) -> None:
+    records = place.folder / "records"
+    records.mkdir()
+    place.make_ledger([allocation("due", NOW - DAY)])
+    place.configure(LEDGER_PROVISIONER, PERMISSIVE, '[journal]\nurl = "sqlite:///records/journal.db"\n')
+    place.journal = place.journal.rename(records / "journal.db")
+    shut(records, 0o000)
+    # It is there: what only looks must not go on as if it were empty.
+    check_refused(place, place.journal, 5, "give this user the right", TICK, DRY_RUN, LIST, ("history",))
+
+
 def test_a_journal_that_must_not_be_written(elsewhere: Place, shut: Callable[[Path, int], None]) -> None:
     before = elsewhere.ledger.read_bytes()
     shut(elsewhere.journal, 0o440)

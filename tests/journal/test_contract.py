@@ -754,6 +754,49 @@ def test_pruning_never_forgets_the_newest_tick(journal: Journal) -> None:
     assert past.start.tick == "t1"
 
 
+def closed(journal: Journal, tick: str, status: str, exit_code: int, **fields: Any) -> None:
+    """A tick from its start to this end."""
+    journal.open_tick(start(tick, **fields))
+    journal.close_tick(tick, NOW, {"status": status, "exit_code": exit_code})
+
+
+def test_the_last_tick_that_ran_through_and_the_last_that_counted(journal: Journal) -> None:
+    assert (journal.last_swept_tick(), journal.last_counted_tick()) == (None, None)
+    closed(journal, "well", "success", 0)
+    closed(journal, "nearly", "partial", 3)
+    closed(journal, "down", "partial", 8)
+    closed(journal, "refused", "refused", 7)
+    closed(journal, "an order", "success", 0, kind=TickKind.RELEASE)
+    journal.open_tick(start("unusable"))
+    journal.close_tick("unusable", NOW, {"exit_code": 5, "error": "unusable", "message": "locked"})
+    journal.open_tick(start("running"))
+    swept, counted = journal.last_swept_tick(), journal.last_counted_tick()
+    assert swept is not None
+    assert counted is not None
+    assert (swept.start.tick, counted.start.tick) == ("nearly", "refused")
+
+
+def test_a_stopped_tick_counted(journal: Journal) -> None:
+    closed(journal, "stopped", "stopped", 143)
+    counted = journal.last_counted_tick()
+    assert counted is not None
+    assert counted.start.tick == "stopped"
+    assert journal.last_swept_tick() is None
+
+
+def test_all_that_is_remembered_of_a_sid_whatever_its_expiry(journal: Journal) -> None:
+    failed = Attempts(2, 0, NOW, quarantined=True, last_error="broken")
+    later = EXPIRY + WEEK
+    journal.record("t1", [outcome(Outcome.RELEASED, expires_at=None), outcome(Outcome.RELEASED, "b")])
+    journal.record("t2", [outcome(Outcome.FAILED, expires_at=later, attempts=failed), event(Step.INTENT)])
+    assert journal.remembered("a") == [
+        (EXPIRY, Known(intent=True)),
+        (later, Known(attempts=failed)),
+        (None, Known(released=True)),
+    ]
+    assert list(journal.remembered("nobody")) == []
+
+
 # --- one that is not there --------------------------------------------------------------------------------------------
 
 
@@ -762,4 +805,5 @@ def test_the_empty_journal_answers_like_a_new_one() -> None:
     assert (journal.newest_tick(), journal.last_admitted_tick(), journal.known([allocation()])) == (None, None, {})
     assert (list(journal.ticks()), list(journal.ticks("t1")), list(journal.open_intents())) == ([], [], [])
     assert (list(journal.events()), list(journal.events(sid="a", tick="t1"))) == ([], [])
+    assert (journal.last_swept_tick(), journal.last_counted_tick(), journal.remembered("a")) == (None, None, ())
     journal.close()
