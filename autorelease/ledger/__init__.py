@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
-from autorelease.model import Allocation, Census, InvalidRow
+from autorelease.model import Allocation, Census, InvalidRow, RawValue
 
 if TYPE_CHECKING:
-    from autorelease.ledger.rows import Vocabulary
+    from autorelease.ledger.rows import StoredRow, Vocabulary
     from autorelease.settings import Settings
 
 
@@ -40,6 +40,43 @@ class Holder:
     vm_ref: str
 
 
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the table that we use. role: our word for it. declared: its type in the table's own definition."""
+
+    role: str
+    name: str
+    declared: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the table is like.
+
+    absent: our words for the columns that it lacks. is_sid_unique: it lets no two rows have the same sid.
+    expiries: how many live rows store their expiry in which class (null, integer, real, text, blob).
+    """
+
+    columns: Sequence[Column]
+    absent: Sequence[str]
+    is_sid_unique: bool
+    expiries: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How the database finds what is due.
+
+    how: in its own words. is_indexed: by an index, in order. has_settled: that index holds the settled rows as well,
+    which are then passed by one after the other. remedy: the statement that makes the index which would help.
+    """
+
+    how: str
+    is_indexed: bool
+    has_settled: bool
+    remedy: str
+
+
 class Ledger(Protocol):
     """Used by one thread alone. Every method raises UnusableError where the database cannot do it."""
 
@@ -57,6 +94,18 @@ class Ledger(Protocol):
 
     def read_many(self, sids: Sequence[str]) -> Mapping[str, Allocation | InvalidRow]:
         """The rows with these sids as they are now, in one look; one that is shared by several is any of them."""
+
+    def stored(self, sid: str) -> "Sequence[StoredRow]":
+        """The rows that somebody could mean by this sid, as they are stored; two stand for any number above one."""
+
+    def statuses(self, limit: int) -> Sequence[tuple[RawValue, int]]:
+        """The statuses of all rows, with how many rows have each; the most frequent ones, at most `limit` of them."""
+
+    def shape(self) -> Shape:
+        """What the table is like."""
+
+    def due_access(self, now: datetime, grace: timedelta) -> Access:
+        """How `due` finds its rows; nothing is read of them."""
 
     def rehearse(self, stamp: Stamp) -> None:
         """Do the stamp inside a transaction and roll it back; raises what a real one would."""

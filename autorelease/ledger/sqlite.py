@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from autorelease.errors import UnusableError
-from autorelease.ledger import Holder, Stamp, StampResult
+from autorelease.ledger import Access, Column, Holder, Shape, Stamp, StampResult
 from autorelease.ledger.narrowing import (
     certainly_readable,
     certainly_unexpired_from,
@@ -66,6 +66,7 @@ class SQLiteLedger:
             check_writable(path, "ledger")
         self._path = path
         self._words = words
+        self._name = table
         self.connection = connect(path, read_only=read_only)
         try:
             with speaking_of(path):
@@ -244,11 +245,8 @@ class SQLiteLedger:
             yield [row for row in judged if isinstance(row, Allocation)]
 
     def _page(self, moment: datetime, last: tuple[RawValue, RawValue] | None) -> list[StoredRow]:
-        expires_at, sid = self._column("expires_at"), self._column("sid")
-        after = f"AND ({expires_at}, {sid}) > ({', '.join(_parameter(value) for value in last)})" if last else ""
         cursor = self.connection.execute(
-            f"SELECT {self._select} FROM {self._table} WHERE {self._due_conditions} {after} "
-            f"ORDER BY {expires_at}, {sid} LIMIT {PAGE_ROWS}",
+            self._due_statement(last),
             (certainly_unexpired_from(moment, self._words), *(_bindable(value) for value in last or ())),
         )
         rows, size = [], 0
@@ -260,6 +258,14 @@ class SQLiteLedger:
         # The read transaction ends here: nothing of ours stands in a writer's way while the page is worked on.
         cursor.close()
         return rows
+
+    def _due_statement(self, last: tuple[RawValue, RawValue] | None) -> str:
+        expires_at, sid = self._column("expires_at"), self._column("sid")
+        after = f"AND ({expires_at}, {sid}) > ({', '.join(_parameter(value) for value in last)})" if last else ""
+        return (
+            f"SELECT {self._select} FROM {self._table} WHERE {self._due_conditions} {after} "
+            f"ORDER BY {expires_at}, {sid} LIMIT {PAGE_ROWS}"
+        )
 
     @property
     def _due_conditions(self) -> str:
@@ -308,6 +314,11 @@ class SQLiteLedger:
         stored = [StoredRow(*values) for values in rows]
         return {str(row.sid): read_row(row, self._words) for row in stored if str(row.sid) in wanted}
 
+    def stored(self, sid: str) -> Sequence[StoredRow]:
+        """The rows that somebody could mean by this sid, as they are stored; two stand for any number above one."""
+        with speaking_of(self._path):
+            return self._matching(sid)
+
     def _matching(self, sid: RawValue) -> list[StoredRow]:
         """At most two rows that somebody could mean by this sid."""
         column = self._column("sid")
@@ -349,6 +360,67 @@ class SQLiteLedger:
             yield Holder(
                 str(own_sid), str(own_provisioner or DEFAULT_PROVISIONER), str(own_ref if has_own else own_sid)
             )
+
+    # --- what the table is like -------------------------------------------------------------------------------------
+
+    def statuses(self, limit: int) -> Sequence[tuple[RawValue, int]]:
+        """The statuses of all rows, with how many rows have each; the most frequent ones, at most `limit` of them."""
+        status = self._column("status")
+        with speaking_of(self._path):
+            return self.connection.execute(
+                f"SELECT {status}, count(*) FROM {self._table} GROUP BY typeof({status}), {status} COLLATE BINARY "
+                "ORDER BY count(*) DESC, 1 LIMIT ?",
+                (limit,),
+            ).fetchall()
+
+    def shape(self) -> Shape:
+        """What the table is like."""
+        expires_at = self._column("expires_at")
+        with speaking_of(self._path):
+            declared = dict(
+                self.connection.execute("SELECT lower(name), type FROM pragma_table_xinfo(?)", (self._name,)).fetchall()
+            )
+            expiries = self.connection.execute(
+                f"SELECT typeof({expires_at}), count(*) FROM {self._table} WHERE {self._live} GROUP BY 1"
+            ).fetchall()
+        return Shape(
+            columns=[Column(role, name, declared[_lowered(name)]) for role, name in self._columns.items()],
+            absent=[role for role in ROLES if not self._has(role)],
+            is_sid_unique=self._sid_is_unique,
+            expiries=dict(expiries),
+        )
+
+    def due_access(self, now: datetime, grace: timedelta) -> Access:
+        """How `due` finds its rows; nothing is read of them."""
+        with speaking_of(self._path):
+            rows = self.connection.execute(
+                f"EXPLAIN QUERY PLAN {self._due_statement(None)}",
+                (certainly_unexpired_from(now - grace, self._words),),
+            ).fetchall()
+            steps = [detail for *_, detail in rows]
+            found = re.fullmatch(r"SEARCH .* USING (?:INDEX (?P<index>.*)|.*) \((?P<terms>.*)\)", steps[0])
+            # An index on the expiry alone leaves only rows of the very same expiry to be sorted ("RIGHT PART OF").
+            is_sorted = "USE TEMP B-TREE FOR ORDER BY" not in steps
+            by_expiry = f"{_lowered(self._columns['expires_at'])}<?"
+            is_indexed = found is not None and by_expiry in _lowered(found["terms"]) and is_sorted
+            is_partial = found is not None and self._is_partial(found["index"])
+        return Access(
+            how="; ".join(steps),
+            is_indexed=is_indexed,
+            has_settled=is_indexed and not is_partial,
+            remedy=self._index_statement(),
+        )
+
+    def _is_partial(self, index: str | None) -> bool:
+        rows = self.connection.execute("SELECT partial FROM pragma_index_list(?) WHERE name = ?", (self._name, index))
+        return (1,) in rows
+
+    def _index_statement(self) -> str:
+        expires_at, sid, status = (quoted(self._columns[role]) for role in ("expires_at", "sid", "status"))
+        return (
+            f"CREATE INDEX {quoted(f'{self._name}_due')} ON {quoted(self._name)} ({expires_at}, {sid}) "
+            f"WHERE {status} <> {literal(self._words.released)};"
+        )
 
     # --- writing ----------------------------------------------------------------------------------------------------
 

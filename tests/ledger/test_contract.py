@@ -44,6 +44,10 @@ class Bench:
         """Change the row of this sid as the operator's own program would."""
         self._execute(f"UPDATE vm_allocations SET {assignments} WHERE sid = ?", [sid])
 
+    def execute(self, statement: str) -> None:
+        """Do what the operator would in the database's own shell."""
+        self._execute(statement, [])
+
     def rows(self) -> list[tuple[Any, ...]]:
         """All that is stored."""
         return self._execute("SELECT * FROM vm_allocations ORDER BY sid", [])
@@ -287,3 +291,42 @@ def test_a_ledger_opened_to_be_read_changes_nothing(bench: Bench) -> None:
     with pytest.raises(UnusableError):
         ledger.rehearse(stamp)
     assert bench.rows() == before
+
+
+def test_the_stored_values_of_a_sid_as_they_are(bench: Bench) -> None:
+    bench.fill(row("a", "soon", None, released_at=5, owner="Eve"), row("b"))
+    ledger = bench.open()
+    [found] = ledger.stored("a")
+    assert (found.sid, found.status, found.expires_at, found.released_at, found.owner) == ("a", None, "soon", 5, "Eve")
+    assert list(ledger.stored("nobody")) == []
+
+
+def test_the_statuses_with_how_many_rows_have_each(bench: Bench) -> None:
+    bench.fill(*MIXED, row("unknown", status=None))
+    ledger = bench.open()
+    counted = [("Active", 8), (None, 1), ("Cancelled", 1), ("RELEASED", 1), ("Released", 1)]
+    assert [tuple(found) for found in ledger.statuses(10)] == counted
+    assert [tuple(found) for found in ledger.statuses(2)] == counted[:2]
+
+
+def test_the_shape_of_the_table(bench: Bench) -> None:
+    bench.fill(*MIXED, row("in words", "soon"), row("settled", "soon", "Released"))
+    shape = bench.open().shape()
+    assert {column.role for column in shape.columns} == set(StoredRow.__dataclass_fields__)
+    assert ("expires_at", "expires_at", "INTEGER") in {
+        (column.role, column.name, column.declared) for column in shape.columns
+    }
+    assert (list(shape.absent), shape.is_sid_unique) == ([], True)
+    assert shape.expiries == {"integer": len(MIXED) - 3, "null": 1, "text": 1}
+
+
+def test_how_the_due_are_found_is_told_with_what_would_help(bench: Bench) -> None:
+    bench.fill(*MIXED)
+    before = bench.rows()
+    access = bench.open(read_only=True).due_access(NOW, timedelta(0))
+    assert access.how
+    assert not access.is_indexed
+    assert bench.rows() == before
+    bench.execute(access.remedy)
+    access = bench.open(read_only=True).due_access(NOW, timedelta(0))
+    assert (access.is_indexed, access.has_settled) == (True, False)

@@ -903,3 +903,56 @@ def test_without_the_column_nobody_shares_a_vm(database: Database, opened: Open)
 def test_without_the_column_every_provisioner_is_the_default(database: Database, opened: Open) -> None:
     database.make([row("a", vm_ref="vm")], "ALTER TABLE vm_allocations DROP COLUMN provisioner")
     assert holders(opened(), "vm") == [("a", "default", "vm")]
+
+
+# --- how the due are found --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("index", "is_indexed", "has_settled"),
+    [
+        ("", False, False),
+        ("(status)", False, False),
+        ("(sid, expires_at)", False, False),
+        ("(expires_at)", True, True),
+        ("(expires_at, sid)", True, True),
+        ("(expires_at) WHERE status <> 'Released'", True, False),
+        ("(expires_at, sid) WHERE released_at IS NULL", True, False),
+        ("(expires_at, sid) WHERE status = 'Active'", False, False),
+    ],
+)
+def test_an_index_is_judged_by_what_the_query_does_with_it(
+    index: str,
+    is_indexed: bool,  # noqa: FBT001
+    has_settled: bool,  # noqa: FBT001
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.db"
+    connection = sqlite3.connect(path)
+    connection.execute('CREATE TABLE "a table" (sid TEXT PRIMARY KEY, status TEXT, "Expires_At" INTEGER, released_at)')
+    if index:
+        connection.execute(f'CREATE INDEX "an index (of ours)" ON "a table" {index}')
+    connection.close()
+    ledger = SQLiteLedger(path, "a table", COLUMNS, words=Vocabulary(), read_only=True)
+    access = ledger.due_access(NOW, timedelta(0))
+    ledger.close()
+    assert (access.is_indexed, access.has_settled) == (is_indexed, has_settled), access.how
+
+
+def test_the_index_that_would_help_fits_any_names(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    connection = sqlite3.connect(path)
+    connection.execute('CREATE TABLE "or""der" ("group" TEXT PRIMARY KEY, "to" TEXT, "from" INTEGER)')
+    columns = COLUMNS | {"sid": "group", "status": "to", "expires_at": "from"}
+    accesses = []
+    for _ in range(2):
+        # Opened anew: a connection keeps what it was told of a plan.
+        ledger = SQLiteLedger(path, 'or"der', columns, words=Vocabulary(released="it's over"), read_only=True)
+        accesses.append(ledger.due_access(NOW, timedelta(0)))
+        absent = list(ledger.shape().absent)
+        ledger.close()
+        if len(accesses) == 1:
+            connection.execute(accesses[0].remedy)
+    connection.close()
+    assert [access.is_indexed for access in accesses] == [False, True]
+    assert absent == ["released_at", "owner", "plan", "vm_ref", "vm_uid", "provisioner"]
