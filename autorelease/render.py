@@ -18,6 +18,7 @@ from autorelease.report import exit_code, status
 from autorelease.text import escaped
 
 LINES_OF_DETAIL = 20
+LONGEST_BAR = 40
 Row = Mapping[str, Any]
 
 
@@ -34,6 +35,13 @@ class TextForm(StrEnum):
     """The shapes of output of a command without CSV."""
 
     TABLE = "table"
+    PLAIN = "plain"
+    JSON = "json"
+
+
+class LineForm(StrEnum):
+    """The shapes of output of a command that has a line or a few to say."""
+
     PLAIN = "plain"
     JSON = "json"
 
@@ -77,6 +85,21 @@ def show_lines(lines: Iterable[str]) -> None:
     """Write lines to stdout; nothing in them is taken for markup."""
     for line in lines:
         _write(escaped(line) + "\n")
+
+
+def show_facts(title: str, facts: Sequence[tuple[str, str]]) -> None:
+    """Write a title, and under it what is said of each name."""
+    width = max((len(name) for name, _ in facts), default=0)
+    show_lines([title, *(f"  {name.ljust(width)}  {said}".rstrip() for name, said in facts)])
+
+
+def bars(counts: Mapping[str, int]) -> Iterator[str]:
+    """A line for each name: its count, and a bar of that length beside those of the others."""
+    most = max(counts.values(), default=0)
+    width = len(str(most))
+    for name, count in counts.items():
+        # Drawn with a character that every terminal has; what is not nothing has one of them at least.
+        yield f"{name}  {count:>{width}}  {'#' * -(-count * LONGEST_BAR // most)}"
 
 
 def tick_lines(report: TickReport) -> Iterator[str]:

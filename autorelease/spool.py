@@ -95,6 +95,15 @@ class Spool:
         """What was decided to be left alone."""
         return self._planned("skip IS NOT NULL ORDER BY expires, sid")
 
+    def by_expiry(self) -> Iterator[Planned]:
+        """All of the plan, oldest expiry first, but for what shares its VM with a row that is not due."""
+        return self._planned("NOT owned_twice ORDER BY expires, sid")
+
+    def find(self, sid: str) -> tuple[Planned, bool] | None:
+        """What is planned for this sid, and whether its VM is also held by a row that is not due."""
+        row = self._connection.execute("SELECT planned, owned_twice FROM plan WHERE sid = ?", (sid,)).fetchone()
+        return (_unpacked(row[0]), bool(row[1])) if row else None
+
     def provisioners(self) -> Sequence[str]:
         """The provisioners that the plan needs."""
         rows = self._connection.execute(
@@ -109,9 +118,7 @@ class Spool:
     def _planned(self, condition: str) -> Iterator[Planned]:
         statement = f"SELECT planned FROM plan WHERE {condition}"  # noqa: S608 - a constant of the callers above
         for (stored,) in self._connection.execute(statement):
-            # Written by this process a moment ago, into a file that nobody else can open.
-            planned: Planned = pickle.loads(stored)  # noqa: S301
-            yield planned
+            yield _unpacked(stored)
 
 
 def _row(planned: Planned) -> tuple[str, bool, int, SkipReason | None, str, str, bytes]:
@@ -125,6 +132,12 @@ def _row(planned: Planned) -> tuple[str, bool, int, SkipReason | None, str, str,
         allocation.vm_ref,
         pickle.dumps(planned, protocol=5),
     )
+
+
+def _unpacked(stored: bytes) -> Planned:
+    # Written by this process a moment ago, into a file that nobody else can open.
+    planned: Planned = pickle.loads(stored)  # noqa: S301
+    return planned
 
 
 def _microseconds(allocation: Allocation) -> int:

@@ -60,6 +60,7 @@ class Decision:
     summary: PlanSummary
     rows_invalid: int
     invalid: Sequence[InvalidRow]
+    facts: guard.Facts
     refusals: Sequence[Refusal]
 
     @property
@@ -108,6 +109,7 @@ def decide(
         summary=summary,
         rows_invalid=census.rows_invalid + owned_twice,
         invalid=(*census.invalid, *rows)[:LISTED],
+        facts=facts,
         refusals=guard.judge(summary, limits, facts),
     )
 

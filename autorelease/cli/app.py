@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from autorelease import __version__, logs
-from autorelease.cli import history, init, listing, operate, sweep
+from autorelease.cli import history, init, inspect, listing, operate, sweep
 from autorelease.cli.shared import Shared
 
 app = typer.Typer(
@@ -69,9 +69,12 @@ def _log_settings(level: str | None, form: str | None) -> tuple[str, str]:
 
 app.command("tick")(sweep.tick)
 app.command("list-expired")(listing.list_expired)
+app.command("upcoming")(inspect.upcoming)
 app.command("release")(operate.release)
 app.command("hold")(operate.hold)
 app.command("unhold")(operate.unhold)
 app.command("retry")(operate.retry)
+app.command("explain")(inspect.explain)
 app.command("history")(history.history)
+app.command("health")(inspect.health)
 app.command("init")(init.init)

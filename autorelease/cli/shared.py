@@ -5,7 +5,7 @@ import secrets
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,16 @@ def parse_time(text: str, now: datetime) -> datetime:
     if instant is None:
         raise UsageError(f"{text!r} is no time: write {TIMES}")
     return instant
+
+
+def parse_length(text: str) -> timedelta:
+    """Read a duration of the command line; raises UsageError."""
+    from autorelease.settings import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r} is no duration: write an integer and ms, s, m, h or d, as in 72h") from error
 
 
 def new_tick_id(now: datetime) -> str:

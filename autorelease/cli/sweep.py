@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LOCK_SLACK = timedelta(minutes=10)
 ONCE = (
     "tick sweeps once, and wants to be told so: autorelease tick --once. The loop is the timer: "
     "systemctl enable --now autorelease.timer"
@@ -233,12 +232,14 @@ def _alone(journal_path: "Path", journal: "JournalReader", now: datetime) -> Ite
 
 
 def _other_tick(journal: "JournalReader", now: datetime) -> AutoreleaseError:
+    from autorelease.lock import SLACK
+
     newest = journal.newest_tick()
     if newest is None or newest.finished_at is not None:
         return LockedError("another tick is running: it has the lock and is only just starting. Nothing was done")
     start = newest.start
     who = f"tick {start.tick}, pid {start.pid} on {start.host}, started at {rfc3339(start.started_at)}"
-    if now > start.ends_by + LOCK_SLACK:
+    if now > start.ends_by + SLACK:
         return UnusableError(
             f"another tick holds the lock and is past its deadline: {who}, should have ended by "
             f"{rfc3339(start.ends_by)}. Look at that process, and end it: the lock goes with it"

@@ -1,0 +1,219 @@
+"""Whether the sweep is alive, judged by the journal alone: monitoring asks, as a user who may do nothing but read it.
+
+Each thing that is wrong has a code, a message and a remedy.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from autorelease.errors import ExitCode, UnusableError
+from autorelease.guard import BACKWARDS_TOLERATED
+from autorelease.inspect import in_words, page
+from autorelease.journal import JournalReader, PastTick
+from autorelease.lock import SLACK
+from autorelease.model import ErrorCode, SkipReason, rfc3339
+
+if TYPE_CHECKING:
+    from autorelease.settings import Settings
+
+# What a tick leaves behind expired, and not because somebody wants it so.
+LEFT_BEHIND = (SkipReason.BACKOFF, SkipReason.RESURRECTED, SkipReason.DEFERRED, SkipReason.REFUSED)
+NOT_ALL_WELL = "Exit 3: not all is well"
+PAGES: Mapping[int, str] = {
+    ExitCode.BUG: "Exit 1: a bug",
+    ExitCode.UNUSABLE: "Exit 5: ledger or journal unusable",
+    ExitCode.REFUSED: "Exit 7: the guard refused",
+    ExitCode.PROVISIONER_DOWN: "Exit 8: a provisioner is down",
+    ExitCode.TERMINATED: "Exit 143: terminated",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, and what to do about it."""
+
+    code: str
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the journal says of the sweep.
+
+    newest: the last tick that was begun. swept: the last that ran through. overdue: how long an expired VM may have
+    been waiting; None: no tick has counted yet. conflicts: those that nobody has acknowledged.
+    """
+
+    problems: tuple[Problem, ...]
+    newest: PastTick | None = None
+    swept: PastTick | None = None
+    overdue: timedelta | None = None
+    quarantined: int = 0
+    conflicts: int = 0
+    unproven: int = 0
+
+
+def find_health(settings: "Settings", now: datetime, *, max_age: timedelta, max_overdue: timedelta) -> Health:
+    """Open the configured journal, which may be missing, and judge it."""
+    from autorelease.journal import is_missing, open_journal_reader
+
+    path = settings.journal_path
+    if is_missing(path):
+        return without_journal(f"{path}: there is no such journal")
+    try:
+        journal = open_journal_reader(settings)
+    except UnusableError as error:
+        return without_journal(str(error))
+    try:
+        return judge(journal, now, max_age=max_age, max_overdue=max_overdue)
+    finally:
+        journal.close()
+
+
+def judge(journal: JournalReader, now: datetime, *, max_age: timedelta, max_overdue: timedelta) -> Health:
+    """Look at the newest ticks and at what is open. max_age: since a tick last ran through.
+
+    A journal that cannot be read is a problem like others.
+    """
+    try:
+        return _judge(journal, now, max_age, max_overdue)
+    except UnusableError as error:
+        return without_journal(str(error))
+
+
+def without_journal(message: str) -> Health:
+    """The health of a sweep whose journal is missing, or cannot be read."""
+    return Health((Problem("journal", message, page("The journal is lost")),))
+
+
+def _judge(journal: JournalReader, now: datetime, max_age: timedelta, max_overdue: timedelta) -> Health:
+    newest, swept, counted = journal.newest_tick(), journal.last_swept_tick(), journal.last_counted_tick()
+    report = (counted.report if counted else None) or {}
+    health = Health(
+        problems=(),
+        newest=newest,
+        swept=swept,
+        overdue=_left_overdue(report) + _since(counted.start.now, now) if counted else None,
+        quarantined=report.get("rows_quarantined", 0),
+        conflicts=sum(intent.is_known_conflict for intent in journal.open_intents()),
+        unproven=_errors(report, ErrorCode.UNPROVEN),
+    )
+    found = [
+        _clock(newest, now),
+        _hanging(newest, now),
+        _stale(health, now, max_age),
+        _refused(report),
+        _overdue(health.overdue, max_overdue),
+        *_left_open(health),
+    ]
+    return replace(health, problems=tuple(problem for problem in found if problem is not None))
+
+
+def _since(instant: datetime, now: datetime) -> timedelta:
+    return max(now - instant, timedelta(0))
+
+
+def _left_overdue(report: Mapping[str, Any]) -> timedelta:
+    """The longest wait of what a tick left behind; the report's own number counts what it released, too."""
+    skipped = sum(report["skipped"][reason] for reason in LEFT_BEHIND)
+    failed = report["rows_failed"] - _errors(report, ErrorCode.CONFLICT)
+    is_any_left = report["rows_pending"] + skipped + failed > 0
+    return timedelta(seconds=report["oldest_overdue_seconds"]) if is_any_left else timedelta(0)
+
+
+def _errors(report: Mapping[str, Any], code: ErrorCode) -> int:
+    return sum(error["code"] == code for error in report.get("errors", ()))
+
+
+def _clock(newest: PastTick | None, now: datetime) -> Problem | None:
+    if newest is None or newest.start.started_at - now <= BACKWARDS_TOLERATED:
+        return None
+    message = f"the newest tick was begun at {rfc3339(newest.start.started_at)}, which is still to come"
+    return Problem("clock", message, f"date -u; {page(PAGES[ExitCode.REFUSED])}")
+
+
+def _hanging(newest: PastTick | None, now: datetime) -> Problem | None:
+    if newest is None or newest.finished_at is not None or now <= newest.start.ends_by + SLACK:
+        return None
+    start = newest.start
+    message = (
+        f"tick {start.tick} (pid {start.pid} on {start.host}) should have ended by {rfc3339(start.ends_by)} and has "
+        "not: it hangs, or it was killed and no other has begun since"
+    )
+    return Problem("hanging", message, f"systemctl status autorelease.service; {page(PAGES[ExitCode.UNUSABLE])}")
+
+
+def _stale(health: Health, now: datetime, max_age: timedelta) -> Problem | None:
+    ended = health.swept.finished_at if health.swept else None
+    if ended is not None and now - ended <= max_age:
+        return None
+    last = f"the last one ended at {rfc3339(ended)}" if ended else "none ever has"
+    message = f"no tick has run through in the last {in_words(max_age)}: {last}"
+    newest = health.newest
+    if newest is None or newest.exit_code is None or (health.swept and newest.start.tick == health.swept.start.tick):
+        return Problem("stale", message, f"systemctl list-timers autorelease.timer; {page('Is it healthy?')}")
+    message += f"; the newest ended with exit code {newest.exit_code}"
+    return Problem("stale", message, page(PAGES.get(newest.exit_code, "Exit codes")))
+
+
+def _refused(report: Mapping[str, Any]) -> Problem | None:
+    if not report.get("refused"):
+        return None
+    reasons = "; ".join(f"{refusal['code']}: {refusal['message']}" for refusal in report["refused"])
+    return Problem("refused", f"the guard refuses: {reasons}", page(PAGES[ExitCode.REFUSED]))
+
+
+def _overdue(overdue: timedelta | None, limit: timedelta) -> Problem | None:
+    if overdue is None or overdue <= limit:
+        return None
+    message = f"an expired VM may have been waiting for {in_words(overdue)}, the limit is {in_words(limit)}"
+    return Problem("overdue", message, f"autorelease list-expired --all; {page(NOT_ALL_WELL)}")
+
+
+def _left_open(health: Health) -> Iterator[Problem]:
+    if health.quarantined:
+        message = f"{health.quarantined} in quarantine: failed so often that each is tried once a day"
+        yield Problem("quarantined", message, f"autorelease list-expired --all; {page(NOT_ALL_WELL)}")
+    if health.conflicts:
+        message = f"{health.conflicts} in conflict: the VM may be gone while its owner pays"
+        yield Problem("conflict", message, f"autorelease list-expired --all; {page('A conflict')}")
+    if health.unproven:
+        message = f"{health.unproven} unproven: a provisioner says 'not found', and that is not believed"
+        yield Problem("unproven", message, page(PAGES[ExitCode.PROVISIONER_DOWN]))
+
+
+def lines(health: Health) -> Iterator[str]:
+    """For people and their monitoring: one line for each problem; one where there is none."""
+    yield from (f"{problem.code}: {problem.message}. Do: {problem.remedy}" for problem in health.problems)
+    if not health.problems and health.swept is not None and health.swept.finished_at is not None:
+        yield f"healthy: the last tick ran through, and ended at {rfc3339(health.swept.finished_at)}"
+
+
+def health_object(health: Health, now: datetime) -> dict[str, Any]:
+    """The object of `health --format json`; its JSON Schema is docs/schema/health.json."""
+    return {
+        "schema": "autorelease.health/1",
+        "now": rfc3339(now),
+        "healthy": not health.problems,
+        "problems": [asdict(problem) for problem in health.problems],
+        "newest_tick": _tick_object(health.newest),
+        "swept_tick": _tick_object(health.swept),
+        "overdue_seconds": None if health.overdue is None else int(health.overdue.total_seconds()),
+        "rows_quarantined": health.quarantined,
+        "conflicts": health.conflicts,
+        "unproven": health.unproven,
+    }
+
+
+def _tick_object(past: PastTick | None) -> dict[str, Any] | None:
+    if past is None:
+        return None
+    return {
+        "tick": past.start.tick,
+        "started_at": rfc3339(past.start.started_at),
+        "finished_at": rfc3339(past.finished_at) if past.finished_at else None,
+        "exit_code": past.exit_code,
+    }

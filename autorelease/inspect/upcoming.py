@@ -1,0 +1,138 @@
+"""What expires next, and the first tick that the guard will refuse if nothing changes until then.
+
+The plan is read from its spool, row by row, as often as needed: nothing here grows with the table. Pure, but for that.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+
+from autorelease import guard
+from autorelease.expiry import find_expired
+from autorelease.inspect import HOUR
+from autorelease.model import Allocation, Planned, PlanSummary, Refusal, SkipReason
+from autorelease.plan import is_held
+from autorelease.tick import Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """From when to when, and what delays a release beyond its expiry."""
+
+    now: datetime
+    until: datetime
+    grace: timedelta
+    hold_grace: timedelta
+
+    @property
+    def last_tick(self) -> datetime:
+        """The hour that closes the window, and a moment: at the very instant of its expiry nothing has expired."""
+        return full_hour(self.until) + timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Upcoming:
+    """One allocation whose time ends within the window. note: why the tick after that will leave it alone."""
+
+    allocation: Allocation
+    ends_at: datetime
+    note: SkipReason | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """The window in numbers. days: by the UTC day of the end. refuses_at: the first hourly tick that is refused."""
+
+    expiring: int
+    held: int
+    days: Mapping[date, int]
+    refuses_at: datetime | None
+    refusals: Sequence[Refusal]
+
+
+def full_hour(instant: datetime) -> datetime:
+    """The instant itself where it is a full hour, else the next one."""
+    hour = instant.replace(minute=0, second=0, microsecond=0)
+    return hour if hour == instant else hour + HOUR
+
+
+def upcoming(decision: Decision, window: Window) -> Iterator[Upcoming]:
+    """What ends within the window, in that order; decision: as of `window.last_tick`."""
+    for planned in decision.spool.by_expiry():
+        ends_at = _ends_at(planned, window)
+        has_expired = any(find_expired([planned.allocation], window.now, grace=window.grace))
+        if not has_expired and ends_at <= window.until:
+            yield Upcoming(planned.allocation, ends_at, _note(planned, ends_at, window))
+
+
+def look_ahead(decision: Decision, window: Window, moment: guard.Moment, limits: guard.Limits) -> Outlook:
+    """Count what ends, and put every hour's plan before the guard. moment: that of `window.now`."""
+    days: Counter[date] = Counter()
+    held = 0
+    for row in upcoming(decision, window):
+        days[row.ends_at.date()] += 1
+        held += row.note is SkipReason.HELD
+    refuses_at, refusals = _first_refusal(decision, window, moment, limits)
+    return Outlook(days.total(), held, days, refuses_at, refusals)
+
+
+def _ends_at(planned: Planned, window: Window) -> datetime:
+    expires_at = planned.allocation.expires_at
+    assert expires_at is not None  # noqa: S101 - what never expires is in no plan
+    return expires_at + window.grace
+
+
+def _note(planned: Planned, ends_at: datetime, window: Window) -> SkipReason | None:
+    if is_held(planned.known.hold, ends_at, window.hold_grace):
+        return SkipReason.HELD
+    return planned.skip if planned.skip is not SkipReason.HELD else None
+
+
+def _first_refusal(
+    decision: Decision, window: Window, moment: guard.Moment, limits: guard.Limits
+) -> tuple[datetime | None, Sequence[Refusal]]:
+    """Sweep every full hour, as the timer does, in numbers alone; what is released is not live any more."""
+    first = full_hour(window.now)
+    tries = Counter({first: 0})
+    tries.update(hour for planned in decision.spool.by_expiry() if (hour := _swept_at(planned, window)) is not None)
+    live = decision.census.rows_examined
+    for hour in sorted(tries):
+        if hour > window.last_tick:
+            break
+        # The next tick continues from the last real one; each later one from the tick of the hour before.
+        facts = replace(decision.facts, is_hypothetical=False)
+        if hour > first:
+            facts = guard.Facts(moment, anchor=_then(moment, hour - HOUR))
+        plan = PlanSummary(
+            first_tries=tries[hour],
+            repeats=decision.summary.repeats,
+            skipped={},
+            live_rows=live,
+        )
+        refusals = guard.judge(plan, limits, replace(facts, moment=_then(moment, hour)))
+        if refusals:
+            return hour, refusals
+        live -= tries[hour]
+    return None, ()
+
+
+def _swept_at(planned: Planned, window: Window) -> datetime | None:
+    """The hour of the tick that will try it for the first time; None: none will."""
+    if not planned.first_try or planned.skip is SkipReason.RESURRECTED:
+        return None
+    begins = max(_ends_at(planned, window), window.now)
+    hold = planned.known.hold
+    if hold is not None:
+        if hold.ends_at is None:
+            return None
+        begins = max(begins, hold.ends_at + window.hold_grace)
+    return full_hour(begins)
+
+
+def _then(moment: guard.Moment, instant: datetime) -> guard.Moment:
+    """The same boot of the same machine at another time."""
+    seconds = moment.boot_seconds
+    if seconds is not None:
+        seconds += (instant - moment.now).total_seconds()
+    return replace(moment, now=instant, boot_seconds=seconds)
