@@ -43,6 +43,40 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     return connection
 
 
+class OpenFile:
+    """The file that is in use. SQLite itself goes on, without a word, with one that was removed or replaced meanwhile.
+
+    Where a backup is moved to its place, all that is read is of yesterday, and all that is written is lost.
+    """
+
+    def __init__(self, path: Path, what: str) -> None:
+        self._path = path
+        self._what = what
+        self._identity = self._found()
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Turn SQLite's errors into ours, and raise UnusableError where, before or after, it is not that file."""
+        self._check()
+        with speaking_of(self._path):
+            yield
+        self._check()
+
+    def _check(self) -> None:
+        if self._identity is None or self._found() != self._identity:
+            raise UnusableError(
+                f"{self._path}: the {self._what} was removed or replaced while it was in use. Put it back; replace it "
+                "only while no tick runs (systemctl stop autorelease.service)"
+            )
+
+    def _found(self) -> tuple[int, int] | None:
+        try:
+            state = self._path.stat()
+        except OSError:
+            return None
+        return state.st_dev, state.st_ino
+
+
 def check_file(path: Path, what: str, remedy: str) -> None:
     """Raise UnusableError unless `path` is a readable SQLite database (an empty file is one, of no tables)."""
     try:
@@ -63,11 +97,17 @@ def check_file(path: Path, what: str, remedy: str) -> None:
 def check_writable(path: Path, what: str) -> None:
     """Raise UnusableError unless both the file and its folder can be written: SQLite puts its journal beside it."""
     for target, kind in ((path, "file"), (path.parent, "folder")):
-        if not os.access(target, os.W_OK, effective_ids=True):
+        if os.access(target, os.W_OK, effective_ids=True):
+            continue
+        if os.statvfs(target).f_flag & os.ST_RDONLY:
             raise UnusableError(
-                f"{target}: the {kind} of the {what} cannot be written by this user (uid {os.geteuid()}): "
-                f"give its group the right to (chmod g+w), or run as its owner"
+                f"{target}: the {kind} of the {what} is on a file system that is mounted read-only: look into the "
+                "kernel's log for the reason, and mount it for writing"
             )
+        raise UnusableError(
+            f"{target}: the {kind} of the {what} cannot be written by this user (uid {os.geteuid()}): "
+            f"give its group the right to (chmod g+w), or run as its owner"
+        )
 
 
 def check_reading_is_harmless(path: Path) -> None:

@@ -5,13 +5,14 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from autorelease.errors import UnusableError
 from autorelease.sqlitefile import (
+    OpenFile,
     StampRefusedError,
     check_file,
     check_reading_is_harmless,
@@ -162,6 +163,44 @@ def test_the_header_tells_the_mode(tmp_path: Path) -> None:
     assert is_wal(make_database(tmp_path / "wal.db", wal=True))
     (tmp_path / "empty.db").touch()
     assert not is_wal(tmp_path / "empty.db")
+
+
+# --- a file that is not there any more --------------------------------------------------------------------------------
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def replace_with_backup(path: Path) -> None:
+    backup = make_database(path.with_name("backup.db"))
+    backup.replace(path)
+
+
+@pytest.mark.parametrize("change", [remove, replace_with_backup])
+def test_a_file_that_was_removed_or_replaced_is_not_used_any_more(path: Path, change: Callable[[Path], None]) -> None:
+    file = OpenFile(path, "ledger")
+    with file.in_use():
+        pass
+    aside = path.with_name("aside.db")
+    os.link(path, aside)
+    change(path)
+    with pytest.raises(UnusableError, match="ledger was removed or replaced while it was in use"), file.in_use():
+        pytest.fail("it was used")
+    # Put back, it is the same again.
+    aside.replace(path)
+    with file.in_use():
+        pass
+    # What was done while it went away went to the one that nobody will see.
+    with pytest.raises(UnusableError, match=str(path)), file.in_use():
+        change(path)
+
+
+def test_the_change_of_a_file_is_no_replacement(path: Path) -> None:
+    file = OpenFile(path, "ledger")
+    path.write_bytes(path.read_bytes() * 2)
+    with file.in_use():
+        pass
 
 
 # --- other users ------------------------------------------------------------------------------------------------------

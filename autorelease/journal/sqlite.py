@@ -27,7 +27,7 @@ from autorelease.journal.rows import (
 )
 from autorelease.journal.schema import VERSION, bring_up_to_date, is_journal, version_of
 from autorelease.model import NOTHING_KNOWN, Allocation, ErrorCode, Hold, Known, Outcome, rfc3339
-from autorelease.sqlitefile import check_file, check_writable, connect, speaking_of
+from autorelease.sqlitefile import OpenFile, check_file, check_writable, connect, speaking_of
 from autorelease.text import user_name
 
 REMEDY = "Make one with: autorelease init"
@@ -75,9 +75,10 @@ class SQLiteJournal:
             _refuse_foreign_root(path)
             check_writable(path, "journal")
         self._path = path
+        self._file = OpenFile(path, "journal")
         self.connection = connect(path, read_only=read_only)
         try:
-            with speaking_of(path):
+            with self._file.in_use():
                 self._check(read_only=read_only)
                 if not read_only:
                     self.connection.execute("PRAGMA journal_mode = TRUNCATE")
@@ -449,14 +450,14 @@ class SQLiteJournal:
         self.connection.close()
 
     def _rows(self, statement: str, *values: str | int) -> list[sqlite3.Row]:
-        with speaking_of(self._path):
+        with self._file.in_use():
             cursor = self.connection.cursor()
             cursor.row_factory = sqlite3.Row
             return cursor.execute(statement, values).fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with speaking_of(self._path):
+        with self._file.in_use():
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield

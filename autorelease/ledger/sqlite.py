@@ -28,11 +28,11 @@ from autorelease.ledger.rows import (
 )
 from autorelease.model import DEFAULT_PROVISIONER, Allocation, Census, InvalidRow, RawValue
 from autorelease.sqlitefile import (
+    OpenFile,
     check_file,
     check_reading_is_harmless,
     check_writable,
     connect,
-    speaking_of,
 )
 
 PAGE_ROWS = 2000
@@ -65,11 +65,12 @@ class SQLiteLedger:
         if not read_only:
             check_writable(path, "ledger")
         self._path = path
+        self._file = OpenFile(path, "ledger")
         self._words = words
         self._name = table
         self.connection = connect(path, read_only=read_only)
         try:
-            with speaking_of(path):
+            with self._file.in_use():
                 self._columns = self._checked_columns(table, columns, named)
                 self._sid_is_unique = self._is_unique(table, self._columns["sid"])
         except BaseException:
@@ -159,7 +160,7 @@ class SQLiteLedger:
     def census(self, acknowledged: frozenset[str] = frozenset()) -> Census:
         """Count the live rows and judge those that look wrong; at most 1,000 of the invalid are listed."""
         suspicious = self._suspicious
-        with speaking_of(self._path):
+        with self._file.in_use():
             live, doubtful = self.connection.execute(
                 f"SELECT count(*), coalesce(sum({suspicious}), 0) FROM {self._table} WHERE {self._live}"
             ).fetchone()
@@ -235,7 +236,7 @@ class SQLiteLedger:
         """Pages of readable live allocations: a superset of what has expired, oldest first as stored."""
         last: tuple[RawValue, RawValue] | None = None
         while True:
-            with speaking_of(self._path):
+            with self._file.in_use():
                 rows = self._page(now - grace, last)
                 shared = self._shared_among([row.sid for row in rows])
             if not rows:
@@ -293,7 +294,7 @@ class SQLiteLedger:
 
     def read(self, sid: str) -> Allocation | InvalidRow | None:
         """The allocation with this sid as it is now; None: no such row."""
-        with speaking_of(self._path):
+        with self._file.in_use():
             rows = self._matching(sid)
         if len(rows) > 1:
             return InvalidRow(sid, SHARED_SID)
@@ -305,7 +306,7 @@ class SQLiteLedger:
         # JSON in SQLite ends a text at a NUL: no such sid is looked for.
         wanted = {sid for sid in sids if "\0" not in sid}
         values = [value for sid in wanted for value in (sid, _twin(sid)) if value is not None]
-        with speaking_of(self._path):
+        with self._file.in_use():
             rows = self.connection.execute(
                 f"SELECT {self._select} FROM {self._table} "
                 f"WHERE {self._column('sid')} IN (SELECT value FROM json_each(?))",
@@ -349,7 +350,7 @@ class SQLiteLedger:
     def _holders(self, wanted: str, value: str) -> Iterator[Holder]:
         provisioner = self._column("provisioner") if self._has("provisioner") else "NULL"
         ref, sid = self._column("vm_ref"), self._column("sid")
-        with speaking_of(self._path):
+        with self._file.in_use():
             rows = self.connection.execute(
                 f"SELECT {sid}, {provisioner}, {ref} FROM {self._table} WHERE {self._live} AND ({ref} IN ({wanted}) "
                 f"OR (({ref} IS NULL OR {ref} = '') AND {sid} IN ({wanted})))",
@@ -426,7 +427,7 @@ class SQLiteLedger:
 
     def rehearse(self, stamp: Stamp) -> None:
         """Do the stamp inside a transaction and roll it back; raises what a real one would."""
-        with speaking_of(self._path):
+        with self._file.in_use():
             self._begin()
             try:
                 result = self._stamp_one(stamp)
@@ -437,7 +438,7 @@ class SQLiteLedger:
 
     def stamp(self, stamps: Sequence[Stamp]) -> Sequence[StampResult]:
         """Mark all as Released in one durable transaction; raises, with nothing changed, where one of them fails."""
-        with speaking_of(self._path):
+        with self._file.in_use():
             self._begin()
             try:
                 results = [self._stamp_one(stamp) for stamp in stamps]
