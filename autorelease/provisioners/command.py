@@ -114,7 +114,10 @@ class CommandProvisioner:
         how = f"exit {status}" if status > 0 else f"killed by {_signal_name(-status)}"
         if status in self._options.down:
             raise ProvisionerDown(f"the command says that its system is down ({how}){said}")
-        raise ProvisionerError(f"the command failed ({how}){said}", retryable=status in self._options.retry)
+        # A program that was killed said nothing: it may have come as far as the VM.
+        raise ProvisionerError(
+            f"the command failed ({how}){said}", retryable=status in self._options.retry, end_unknown=status < 0
+        )
 
 
 def _signal_name(number: int) -> str:

@@ -82,7 +82,8 @@ def test_exit_77_and_78_are_down(tmp_path: Path, status: int) -> None:
 @pytest.mark.parametrize("status", [1, 2, 4, 74, 76, 79, 126, 127, 128, 137, 255])
 def test_every_other_exit_is_failed(tmp_path: Path, status: int) -> None:
     error = failure(tmp_path, f"exit {status}")
-    assert (error.retryable, str(error)) == (False, f"the command failed (exit {status})")
+    assert (error.retryable, error.end_unknown) == (False, False)
+    assert str(error) == f"the command failed (exit {status})"
 
 
 def test_the_statuses_can_be_chosen(tmp_path: Path) -> None:
@@ -95,9 +96,9 @@ def test_the_statuses_can_be_chosen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGSEGV", "SIGABRT"])
-def test_a_signal_is_failed(tmp_path: Path, name: str) -> None:
+def test_a_signal_is_failed_and_its_end_unknown(tmp_path: Path, name: str) -> None:
     error = failure(tmp_path, f"kill -{int(signal.Signals[name])} $$", already=[9, 15], retry=[137, 143])
-    assert (error.retryable, error.timed_out) == (False, False)
+    assert (error.retryable, error.timed_out, error.end_unknown) == (False, False, True)
     assert name in str(error)
 
 
