@@ -147,7 +147,7 @@ def test_the_executor_does_not_know_the_tick() -> None:
     assert "tick" not in ours("autorelease.executor")
 
 
-@pytest.mark.parametrize(("package", "owner"), [("typer", "cli"), ("rich", "render")])
+@pytest.mark.parametrize(("package", "owner"), [("typer", "cli"), ("rich", "render"), ("pytest", "testing")])
 def test_a_library_has_one_home(package: str, owner: str) -> None:
     homes = [module for module in MODULES if package in packages(module)]
     assert homes
@@ -162,6 +162,12 @@ def test_nobody_imports_the_command_line() -> None:
     importers = {module for module in MODULES if "cli" in ours(module)}
     assert importers <= {*within("cli"), "autorelease.__main__"}
     assert "autorelease.__main__" in importers
+
+
+def test_nobody_imports_what_is_for_tests() -> None:
+    importers = {module for module in MODULES if "testing" in ours(module)}
+    assert importers
+    assert importers <= set(within("testing"))
 
 
 # --- what really is loaded --------------------------------------------------------------------------------------------
