@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -141,6 +141,8 @@ def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickRep
     )
     stop = stop_at_deadline(release.deadline)
     with ExitStack() as stack:
+        # What a provisioner prints is no part of the report.
+        stack.enter_context(redirect_stdout(sys.stderr))
         for registered in provisioners.values():
             stack.callback(close, registered.provisioner, release.timeout)
         stack.enter_context(stopped_by_signals(stop))
