@@ -10,7 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 RUNBOOK = ROOT / "runbook.md"
-DOCUMENTS = tuple(sorted(ROOT.glob("*.md")))
+PROVISIONERS = ROOT / "docs" / "provisioners.md"
+DOCUMENTS = (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")))
 FENCE = re.compile(r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 OURS = re.compile(r"^(?:runuser -u autorelease -- )?autorelease (?P<words>[^|>#]*)")
 WIDTH = "80"
