@@ -317,7 +317,7 @@ class SQLiteLedger:
 
     def stored(self, sid: str) -> Sequence[StoredRow]:
         """The rows that somebody could mean by this sid, as they are stored; two stand for any number above one."""
-        with speaking_of(self._path):
+        with self._file.in_use():
             return self._matching(sid)
 
     def _matching(self, sid: RawValue) -> list[StoredRow]:
@@ -367,7 +367,7 @@ class SQLiteLedger:
     def statuses(self, limit: int) -> Sequence[tuple[RawValue, int]]:
         """The statuses of all rows, with how many rows have each; the most frequent ones, at most `limit` of them."""
         status = self._column("status")
-        with speaking_of(self._path):
+        with self._file.in_use():
             return self.connection.execute(
                 f"SELECT {status}, count(*) FROM {self._table} GROUP BY typeof({status}), {status} COLLATE BINARY "
                 "ORDER BY count(*) DESC, 1 LIMIT ?",
@@ -377,7 +377,7 @@ class SQLiteLedger:
     def shape(self) -> Shape:
         """What the table is like."""
         expires_at = self._column("expires_at")
-        with speaking_of(self._path):
+        with self._file.in_use():
             declared = dict(
                 self.connection.execute("SELECT lower(name), type FROM pragma_table_xinfo(?)", (self._name,)).fetchall()
             )
@@ -393,7 +393,7 @@ class SQLiteLedger:
 
     def due_access(self, now: datetime, grace: timedelta) -> Access:
         """How `due` finds its rows; nothing is read of them."""
-        with speaking_of(self._path):
+        with self._file.in_use():
             rows = self.connection.execute(
                 f"EXPLAIN QUERY PLAN {self._due_statement(None)}",
                 (certainly_unexpired_from(now - grace, self._words),),
