@@ -1,6 +1,7 @@
 # make demo   watch expired allocations being released, on a sample
 # make test   install what the tests need and run them all
 # make check  format, lint, types, documents, units, and then make test
+# make docs   make the man page, the completions and the example configuration anew
 #
 # PYTHON=python3.12 chooses the interpreter; else the newest of 3.11 or later is taken.
 
@@ -19,7 +20,7 @@ unexport PIP_TARGET
 unexport PIP_PREFIX
 unexport PIP_ROOT
 
-.PHONY: demo test check format bench newest clean
+.PHONY: demo test check format docs bench newest clean
 
 demo: $(VENV)/.installed
 	sh scripts/demo.sh $(BIN)/autorelease
@@ -37,6 +38,9 @@ check: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m scripts.make_docs
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python bench/million.py

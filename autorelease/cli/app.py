@@ -26,6 +26,18 @@ def _show_version(*, wanted: bool) -> None:
         raise typer.Exit
 
 
+def _log_levels() -> list[str]:
+    from autorelease.settings import LOG_LEVELS
+
+    return list(LOG_LEVELS)
+
+
+def _log_formats() -> list[str]:
+    from autorelease.settings import LOG_FORMATS
+
+    return list(LOG_FORMATS)
+
+
 @app.callback()
 def shared_options(
     context: typer.Context,
@@ -37,8 +49,13 @@ def shared_options(
         str | None,
         typer.Option(metavar="URL", help="Another ledger than the configured one: sqlite:///PATH."),
     ] = None,
-    log_level: Annotated[str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")] = None,
-    log_format: Annotated[str | None, typer.Option(metavar="FORMAT", help="text or json.")] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(metavar="LEVEL", help="debug, info, warning or error.", autocompletion=_log_levels),
+    ] = None,
+    log_format: Annotated[
+        str | None, typer.Option(metavar="FORMAT", help="text or json.", autocompletion=_log_formats)
+    ] = None,
     *,
     version: Annotated[
         bool,

@@ -1,0 +1,59 @@
+# bash completion for autorelease. Made from the command line by `make docs`: do not edit.
+
+_autorelease() {
+    local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command= kind= words= place
+    # What is typed as --name=value arrives as three words.
+    if [[ $word == = ]]; then
+        word=
+    elif [[ $previous == = ]]; then
+        previous=${COMP_WORDS[COMP_CWORD - 2]}
+    fi
+    for ((place = 1; place < COMP_CWORD; place++)); do
+        case ${COMP_WORDS[place]} in
+            --config | --ledger | --log-level | --log-format)
+                ((place++))
+                [[ ${COMP_WORDS[place]} == = ]] && ((place++))
+                ;;
+            -*) ;;
+            *)
+                command=${COMP_WORDS[place]}
+                break
+                ;;
+        esac
+    done
+    case $command,$previous in
+        ,--config) kind=files ;;
+        ,--ledger) kind=nothing ;;
+        ,--log-level) kind=words words='debug info warning error' ;;
+        ,--log-format) kind=words words='text json' ;;
+        tick,--at) kind=nothing ;;
+        tick,--confirm) kind=nothing ;;
+        list-expired,--at) kind=nothing ;;
+        list-expired,--format) kind=words words='table plain json csv' ;;
+        history,--sid) kind=nothing ;;
+        history,--tick) kind=nothing ;;
+        history,--format) kind=words words='table plain json' ;;
+    esac
+    if [[ -z $kind ]]; then
+        kind=words
+        case $command in
+            '') words='--config --ledger --log-level --log-format --version -h --help'; [[ $word == -* ]] || words='tick list-expired history init' ;;
+            tick) words='--once --dry-run --at --json --confirm -h --help' ;;
+            list-expired) words='--at --all --format -h --help' ;;
+            history) words='--sid --tick --format -h --help' ;;
+            init) words='--sample -h --help'; [[ $word == -* ]] || kind=folders ;;
+        esac
+    fi
+    case $kind in
+        files | folders) compopt -o filenames 2>/dev/null ;;
+    esac
+    mapfile -t COMPREPLY < <(
+        case $kind in
+            files) compgen -f -- "$word" ;;
+            folders) compgen -d -- "$word" ;;
+            words) compgen -W "$words" -- "$word" ;;
+        esac
+    )
+}
+
+complete -F _autorelease autorelease
