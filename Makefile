@@ -3,9 +3,15 @@
 # make check  format, lint, types, documents, units, and then make test
 # make docs   make the man page, the completions and the example configuration anew
 #
+# make install, make uninstall   as root; PREFIX=/usr/local, and DESTDIR= for whoever makes a package
+# make deb                       a Debian package, in dist/
+# make test-host                 as root: build, install, start, remove and purge that package in a new Debian
+#
 # PYTHON=python3.12 chooses the interpreter; else the newest of 3.11 or later is taken.
 
 PYTHON ?=
+PREFIX ?= /usr/local
+DESTDIR ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -20,7 +26,7 @@ unexport PIP_TARGET
 unexport PIP_PREFIX
 unexport PIP_ROOT
 
-.PHONY: demo test check format docs bench newest clean
+.PHONY: demo test check format docs bench newest install uninstall deb test-host clean
 
 demo: $(VENV)/.installed
 	sh scripts/demo.sh $(BIN)/autorelease
@@ -50,6 +56,19 @@ newest:
 	sh scripts/make-venv.sh .venv-newest "$(PYTHON)"
 	.venv-newest/bin/python -m pip install --quiet --upgrade --editable ".[dev]"
 	.venv-newest/bin/python -m pytest -n 2
+
+install:
+	sh scripts/install-program.sh "$(DESTDIR)" "$(PREFIX)" "$(PYTHON)"
+	sh scripts/install-files.sh "$(DESTDIR)" "$(PREFIX)"
+
+uninstall:
+	sh scripts/uninstall.sh "$(DESTDIR)" "$(PREFIX)"
+
+deb:
+	sh scripts/build-deb.sh "$(PYTHON)"
+
+test-host: deb
+	sh tests/host/run.sh dist/autorelease_*.deb
 
 clean:
 	rm -rf $(VENV) .venv-newest

@@ -34,7 +34,7 @@ def targets() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     name = ""
     for line in MAKEFILE.splitlines():
-        if match := re.match(r"([a-z]+):(?!=)", line):
+        if match := re.match(r"([a-z-]+):(?!=)", line):
             name = match[1]
             found[name] = []
         elif line.startswith("\t"):
@@ -120,5 +120,5 @@ def test_nothing_is_pinned_twice() -> None:
 
 def test_every_make_target_that_the_documents_name_exists() -> None:
     for path in ROOT.glob("*.md"):
-        named = re.findall(r"(?:^|`)make ([a-z]+)", path.read_text("utf-8"), re.MULTILINE)
+        named = re.findall(r"(?:^|`)make ([a-z-]+)", path.read_text("utf-8"), re.MULTILINE)
         assert set(named) <= set(targets()), path.name
