@@ -1,7 +1,7 @@
 """`upcoming`, `explain`, `health`, `doctor`: what an operator asks about. All of it only reads."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,6 +27,8 @@ from autorelease.render import (
 
 if TYPE_CHECKING:
     from autorelease.guard import Moment
+    from autorelease.inspect import Check
+    from autorelease.inspect.configuration import Value
     from autorelease.inspect.upcoming import Outlook, Upcoming, Window
     from autorelease.journal import JournalReader
     from autorelease.ledger import Ledger
@@ -213,3 +215,54 @@ def health(
     else:
         show_lines(lines(found))
     raise typer.Exit(ExitCode.UNHEALTHY if found.problems else ExitCode.OK)
+
+
+# --- doctor -----------------------------------------------------------------------------------------------------------
+
+
+def doctor(
+    context: typer.Context,
+    *,
+    form: Annotated[
+        TextForm | None,
+        typer.Option("--format", help="Default: table on a terminal, plain in a pipe.", show_default=False),
+    ] = None,
+) -> None:
+    """Check the whole installation, each part with its remedy: exit code 0, or 9 where one of them fails.
+
+    Example: autorelease doctor
+    """
+    from autorelease.errors import ConfigurationError
+    from autorelease.inspect.configuration import effective
+    from autorelease.inspect.doctor import examine, examine_without, has_failed
+
+    now = clock()
+    options = shared(context)
+    try:
+        settings = options.settings()
+    except ConfigurationError as error:
+        values, checks = [], list(examine_without(error))
+    else:
+        values = list(effective(settings, config_from=options.config_from, ledger_from=options.ledger_from))
+        checks = list(examine(settings, moment(settings, now), limits(settings)))
+    _show_doctor(Form(form) if form else default_form(), now, values, checks)
+    raise typer.Exit(ExitCode.UNHEALTHY if has_failed(checks) else ExitCode.OK)
+
+
+def _show_doctor(form: Form, now: datetime, values: "Sequence[Value]", checks: "Sequence[Check]") -> None:
+    from autorelease.inspect.doctor import has_failed
+
+    rows = [
+        {"state": check.state, "check": check.name, "message": check.message, "remedy": check.remedy or None}
+        for check in checks
+    ]
+    if form is Form.JSON:
+        settings = [{"key": each.key, "value": each.value, "from": each.origin} for each in values]
+        head = {"schema": "autorelease.doctor/1", "now": rfc3339(now), "failed": has_failed(checks)}
+        show_json(head, {"settings": settings, "checks": rows})
+        return
+    told = [
+        {"state": "ok", "check": "setting", "message": f"{each.key} = {each.value} ({each.origin})", "remedy": None}
+        for each in values
+    ]
+    show_rows(form, ("state", "check", "message", "remedy"), [*told, *rows])

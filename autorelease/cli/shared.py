@@ -34,6 +34,20 @@ class Shared:
 
         return load_settings(self.config, self.ledger)
 
+    @property
+    def config_from(self) -> str:
+        """Where the name of the configuration came from."""
+        return _origin(self.config, "AUTORELEASE_CONFIG", "default")
+
+    @property
+    def ledger_from(self) -> str:
+        """Where the URL of the ledger came from."""
+        return _origin(self.ledger, "AUTORELEASE_LEDGER", "file")
+
+
+def _origin(flag: object, variable: str, otherwise: str) -> str:
+    return "flag" if flag else "environment" if os.environ.get(variable) else otherwise
+
 
 def shared(context: typer.Context) -> Shared:
     """The shared options of this run."""

@@ -3,10 +3,30 @@
 Everything here only reads. It knows neither the command line nor how things are drawn.
 """
 
+from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
+
+
+class State(StrEnum):
+    """What a check comes to. WARN: somebody should look; FAIL: the sweep cannot do its work, or nobody starts it."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the doctor. remedy: what to type or where to read; empty where nothing is to be done."""
+
+    name: str
+    state: State
+    message: str
+    remedy: str = ""
 
 
 def in_words(duration: timedelta) -> str:

@@ -1,0 +1,79 @@
+"""The configuration as it takes effect: every value, where it came from, and no secret. Pure."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from pydantic import BaseModel
+
+from autorelease.settings import UNITS, Settings
+
+HIDDEN = "***"
+# A key that ends in _file names where the secret is, which is none.
+SECRET_KEY = re.compile(
+    r"(?i)(secret|token|passw|passphrase|api_?key|private_?key|^key$|credential|authori[sz]ation)(?!.*_file$)"
+)
+# user:PASSWORD@host in a URL; --token=SECRET and the like in a word of a command.
+SECRET_PART = re.compile(r"(?i)(://[^/@:\s]*:)[^/@\s]+(?=@)|((?:secret|token|passw\w*|key|credentials?)=)\S+")
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One value that takes effect, as the file would spell it. origin: flag, environment, file or default."""
+
+    key: str
+    value: str
+    origin: str
+
+
+def effective(settings: Settings, *, config_from: str, ledger_from: str) -> Iterator[Value]:
+    """Every key with its value. config_from, ledger_from: where these two came from, which settings do not know."""
+    yield Value("config", _spelt("config", str(settings.config)), config_from)
+    yield Value("ledger.url", _spelt("url", f"sqlite:///{settings.ledger_path}"), ledger_from)
+    yield from _section("ledger", settings.ledger, {"url", "columns"})
+    yield from _section("ledger.columns", settings.ledger.columns)
+    journal_from = "file" if settings.journal.url is not None else "default"
+    yield Value("journal.url", _spelt("url", f"sqlite:///{settings.journal_path}"), journal_from)
+    yield from _section("journal", settings.journal, {"url"})
+    yield from _section("release", settings.release)
+    yield from _section("guard", settings.guard)
+    for name, options in settings.provisioners.items():
+        yield from (Value(f"provisioners.{name}.{key}", _spelt(key, value), "file") for key, value in options.items())
+
+
+def _section(name: str, section: BaseModel, without: frozenset[str] | set[str] = frozenset()) -> Iterator[Value]:
+    for key in type(section).model_fields:
+        if key not in without:
+            origin = "file" if key in section.model_fields_set else "default"
+            yield Value(f"{name}.{key}", _spelt(key, getattr(section, key)), origin)
+
+
+def _spelt(key: str, value: object) -> str:
+    """A value as TOML spells it, or nearly."""
+    if SECRET_KEY.search(key):
+        return HIDDEN
+    if value is None:
+        return "(unset)"
+    if isinstance(value, timedelta):
+        return f'"{_duration(value)}"'
+    if isinstance(value, str):
+        return json.dumps(SECRET_PART.sub(lambda match: (match[1] or match[2]) + HIDDEN, value), ensure_ascii=False)
+    return _spelt_whole(value)
+
+
+def _spelt_whole(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name} = {_spelt(name, part)}" for name, part in value.items()) + "}"
+    if isinstance(value, Sequence):
+        return "[" + ", ".join(_spelt("", part) for part in value) + "]"
+    return json.dumps(value, default=str)
+
+
+def _duration(length: timedelta) -> str:
+    """In the largest unit that says it exactly."""
+    for unit, name in reversed(UNITS.items()):
+        if length % timedelta(**{name: 1}) == timedelta(0) and (length or unit == "s"):
+            return f"{length // timedelta(**{name: 1})}{unit}"
+    return str(length)

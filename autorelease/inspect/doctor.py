@@ -1,0 +1,204 @@
+"""The whole installation, checked part by part: each comes to one line, with its remedy. Changes nothing.
+
+A part that cannot be looked at is a line, too, and what rests on it is left out.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from datetime import timedelta
+
+from autorelease import calls, guard
+from autorelease.errors import ConfigurationError, UnusableError
+from autorelease.executor import ABANDONED_AFTER
+from autorelease.inspect import Check, State, in_words, page, table
+from autorelease.inspect.health import PAGES, find_health
+from autorelease.inspect.host import synchronisation, units
+from autorelease.journal import JournalReader, is_missing, open_journal_reader
+from autorelease.ledger import Ledger, open_ledger, vocabulary
+from autorelease.model import InvalidRow, PlanSummary, rfc3339
+from autorelease.provisioners import open_provisioners
+from autorelease.settings import Release, Settings
+from autorelease.tick import Decision, decide, moment_of
+
+MAX_AGE = timedelta(hours=2)
+MOST_REASONS = 5
+CONFIGURATION = page("Exit 4: configuration")
+REFUSED = page("Exit 7: the guard refused")
+# What differs between two rows that are invalid for the same reason.
+PARTICULARS = re.compile(r"'[^']*'|\"[^\"]*\"|\([^)]*\)|[0-9][0-9.:TZ+-]*")
+# Nothing first, so that its size is nothing to judge, and yet something to be released.
+SOME_WORK = PlanSummary(first_tries=0, repeats=1, skipped={}, live_rows=1)
+
+
+def examine(settings: Settings, moment: guard.Moment, limits: guard.Limits) -> Iterator[Check]:
+    """Check everything, in the order in which one thing rests on another."""
+    yield Check("configuration", State.OK, f"{settings.config} is understood")
+    with ExitStack() as stack:
+        journal = _opened_journal(settings)
+        if isinstance(journal, Check):
+            yield journal
+            journal = _nothing()
+        else:
+            yield Check("journal", State.OK, f"{settings.journal_path} can be read")
+            yield table.rights(settings.journal_path, "journal", _service(settings))
+        stack.callback(journal.close)
+        yield from _ledger(settings, journal, moment, limits)
+        yield _clock(journal, moment, limits)
+    yield synchronisation()
+    yield from _provisioners(settings)
+    yield from units(settings.release.timeout, settings.release.deadline)
+    yield _last_success(settings, moment)
+
+
+def examine_without(error: ConfigurationError) -> Iterator[Check]:
+    """What can be checked where the configuration cannot be used."""
+    yield Check("configuration", State.FAIL, str(error), CONFIGURATION)
+    yield synchronisation()
+    yield from units(Release().timeout, Release().deadline)
+
+
+def has_failed(checks: Sequence[Check]) -> bool:
+    """Whether one of them is a fail."""
+    return any(check.state is State.FAIL for check in checks)
+
+
+# --- journal ----------------------------------------------------------------------------------------------------------
+
+
+def _opened_journal(settings: Settings) -> JournalReader | Check:
+    path = settings.journal_path
+    if is_missing(path):
+        remedy = f"autorelease init, but only after reading {page('The journal is lost')}"
+        return Check("journal", State.FAIL, f"{path}: there is no such journal", remedy)
+    try:
+        return open_journal_reader(settings)
+    except UnusableError as error:
+        return Check("journal", State.FAIL, str(error), table.UNUSABLE)
+
+
+def _nothing() -> JournalReader:
+    from autorelease.journal.empty import EmptyJournal
+
+    return EmptyJournal()
+
+
+def _service(settings: Settings) -> int:
+    """The user that the sweep runs as: whoever owns the journal; where it cannot be seen, whoever asks."""
+    try:
+        return settings.journal_path.stat().st_uid
+    except OSError:
+        return os.geteuid()
+
+
+# --- ledger -----------------------------------------------------------------------------------------------------------
+
+
+def _ledger(settings: Settings, journal: JournalReader, moment: guard.Moment, limits: guard.Limits) -> Iterator[Check]:
+    try:
+        ledger = open_ledger(settings, read_only=True)
+    except UnusableError as error:
+        yield Check("ledger", State.FAIL, str(error), table.UNUSABLE)
+        return
+    try:
+        yield Check("ledger", State.OK, f"{settings.ledger_path} has the table {settings.ledger.table!r}")
+        yield table.rights(settings.ledger_path, "ledger", _service(settings))
+        yield from _rows(settings, ledger, journal, moment, limits)
+    except UnusableError as error:
+        yield Check("ledger", State.FAIL, str(error), table.UNUSABLE)
+    finally:
+        ledger.close()
+
+
+def _rows(
+    settings: Settings, ledger: Ledger, journal: JournalReader, moment: guard.Moment, limits: guard.Limits
+) -> Iterator[Check]:
+    words = vocabulary(settings)
+    yield table.statuses(ledger, words)
+    yield table.columns(ledger, settings)
+    yield table.index(ledger, words, moment.now, settings)
+    decision = decide(
+        ledger=ledger,
+        journal=journal,
+        moment=moment,
+        grace=settings.release.grace,
+        hold_grace=settings.release.hold_grace,
+        limits=limits,
+    )
+    decision.spool.close()
+    yield _invalid(decision)
+    yield _guard(decision)
+
+
+def _invalid(decision: Decision) -> Check:
+    live, acknowledged = decision.census.rows_examined, decision.census.rows_acknowledged
+    if not decision.rows_invalid:
+        return Check("invalid rows", State.OK, f"none of {live} live rows")
+    by_reason: dict[str, list[InvalidRow]] = {}
+    for row in decision.invalid:
+        by_reason.setdefault(PARTICULARS.sub("", row.reason), []).append(row)
+    most = sorted(by_reason.values(), key=len, reverse=True)
+    told = "; ".join(f"{len(rows)} like {rows[0].sid}: {rows[0].reason}" for rows in most[:MOST_REASONS])
+    more = "; …" if len(most) > MOST_REASONS or decision.rows_invalid > len(decision.invalid) else ""
+    message = f"{decision.rows_invalid} of {live} live rows, {acknowledged} of them held: {told}{more}"
+    if decision.rows_invalid <= acknowledged:
+        return Check("invalid rows", State.OK, message)
+    return Check("invalid rows", State.WARN, message, f"autorelease list-expired --all; {page('An invalid row')}")
+
+
+def _guard(decision: Decision) -> Check:
+    planned = f"{decision.summary.first_tries} to release for the first time, {decision.summary.repeats} again"
+    if not decision.refusals:
+        return Check("guard", State.OK, f"would admit a tick now: {planned}")
+    reasons = "; ".join(f"{refusal.code}: {refusal.message}" for refusal in decision.refusals)
+    return Check("guard", State.WARN, f"would refuse a tick now: {reasons}", f"autorelease list-expired; {REFUSED}")
+
+
+# --- clock, provisioners, last success --------------------------------------------------------------------------------
+
+
+def _clock(journal: JournalReader, moment: guard.Moment, limits: guard.Limits) -> Check:
+    """The clock against the last admitted tick, and against the time since boot, as the guard would judge it."""
+    try:
+        last = journal.last_admitted_tick()
+    except UnusableError as error:
+        return Check("clock", State.WARN, f"nothing to compare with: {error}", table.UNUSABLE)
+    if last is None:
+        return Check("clock", State.OK, f"{rfc3339(moment.now)}; no admitted tick to compare it with")
+    refusals = guard.judge(SOME_WORK, limits, guard.Facts(moment, moment_of(last.start)))
+    told = "; ".join(f"{refusal.code}: {refusal.message}" for refusal in refusals if refusal.code.startswith("clock_"))
+    if told:
+        return Check("clock", State.FAIL, told, f"date -u; {REFUSED}")
+    since = in_words(moment.now - last.start.now)
+    return Check("clock", State.OK, f"{rfc3339(moment.now)}, {since} after the last admitted tick began")
+
+
+def _provisioners(settings: Settings) -> Iterator[Check]:
+    try:
+        found = open_provisioners(
+            settings.provisioners, settings.config, settings.release.timeout, stamps=settings.ledger.stamp
+        )
+    except ConfigurationError as error:
+        yield Check("provisioners", State.FAIL, str(error), CONFIGURATION)
+        return
+    limit = settings.release.timeout + ABANDONED_AFTER
+    for name, registered in found.items():
+        problem = calls.why_unusable(registered.provisioner, limit)
+        calls.close(registered.provisioner, limit)
+        if problem is None:
+            yield Check(f"provisioner {name}", State.OK, "can be used")
+        else:
+            yield Check(f"provisioner {name}", State.FAIL, problem, page(PAGES[8]))
+
+
+def _last_success(settings: Settings, moment: guard.Moment) -> Check:
+    health = find_health(settings, moment.now, max_age=MAX_AGE, max_overdue=MAX_AGE)
+    if health.newest is None and not is_missing(settings.journal_path):
+        message = "no tick has been run yet"
+        return Check("last success", State.WARN, message, f"autorelease list-expired; {page('Run it now')}")
+    for problem in health.problems:
+        if problem.code in ("stale", "journal"):
+            return Check("last success", State.FAIL, problem.message, f"autorelease health; {problem.remedy}")
+    ended = health.swept.finished_at if health.swept else None
+    return Check("last success", State.OK, f"a tick ran through and ended at {rfc3339(ended) if ended else 'no time'}")
