@@ -106,7 +106,7 @@ def _ledger(settings: Settings, journal: JournalReader, moment: guard.Moment, li
         yield table.rights(settings.ledger_path, "ledger", _service(settings))
         yield from _rows(settings, ledger, journal, moment, limits)
     except UnusableError as error:
-        yield Check("ledger", State.FAIL, str(error), table.UNUSABLE)
+        yield Check("plan", State.FAIL, str(error), table.UNUSABLE)
     finally:
         ledger.close()
 
@@ -193,12 +193,14 @@ def _provisioners(settings: Settings) -> Iterator[Check]:
 
 
 def _last_success(settings: Settings, moment: guard.Moment) -> Check:
+    name = "last success"
     health = find_health(settings, moment.now, max_age=MAX_AGE, max_overdue=MAX_AGE)
-    if health.newest is None and not is_missing(settings.journal_path):
-        message = "no tick has been run yet"
-        return Check("last success", State.WARN, message, f"autorelease list-expired; {page('Run it now')}")
-    for problem in health.problems:
-        if problem.code in ("stale", "journal"):
-            return Check("last success", State.FAIL, problem.message, f"autorelease health; {problem.remedy}")
-    ended = health.swept.finished_at if health.swept else None
-    return Check("last success", State.OK, f"a tick ran through and ended at {rfc3339(ended) if ended else 'no time'}")
+    problems = {problem.code: problem for problem in health.problems}
+    problem = problems.get("journal") or problems.get("stale")
+    if problem is None:
+        ended = health.swept.finished_at if health.swept else None
+        return Check(name, State.OK, f"a tick ran through and ended at {rfc3339(ended) if ended else 'no time'}")
+    if problem.code == "stale" and health.newest is None:
+        remedy = f"autorelease list-expired; {page('Run it now')}"
+        return Check(name, State.WARN, "no tick has been run yet", remedy)
+    return Check(name, State.FAIL, problem.message, f"autorelease health; {problem.remedy}")
