@@ -216,3 +216,19 @@ def nameless_files() -> int:
         with suppress(FileNotFoundError):
             targets.append(str(link.readlink()))
     return sum("etilqs_" in target and target.endswith("(deleted)") for target in targets)
+
+
+def test_the_whole_plan_by_its_expiry(spool: Spool) -> None:
+    spool.add([planned("young", 1), planned("held", 5, skip=SkipReason.HELD), planned("again", 9, known=REPEATED)])
+    spool.add([planned("shared", 7, vm_ref="vm")])
+    spool.mark_owned_twice("another", "default", "vm")
+    assert sids(spool.by_expiry()) == ["again", "held", "young"]
+
+
+def test_what_is_planned_for_one_sid(spool: Spool) -> None:
+    held = planned("held", skip=SkipReason.HELD)
+    spool.add([held, planned("shared", vm_ref="vm")])
+    spool.mark_owned_twice("another", "default", "vm")
+    assert spool.find("held") == (held, False)
+    assert spool.find("shared") == (planned("shared", vm_ref="vm"), True)
+    assert spool.find("nobody") is None

@@ -30,17 +30,35 @@ _autorelease() {
         tick,--confirm) kind=nothing ;;
         list-expired,--at) kind=nothing ;;
         list-expired,--format) kind=words words='table plain json csv' ;;
+        upcoming,--within) kind=nothing ;;
+        upcoming,--format) kind=words words='table plain json' ;;
+        release,--reason) kind=nothing ;;
+        hold,--reason) kind=nothing ;;
+        hold,--until) kind=nothing ;;
+        retry,--provisioner) kind=nothing ;;
         history,--sid) kind=nothing ;;
         history,--tick) kind=nothing ;;
         history,--format) kind=words words='table plain json' ;;
+        health,--max-age) kind=nothing ;;
+        health,--max-overdue) kind=nothing ;;
+        health,--format) kind=words words='plain json' ;;
+        doctor,--format) kind=words words='table plain json' ;;
     esac
     if [[ -z $kind ]]; then
         kind=words
         case $command in
-            '') words='--config --ledger --log-level --log-format --version -h --help'; [[ $word == -* ]] || words='tick list-expired history init' ;;
+            '') words='--config --ledger --log-level --log-format --version -h --help'; [[ $word == -* ]] || words='tick list-expired upcoming release hold unhold retry explain history health doctor init' ;;
             tick) words='--once --dry-run --at --json --confirm -h --help' ;;
             list-expired) words='--at --all --format -h --help' ;;
+            upcoming) words='--within --format -h --help' ;;
+            release) words='--reason --yes -h --help' ;;
+            hold) words='--reason --until -h --help' ;;
+            unhold) words='-h --help' ;;
+            retry) words='--all --provisioner -h --help' ;;
+            explain) words='-h --help' ;;
             history) words='--sid --tick --format -h --help' ;;
+            health) words='--max-age --max-overdue --format -h --help' ;;
+            doctor) words='--format -h --help' ;;
             init) words='--sample -h --help'; [[ $word == -* ]] || kind=folders ;;
         esac
     fi

@@ -22,8 +22,11 @@ from autorelease.settings import File, parse_duration
 from tests.docs.documents import DOCUMENTS, README, ROOT, RUNBOOK, WIDTH, commands, fences, run_sql, section, table
 from tests.support.place import COMMAND, Place, fresh_environment
 
-EXISTING = ("tick", "list-expired", "release", "hold", "unhold", "retry", "history", "init")
-CODES = {int(code) for code in ExitCode} - {ExitCode.UNHEALTHY}
+EXISTING = (
+    *("tick", "list-expired", "upcoming", "release", "hold", "unhold", "retry", "explain", "history", "health"),
+    *("doctor", "init"),
+)
+CODES = {int(code) for code in ExitCode}
 # What each command may say of a sample; that a tick finds broken rows there is the sample's purpose.
 WELL = {
     "tick": {0, 3, 7},
@@ -33,6 +36,11 @@ WELL = {
     "unhold": {0},
     "retry": {0},
     "history": {0},
+    "upcoming": {0},
+    "explain": {0},
+    # A sample has neither a timer nor a rest from its first tick.
+    "health": {0, 9},
+    "doctor": {0, 9},
     "init": {0},
 }
 TICK_ID = re.compile(r"2[0-9]{7}T[0-9]{6}Z-[0-9a-f]{6}")

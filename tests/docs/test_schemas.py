@@ -17,7 +17,7 @@ from autorelease.stop import DEADLINE, SIGNALS
 from tests.docs.documents import ROOT
 from tests.support.place import DAY, HOUR, NOW, PERMISSIVE, Place, allocation, command_provisioner, program
 
-NAMES = ("tick", "error", "list", "history")
+NAMES = ("tick", "error", "list", "history", "upcoming", "health", "doctor")
 
 
 def schema(name: str) -> dict[str, Any]:

@@ -1,0 +1,237 @@
+"""`upcoming`, `explain`, `health` and `doctor` as commands: their formats, schemas, exit codes and refusals."""
+
+import json
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autorelease.journal.sqlite import make_journal
+from tests.e2e.reports import footprint, schema
+from tests.support.here import run_here
+from tests.support.place import DAY, HOUR, LEDGER_PROVISIONER, NOW, PERMISSIVE, Place, Ran, allocation
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Place:
+    """A place with a due row, two that end together tomorrow, and one that never expires."""
+    place = Place(tmp_path)
+    place.configure(LEDGER_PROVISIONER, PERMISSIVE)
+    place.make_ledger(
+        [
+            allocation("due", NOW - DAY),
+            allocation("b", NOW + DAY, owner="Eve", vm_ref="vm\tb"),
+            allocation("a", NOW + DAY),
+            allocation("far", NOW + 30 * DAY),
+            allocation("never", None),
+        ]
+    )
+    make_journal(place.journal)
+    return place
+
+
+def checked(ran: Ran, name: str, code: int = 0) -> dict[str, Any]:
+    """The one object on stdout, of its schema."""
+    assert ran.code == code, ran
+    found = ran.json()
+    schema(name).validate(found)
+    return found
+
+
+def instant(text: str) -> datetime:
+    """As JSON has it."""
+    return datetime.fromisoformat(text)
+
+
+# --- upcoming ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_formats_of_what_is_upcoming_say_the_same(here: Place) -> None:
+    found = checked(run_here(here, "upcoming", "--format", "json"), "upcoming")
+    assert [row["sid"] for row in found["rows"]] == ["a", "b"]
+    assert instant(found["until"]) - instant(found["now"]) == timedelta(hours=72)
+    assert found["counts"] == {"expire": 2, "held": 0}
+    day = datetime.fromtimestamp(NOW + DAY, UTC).date().isoformat()
+    assert found["days"] == [{"day": day, "count": 2}]
+    plain = run_here(here, "upcoming")
+    header, *lines = plain.out.splitlines()
+    assert header.split("\t") == list(found["rows"][0])
+    assert lines[1].startswith("b\tEve\t\tdefault\tvm\\tb\tActive\t")
+    assert "2 expire, 0 of them held" in plain.err
+    assert "would refuse none of the hourly ticks" in plain.err
+    table = run_here(here, "upcoming", "--format", "table")
+    assert f"{day}  2  {'#' * 40}" in table.out.splitlines()
+    assert table.out.splitlines()[-1] == "the guard would refuse none of the hourly ticks until then"
+    assert table.err == ""
+
+
+def test_upcoming_says_when_the_guard_will_refuse(here: Place) -> None:
+    here.configure(LEDGER_PROVISIONER, "[guard]\nmax_percent = 100\nmax_releases = 1\n")
+    found = checked(run_here(here, "upcoming", "--format", "json"), "upcoming")
+    assert [reason["code"] for reason in found["guard"]["reasons"]] == ["max_releases"]
+    at = instant(found["guard"]["refuses_at"])
+    assert timedelta(0) <= at - datetime.fromtimestamp(NOW + DAY, UTC) <= timedelta(hours=1)
+    said = f"the guard will refuse at {at:%Y-%m-%dT%H:%MZ}: max_releases: 2 first releases are planned, the limit is 1"
+    assert said in run_here(here, "upcoming").err
+    assert said in run_here(here, "upcoming", "--format", "table").out
+
+
+def test_upcoming_of_a_held_row_and_of_another_window(here: Place) -> None:
+    assert run_here(here, "hold", "far", "--reason", "because").code == 0
+    assert len(checked(run_here(here, "upcoming", "--within", "1h", "--format", "json"), "upcoming")["rows"]) == 0
+    found = checked(run_here(here, "upcoming", "--within", "31d", "--format", "json"), "upcoming")
+    assert {row["sid"]: row["note"] for row in found["rows"]} == {"a": None, "b": None, "far": "held"}
+    assert found["counts"] == {"expire": 3, "held": 1}
+
+
+@pytest.mark.parametrize("within", ["3", "soon", "-1h", "367d", "99999d"])
+def test_a_window_that_is_none(within: str, here: Place) -> None:
+    ran = run_here(here, "upcoming", f"--within={within}")
+    assert (ran.code, ran.out) == (2, "")
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_upcoming_needs_no_memory_of_the_table(here: Place) -> None:
+    """Its plan waits in a file: a hundred times the rows do not take a hundred times the memory."""
+    import tracemalloc
+
+    def peak() -> int:
+        tracemalloc.start()
+        assert run_here(here, "upcoming", "--log-level", "error").code == 2
+        ran = run_here(here, "upcoming", "--format", "json")
+        assert ran.code == 0
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most - 2 * len(ran.out)
+
+    few = peak()
+    with closing(sqlite3.connect(here.ledger)) as connection, connection:
+        connection.execute(
+            "INSERT INTO vm_allocations (sid, status, expires_at) WITH RECURSIVE n (i) AS "
+            "(SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) SELECT 'n' || i, 'Active', ? FROM n",
+            (NOW + 2 * HOUR,),
+        )
+    assert peak() < few + 12 * 2**20
+
+
+# --- explain ----------------------------------------------------------------------------------------------------------
+
+
+def test_explain_shows_its_sections(here: Place) -> None:
+    before = footprint(here.folder)
+    ran = run_here(here, "explain", "b")
+    assert (ran.code, ran.err) == (0, "")
+    lines = ran.out.splitlines()
+    assert lines[0].startswith("b, at 20")
+    assert [line for line in lines if line and line[0].isupper()] == [
+        "The ledger",
+        "The rule",
+        "The journal",
+        "A tick now",
+        "Events",
+    ]
+    assert "  vm_ref      'vm\\tb' (text)" in lines
+    assert any(line.startswith("  would      do nothing: it has not expired") for line in lines)
+    assert footprint(here.folder) == before
+
+
+@pytest.mark.parametrize("sid", ["nobody", "", "\udcff"])
+def test_explain_of_a_sid_that_nobody_knows(sid: str, here: Place) -> None:
+    ran = run_here(here, "explain", sid)
+    assert (ran.code, ran.out) == (2, "")
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_explain_without_a_journal_says_so(here: Place) -> None:
+    here.journal.unlink()
+    ran = run_here(here, "explain", "due")
+    assert ran.code == 0
+    assert "no journal yet" in ran.err
+    assert not here.journal.exists()
+
+
+# --- health -----------------------------------------------------------------------------------------------------------
+
+
+def test_health_before_and_after_a_tick(here: Place) -> None:
+    before = run_here(here, "health")
+    assert before.code == 9
+    assert before.out.startswith("stale: no tick has run through in the last 2.0 h: none ever has. Do: ")
+    assert checked(run_here(here, "health", "--format", "json"), "health", 9)["newest_tick"] is None
+    assert run_here(here, "tick", "--once").code == 0
+    after = run_here(here, "health")
+    assert after.code == 0
+    assert after.out.startswith("healthy: ")
+    assert after.out.count("\n") == 1
+    found = checked(run_here(here, "health", "--format", "json"), "health")
+    assert found["newest_tick"] == found["swept_tick"]
+    assert run_here(here, "health", "--max-age", "0s").code == 9
+
+
+@pytest.mark.parametrize("option", ["--max-age", "--max-overdue"])
+def test_health_with_a_limit_that_is_none(option: str, here: Place) -> None:
+    ran = run_here(here, "health", option, "2")
+    assert (ran.code, ran.out) == (2, "")
+
+
+def test_health_without_a_journal_or_with_a_broken_one(here: Place) -> None:
+    here.journal.unlink()
+    missing = run_here(here, "health")
+    assert missing.code == 9
+    assert missing.out.startswith("journal: ")
+    assert "The journal is lost" in missing.out
+    assert not here.journal.exists()
+    here.journal.write_text("dear diary")
+    found = checked(run_here(here, "health", "--format", "json"), "health", 9)
+    assert [problem["code"] for problem in found["problems"]] == ["journal"]
+
+
+def test_health_asks_the_journal_alone(here: Place) -> None:
+    assert run_here(here, "tick", "--once").code == 0
+    here.ledger.unlink()
+    assert run_here(here, "health").code == 0
+
+
+# --- doctor -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_formats_of_the_doctor_say_the_same(here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(here.folder))
+    assert run_here(here, "tick", "--once").code == 0
+    before = footprint(here.folder)
+    found = checked(run_here(here, "doctor", "--format", "json"), "doctor")
+    assert footprint(here.folder) == before
+    header, *lines = [line.split("\t") for line in run_here(here, "doctor").out.splitlines()]
+    assert header == ["state", "check", "message", "remedy"]
+    names = ["setting"] * len(found["settings"]) + [check["check"] for check in found["checks"]]
+    assert [line[1] for line in lines] == names
+    assert f'config = "{here.config}" (flag)' in [line[2] for line in lines]
+    assert "configuration" in run_here(here, "doctor", "--format", "table").out
+
+
+def test_the_doctor_fails_with_9(here: Place) -> None:
+    here.ledger.unlink()
+    found = checked(run_here(here, "doctor", "--format", "json"), "doctor", 9)
+    assert {check["state"] for check in found["checks"] if check["check"] == "ledger"} == {"fail"}
+
+
+def test_the_doctor_of_a_configuration_that_cannot_be_used(here: Place) -> None:
+    here.config.write_text("[ledger\n", encoding="utf-8")
+    found = checked(run_here(here, "doctor", "--format", "json"), "doctor", 9)
+    assert found["settings"] == []
+    assert (found["checks"][0]["check"], found["checks"][0]["state"]) == ("configuration", "fail")
+
+
+def test_the_doctor_tells_flag_and_environment_apart(here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def origins(*options: str) -> dict[str, str]:
+        found = run_here(here, *options, "doctor", "--format", "json").out
+        return {each["key"]: each["from"] for each in json.loads(found)["settings"]}
+
+    url = f"sqlite:///{here.ledger}"
+    assert origins()["ledger.url"] == "file"
+    assert origins("--ledger", url)["ledger.url"] == "flag"
+    monkeypatch.setenv("AUTORELEASE_LEDGER", url)
+    assert origins()["ledger.url"] == "environment"

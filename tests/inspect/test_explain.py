@@ -1,0 +1,236 @@
+"""Every fact and decision about one allocation, as the sections say it, over real ledgers and journals."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from autorelease.errors import ProvisionerError
+from autorelease.inspect.explain import Subject, Terms, explain, look_up
+from autorelease.ledger.rows import Vocabulary
+from autorelease.settings import Columns
+from tests.support.engine import EXPIRED, NOW, RENEWED, Engine, Scripted
+
+HOUR = timedelta(hours=1)
+
+
+class Witness(Engine):
+    """Is asked about one sid."""
+
+    columns = Columns().model_dump()
+
+    def subject(self, sid: str) -> Subject:
+        """What is stored of it."""
+        ledger, journal = self.open_ledger(read_only=True), self.open_journal()
+        try:
+            return look_up(sid, ledger, journal)
+        finally:
+            ledger.close()
+            journal.close()
+
+    def explained(self, sid: str) -> dict[str, dict[str, str]]:
+        """The facts by title and name; of several of one name the last."""
+        ledger, journal = self.open_ledger(read_only=True), self.open_journal()
+        terms = Terms(self.words, self.columns, self.options.grace, self.options.hold_grace)
+        decision = self.decide(ledger, journal)
+        sections = list(explain(look_up(sid, ledger, journal), decision, journal.events(sid=sid), terms))
+        decision.spool.close()
+        ledger.close()
+        journal.close()
+        return {section.title: dict(section.facts) for section in sections}
+
+
+@pytest.fixture
+def witness(tmp_path: Path) -> Witness:
+    """Over an empty ledger."""
+    return Witness(tmp_path)
+
+
+@pytest.fixture
+def _in_berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("_in_berlin")
+def test_a_row_that_is_due(witness: Witness) -> None:
+    witness.add("a", owner="Eve")
+    found = witness.explained("a")
+    assert found["The ledger"] == {
+        "sid": "'a' (text)",
+        "status": "'Active' (text)",
+        "expires_at": f"{EXPIRED} (integer)",
+        "owner": "'Eve' (text)",
+    }
+    assert found["The rule"] == {
+        "expires_at": "2026-12-01T11:00:00Z, 2026-12-01 12:00:00 CET here",
+        "not settled": "yes: 'Active'",
+        "expires_at known": "yes",
+        "expires_at + grace < now": "yes: 2026-12-01T11:00:00Z + 0 s < 2026-12-01T12:00:00Z, by 60 min",
+        "expired": "yes",
+        "not held": "yes: it was never held",
+        "not in backoff": "yes",
+        "due": "yes",
+    }
+    assert found["The journal"] == {"nothing": "was ever tried"}
+    assert found["A tick now"] == {"would": "release it, for the first time", "the guard": "would admit that tick"}
+    assert found["Events"] == {"none": ""}
+
+
+def test_at_the_very_instant_and_within_the_grace_it_has_not_expired(witness: Witness) -> None:
+    witness.configure(grace=HOUR)
+    witness.add("a")
+    found = witness.explained("a")
+    assert found["The rule"]["expires_at + grace < now"].startswith("no: not 2026-12-01T11:00:00Z + 60 min < ")
+    assert (found["The rule"]["expired"], found["The rule"]["due"]) == ("no", "no")
+    assert found["A tick now"]["would"].endswith("the first tick after 2026-12-01T12:00:00Z tries it")
+    witness.later(timedelta(microseconds=1))
+    assert witness.explained("a")["The rule"]["expired"] == "yes"
+
+
+def test_a_row_that_never_expires(witness: Witness) -> None:
+    witness.place.insert([{"sid": "a", "status": "Active", "expires_at": None}])
+    found = witness.explained("a")
+    assert found["The ledger"]["expires_at"] == "NULL"
+    assert found["The rule"]["expires_at"] == "never"
+    assert found["The rule"]["expires_at known"] == "no: it never expires"
+    assert found["A tick now"]["would"] == "do nothing: it never expires"
+
+
+def test_settled_rows(witness: Witness) -> None:
+    witness.words = Vocabulary(inactive=frozenset({"Gone"}))
+    witness.add("a", "b")
+    witness.mark_released("a")
+    witness.place.execute("UPDATE vm_allocations SET status = 'Gone' WHERE sid = 'b'")
+    released, gone = witness.explained("a"), witness.explained("b")
+    assert released["The rule"]["not settled"] == "no: 'Released' is the released status"
+    assert gone["The rule"]["not settled"] == "no: 'Gone' is one of inactive"
+    for found in (released, gone):
+        assert found["The rule"]["expires_at"].startswith("2026-12-01T11:00:0")
+        assert found["A tick now"]["would"] == "do nothing: it is settled"
+
+
+def test_an_invalid_row_shows_its_reason_and_what_is_stored(witness: Witness) -> None:
+    witness.columns = witness.columns | {"expires_at": "paid_until"}
+    witness.place.insert([{"sid": "a", "status": "Active", "expires_at": "soon", "released_at": b"\x01"}])
+    found = witness.explained("a")
+    assert found["The ledger"]["expires_at (column paid_until)"] == "'soon' (text)"
+    assert found["The ledger"]["released_at"] == "x'01' (blob)"
+    assert found["The rule"]["expires_at"] == "cannot be read: expires_at is text ('soon') where epoch takes numbers"
+    assert found["The rule"]["invalid"].startswith("released_at is set")
+    assert found["A tick now"]["would"] == "report it as invalid"
+
+
+def test_a_sid_that_several_rows_share(tmp_path: Path) -> None:
+    witness = Witness(tmp_path, table="CREATE TABLE vm_allocations (sid, status TEXT, expires_at)")
+    witness.add("a", "a")
+    assert len(witness.subject("a").stored) == 2
+    assert witness.explained("a")["The rule"] == {"invalid": "sid is shared by several rows: it is never released"}
+
+
+def test_a_vm_that_another_row_holds_too(witness: Witness) -> None:
+    witness.add("a", vm_ref="vm")
+    witness.add("b", vm_ref="vm", expires_at=RENEWED)
+    found = witness.explained("a")
+    assert found["The rule"]["due"] == "no"
+    assert "vm_ref 'vm' is also held" in found["A tick now"]["would"]
+
+
+def test_a_hold_before_and_after_its_end(witness: Witness) -> None:
+    witness.configure(hold_grace=24 * HOUR)
+    witness.add("a")
+    witness.hold("a", until=NOW + 2 * HOUR)
+    found = witness.explained("a")
+    held = "held at 2026-12-01T12:00:00Z by tests, until 2026-12-01T14:00:00Z: because"
+    assert found["The rule"]["not held"] == f"no: {held}; and 24.0 h of grace after that"
+    assert found["A tick now"]["would"] == "leave it alone: held"
+    witness.later(3 * HOUR)
+    found = witness.explained("a")
+    assert found["The rule"]["not held"].startswith("no: held at")
+    assert "which ended 2026-12-01T14:00:00Z" in found["The rule"]["not held"]
+    witness.later(24 * HOUR)
+    assert witness.explained("a")["The rule"]["not held"].startswith("yes: held at")
+
+
+def test_a_hold_without_an_end(witness: Witness) -> None:
+    witness.add("a")
+    witness.hold("a")
+    assert "without an end: because" in witness.explained("a")["The rule"]["not held"]
+
+
+def test_failures_and_the_next_try(witness: Witness) -> None:
+    witness.configure(quarantine_after=1)
+    witness.add("a")
+    witness.tick(Scripted({"a": [ProvisionerError("broken")]}))
+    found = witness.explained("a")
+    next_try = "2026-12-02T10:48:00Z"
+    assert found["The rule"]["not in backoff"] == f"no: next try at {next_try}, in 22.8 h"
+    assert found["The rule"]["due"] == "no"
+    assert found["The journal"]["for 2026-12-01T11:00:00Z"].startswith(
+        f"1 failed ticks, 0 pending; in quarantine; next try at {next_try}; last error: broken"
+    )
+    assert found["A tick now"]["would"] == "leave it alone: backoff"
+    assert "outcome failed failed broken (tick-1)" in found["Events"].values()
+    witness.later(23 * HOUR)
+    found = witness.explained("a")
+    assert "next try with the next tick" in found["The journal"]["for 2026-12-01T11:00:00Z"]
+    assert found["A tick now"]["would"] == "try again to release it"
+
+
+def test_what_was_released(witness: Witness) -> None:
+    witness.add("a")
+    witness.tick(Scripted())
+    assert witness.explained("a")["The journal"] == {"for 2026-12-01T11:00:00Z": "recorded as released"}
+    witness.place.execute("UPDATE vm_allocations SET status = 'Active', released_at = NULL")
+    found = witness.explained("a")
+    assert found["A tick now"]["would"] == "leave it alone: resurrected"
+
+
+def test_a_release_whose_end_is_unknown_and_a_conflict(witness: Witness) -> None:
+    witness.add("a")
+    witness.begin_and_lose("a")
+    found = witness.explained("a")
+    assert found["The journal"]["open intent"] == "a release of a by default was begun at 2026-12-01T11:30:00Z"
+    assert found["A tick now"]["would"] == "try again to release it"
+    witness.renew("a")
+    witness.tick(Scripted())
+    found = witness.explained("a")
+    assert "conflict" in found["The journal"]
+    assert found["A tick now"]["would"].startswith("report the conflict: a release was begun at")
+
+
+def test_a_tick_that_the_guard_would_refuse(witness: Witness) -> None:
+    witness.add("a")
+    witness.limits = replace(witness.limits, max_releases=0)
+    found = witness.explained("a")
+    assert found["The rule"]["due"] == "yes"
+    assert found["A tick now"]["would"] == "leave it alone: refused"
+    assert found["A tick now"]["the guard"].startswith("would refuse that tick: max_releases: 1 first releases")
+
+
+def test_a_row_that_is_gone_and_one_that_never_was(witness: Witness) -> None:
+    witness.add("a")
+    witness.tick(Scripted())
+    witness.place.execute("DELETE FROM vm_allocations")
+    assert witness.subject("a").is_known
+    found = witness.explained("a")
+    assert found["The ledger"] == {"no row": "has the sid a"}
+    assert found["A tick now"]["would"] == "do nothing: there is no row"
+    assert not witness.subject("nobody").is_known
+
+
+def test_a_sid_is_known_as_long_as_anything_is_remembered_of_it(witness: Witness) -> None:
+    witness.add("a")
+    witness.tick(Scripted({"a": [ProvisionerError("broken")]}))
+    witness.place.execute("DELETE FROM vm_allocations")
+    journal = witness.open_journal()
+    journal.prune(NOW + 400 * 24 * HOUR)
+    assert list(journal.events(sid="a")) == []
+    journal.close()
+    assert witness.subject("a").is_known
