@@ -1,6 +1,7 @@
 # make demo   watch expired allocations being released, on a sample
 # make test   install what the tests need and run them all
 # make check  format, lint, types, documents, units, and then make test
+# make mutants  take one protection away at a time, and see its test fail
 # make docs   make the man page, the completions and the example configuration anew
 #
 # make install, make uninstall   as root; PREFIX=/usr/local, and DESTDIR= for whoever makes a package
@@ -26,7 +27,7 @@ unexport PIP_TARGET
 unexport PIP_PREFIX
 unexport PIP_ROOT
 
-.PHONY: demo test check format docs bench newest install uninstall deb test-host clean
+.PHONY: demo test check format docs bench mutants newest install uninstall deb test-host clean
 
 demo: $(VENV)/.installed
 	sh scripts/demo.sh $(BIN)/autorelease
@@ -50,6 +51,9 @@ docs: $(VENV)/.installed
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python bench/million.py
+
+mutants: $(VENV)/.installed-dev
+	$(BIN)/python scripts/mutants.py $(MUTANTS)
 
 # The suite on the newest releases that pyproject.toml allows, in an environment of its own.
 newest:

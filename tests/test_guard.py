@@ -55,6 +55,7 @@ JUDGED = {
     "all of one row in a first tick": (plan(1, 1), LIMITS, True, ["max_percent"]),
     "both limits": (plan(1500, 2000), LIMITS, False, ["max_releases", "max_percent"]),
     "repeats were admitted once": (plan(0, 2000, repeats=2000), LIMITS, False, []),
+    "repeats beside as many first tries as there may be": (plan(20, 40, repeats=20), LIMITS, False, []),
     "skipped ones are not released": (plan(1, 2000, skipped=1999), LIMITS, False, []),
     "max_releases of nothing": (plan(1, 2000), Limits(0, 50, 20), False, ["max_releases"]),
     "max_percent of nothing": (plan(20, 2000), Limits(1000, 0, 20), False, ["max_percent"]),

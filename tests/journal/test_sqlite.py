@@ -16,6 +16,7 @@ import pytest
 from autorelease.errors import ConfigurationError, UnusableError
 from autorelease.journal import Event, Step
 from autorelease.journal.sqlite import SQLiteJournal, lock_path, make_journal
+from autorelease.model import Hold
 from tests.support.engine import NOW, Engine, Scripted
 
 STRANGER = 54_321
@@ -138,6 +139,26 @@ def test_a_locked_journal_is_unusable_and_says_so(path: Path, monkeypatch: pytes
         other.close()
     journal.record("t1", [intent("a")])
     journal.close()
+
+
+def test_nobody_can_hold_between_the_look_and_the_intent(
+    path: Path, journal: SQLiteJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hold is either seen by who begins a release, or sees that it has begun: there is no moment between the two."""
+    journal.hold(Hold("a", NOW, None, "because", "tests"))
+    monkeypatch.setattr("autorelease.sqlitefile.BUSY_SECONDS", 0.05)
+    other = SQLiteJournal(path, read_only=False)
+    tried: list[Hold] = []
+
+    def is_held(hold: Hold) -> bool:
+        tried.append(hold)
+        with pytest.raises(UnusableError, match="locked"):
+            other.hold(Hold("b", NOW, None, "because", "tests"))
+        return False
+
+    journal.begin("t1", [], [intent("a"), intent("b")], is_held=is_held)
+    assert (len(tried), other.hold_of("b")) == (1, None)
+    other.close()
 
 
 # --- who may ----------------------------------------------------------------------------------------------------------
