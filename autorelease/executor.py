@@ -191,7 +191,7 @@ class Executor:
 
     def _leave_the_rest(self, coming: "_Coming") -> None:
         for earned in self._unwritten:
-            self._fail_unwritten(earned, self.lost or "")
+            self._leave_unwritten(earned, self.lost or "")
         self._unwritten.clear()
         for work in (*self._returned, *(work for _, _, work in self._waiting)):
             self._leave(work)
@@ -596,10 +596,19 @@ class Executor:
 
     def _fail_unwritten(self, earned: Earned, why: str) -> None:
         if earned.answer is None:
-            self._fail_with(earned.work, ErrorCode.FAILED, f"'not found', and not stamped: {why}", keeps_intent=False)
+            self._fail_with(earned.work, ErrorCode.FAILED, _unstamped(earned, why), keeps_intent=False)
             return
-        message = f"released at the provisioner ({earned.evidence}), but the ledger could not be stamped: {why}"
-        self._fail(earned.work, ProvisionerError(message, retryable=True), keeps_intent=True)
+        self._fail(earned.work, ProvisionerError(_unstamped(earned, why), retryable=True), keeps_intent=True)
+
+    def _leave_unwritten(self, earned: Earned, why: str) -> None:
+        """Carry it over. It is the ledger that failed, and not this row: uncharged, so that the next tick stamps it."""
+        self._fail_with(
+            earned.work,
+            ErrorCode.FAILED,
+            _unstamped(earned, why),
+            keeps_intent=earned.answer is not None,
+            retryable=True,
+        )
 
     def _conflict(self, work: Work, message: str) -> None:
         self._fail_with(
@@ -735,6 +744,12 @@ class _Coming:
         """The next one, and go on."""
         taken, self._next = self._next, next(self._plan, None) if self._next else None
         return taken
+
+
+def _unstamped(earned: Earned, why: str) -> str:
+    if earned.answer is None:
+        return f"'not found', and not stamped: {why}"
+    return f"released at the provisioner ({earned.evidence}), but the ledger could not be stamped: {why}"
 
 
 def _milliseconds(work: Work) -> int | None:

@@ -19,11 +19,19 @@ from tests.support.place import COMMAND, Place, Ran, fresh_environment
 OTHER_USER = 65534
 
 
+WITHOUT_OVERRIDE = ("--bounding-set=-dac_override,-dac_read_search",)
+
+
 def run_without_override(place: Place, *arguments: str) -> Ran:
     """Run the command with the rights that file modes give; an ordinary user simply runs it."""
     if os.geteuid() != 0:
         return place.run(*arguments)
-    return _run_by_setpriv(place, ["--bounding-set=-dac_override,-dac_read_search"], arguments)
+    return _run_by_setpriv(place, WITHOUT_OVERRIDE, arguments)
+
+
+def words_without_override() -> list[str]:
+    """What to start a command with, so that it has the rights that file modes give."""
+    return _setpriv(WITHOUT_OVERRIDE) if os.geteuid() == 0 else []
 
 
 def run_as_other_user(place: Place, *arguments: str) -> Ran:
@@ -37,10 +45,8 @@ def run_as_other_user(place: Place, *arguments: str) -> Ran:
 
 
 def _run_by_setpriv(place: Place, options: Sequence[str], arguments: Sequence[str]) -> Ran:
-    if not _can_start(options):
-        pytest.skip(f"setpriv {' '.join(options)} cannot start {sys.executable} here: no such program, or no right to")
     completed = subprocess.run(
-        ["setpriv", *options, "--", COMMAND, "--config", place.config, *arguments],
+        [*_setpriv(options), COMMAND, "--config", place.config, *arguments],
         env=fresh_environment(place.folder),
         cwd=place.folder,
         capture_output=True,
@@ -49,6 +55,12 @@ def _run_by_setpriv(place: Place, options: Sequence[str], arguments: Sequence[st
         timeout=120,
     )
     return Ran(completed.returncode, completed.stdout, completed.stderr)
+
+
+def _setpriv(options: Sequence[str]) -> list[str]:
+    if not _can_start(options):
+        pytest.skip(f"setpriv {' '.join(options)} cannot start {sys.executable} here: no such program, or no right to")
+    return ["setpriv", *options, "--"]
 
 
 def _can_start(options: Sequence[str]) -> bool:

@@ -80,11 +80,15 @@ class Limit:
 
     def take(self, database: Path) -> None:
         """Move a database here, with what lies beside it."""
+        self.measure(database)
+        _move(database, self.seen)
+
+    def measure(self, database: Path) -> None:
+        """Let the limit be that of this database."""
         # Bytes 16 and 17 of the header; 1 is written for 65536 (the file format, 1.3.2).
         stored = int.from_bytes(database.read_bytes()[16:18], "big")
         self._bytes = 65536 if stored == 1 else stored
         self.before_when_full = ["prlimit", f"--fsize={self._bytes}:", "--"]
-        _move(database, self.seen)
 
     def fill(self, pid: int | None = None) -> None:
         """Limit this process."""

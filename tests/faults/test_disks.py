@@ -68,11 +68,8 @@ def on_disk(place: Place, disk: Disk, which: str) -> tuple[Underway, Path]:
     """A tick to be, whose ledger or journal lies on the disk; and its path there."""
     database = place.ledger if which == "ledger" else place.journal
     path = disk.folder / database.name
-    tick = Underway(place, before=disk.before)
-    if which == "ledger":
-        tick.prepare(ledger=path, page_size=PAGES[which])
-    else:
-        tick.prepare(journal=path, page_size=PAGES[which])
+    tick = Underway(place, before=disk.before, page_size=PAGES[which])
+    tick.prepare(**{which: path})
     disk.take(database)
     return tick, path
 

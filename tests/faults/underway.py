@@ -10,6 +10,7 @@ from tests.e2e.reports import tick_report, wait_until
 from tests.support.place import (
     COMMAND,
     DAY,
+    LEDGER_PROVISIONER,
     NOW,
     PERMISSIVE,
     Place,
@@ -33,24 +34,32 @@ while ! test -e go && test $left -gt 0; do sleep 0.02; left=$((left - 1)); done
 """
 
 
+def made_place(folder: Path) -> Place:
+    """A place of its own, where a test needs more than one; its configuration is made by `Underway.prepare`."""
+    folder.mkdir()
+    place = Place(folder)
+    place.configure(LEDGER_PROVISIONER)
+    assert place.run("init").code == 0
+    return place
+
+
 @dataclass(slots=True)
 class Underway:
     """A place whose ledger and journal may lie anywhere; books of the release program are kept in the place's folder.
 
-    before: words that the command is started with.
+    before: words that the command is started with. page_size: of the ledger, in bytes.
     """
 
     place: Place
     before: Sequence[str] = ()
+    page_size: int = 4096
     _process: "subprocess.Popen[str] | None" = None
 
-    def prepare(
-        self, *sections: str, ledger: Path | None = None, journal: Path | None = None, page_size: int = 4096
-    ) -> None:
+    def prepare(self, *sections: str, ledger: Path | None = None, journal: Path | None = None) -> None:
         """Make the configuration, with these paths, and the ledger, with the rows SIDS, due in this order."""
         place = self.place
         connection = sqlite3.connect(place.ledger)
-        connection.execute(f"PRAGMA page_size = {page_size}")
+        connection.execute(f"PRAGMA page_size = {self.page_size}")
         connection.execute("VACUUM")
         connection.close()
         place.make_ledger(allocation(sid, NOW - DAY + number) for number, sid in enumerate(SIDS))
