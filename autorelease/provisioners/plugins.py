@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from importlib.metadata import EntryPoint, entry_points
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from autorelease.errors import ConfigurationError
 from autorelease.provisioners import KINDS, Kind, Provisioner, Registered, Section
@@ -56,11 +56,13 @@ def _entry(installed: list[EntryPoint], kind: object, section: Section) -> Entry
 
 
 def _package(entry: EntryPoint) -> str:
-    """Name and version, as far as there are any."""
+    """Name and version, as far as its metadata can be read and have them."""
+    metadata: Any = {}
     try:
-        return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "(without a name)"
-    except Exception:  # noqa: BLE001 - a package without metadata still has an entry point that can be named
-        return "(without a name)"
+        metadata = entry.dist.metadata if entry.dist else {}
+    except Exception as error:  # noqa: BLE001 - what is broken is named as well as it can be
+        logger.debug("metadata that cannot be read: %s", plain(error))
+    return f"{metadata.get('Name') or '(without a name)'} {metadata.get('Version') or '(without a version)'}"
 
 
 def _guarded(call: Callable[[], Made], failed: str, expected: tuple[type[Exception], ...] = ()) -> Made:

@@ -150,6 +150,12 @@ def test_a_package_that_cannot_be_loaded_is_named_with_its_version_and_the_reaso
     assert re.match(PLACE, refusal("acme"))
 
 
+def test_an_interruption_is_no_fault_of_the_package(site: Path) -> None:
+    install(site, name(), {"acme": "KIND"}, "raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        opened("acme")
+
+
 SHAPES = {
     "a class": ("class KIND: ...", "is a type, not a Kind of autorelease.provisioners"),
     "a function": ("def KIND(section): ...", "is a function, not a Kind"),
@@ -230,10 +236,12 @@ def test_what_a_package_prints_does_not_come_between_the_lines_of_our_output(
 
 
 def test_a_package_without_metadata_is_named_as_well_as_it_can_be(site: Path) -> None:
-    package = name()
-    install(site, package, {"acme": "KIND"}, "raise RuntimeError('no')", metadata="Metadata-Version: 2.1\n")
-    assert "kind 'acme' of the package " in refusal("acme")
-    assert "cannot be loaded: RuntimeError: no" in refusal("acme")
+    install(site, name(), {"acme": "KIND"}, "raise RuntimeError('no')", metadata="Metadata-Version: 2.1\n")
+    said = "of the package (without a name) (without a version) cannot be loaded: RuntimeError: no"
+    assert said in refusal("acme")
+    [metadata] = site.glob("*.dist-info/METADATA")
+    metadata.write_bytes(b"Name: \xff\n")
+    assert said in refusal("acme")
 
 
 def test_a_package_without_any_metadata_can_be_used(site: Path) -> None:
