@@ -344,3 +344,13 @@ def test_an_order_says_of_a_conflict_nothing_and_releases_the_row_as_it_is_now(e
     assert engine.release(provisioner, "a").ends() == {"a": "released"}
     assert engine.tick(provisioner).report.rows_expired == 0
     assert engine.open_intents() == set()
+
+
+def test_a_resurrected_row_stays_one_when_its_release_by_hand_fails(engine: Engine) -> None:
+    engine.limits = Limits(max_releases=1000, max_percent=100, min_fleet=20)
+    engine.add("a")
+    assert engine.tick(Scripted()).ends() == {"a": "released"}
+    engine.place.execute("UPDATE vm_allocations SET status = 'Active', released_at = NULL")
+    assert engine.release(Scripted({"a": [ProvisionerError("no")]}), "a").ends() == {"a": "failed"}
+    engine.later(timedelta(days=2))
+    assert engine.tick(Scripted()).ends() == {"a": "resurrected"}

@@ -34,6 +34,9 @@ REMEDY = "Make one with: autorelease init"
 PAIRS_AT_ONCE = 500
 PAGE_ROWS = 500
 MODE = 0o640
+# That it was released once is never forgotten: a row that comes back stays a resurrected one, whatever an operator's
+# release of it came to.
+RELEASED_STAYS = "CASE WHEN outcome IN ('released', 'already_released') THEN outcome ELSE ? END"
 # What a report says of itself; an error that stands in its place says another word.
 COUNTED = ("success", "partial", "refused", "stopped")
 
@@ -403,7 +406,7 @@ class SQLiteJournal:
             (*key, event.provisioner, event.vm_ref),
         )
         changes = changes_of(event)
-        assignments = ", ".join(f"{name} = ?" for name in changes)
+        assignments = ", ".join(f"{name} = {RELEASED_STAYS if name == 'outcome' else '?'}" for name in changes)
         self.connection.execute(
             f"UPDATE attempts SET {assignments} WHERE sid = ? AND expires_at = ?",
             (*changes.values(), *key),

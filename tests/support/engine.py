@@ -3,7 +3,8 @@
 import itertools
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,11 +14,12 @@ from autorelease.errors import ExitCode
 from autorelease.executor import Options
 from autorelease.guard import Limits, Moment
 from autorelease.journal import Event, Step, TickKind, TickStart
-from autorelease.journal.sqlite import SQLiteJournal, make_journal
+from autorelease.journal.sqlite import SQLiteJournal, lock_path, make_journal
 from autorelease.ledger.rows import Vocabulary
 from autorelease.ledger.sqlite import SQLiteLedger
-from autorelease.model import Allocation, Finding, Hold, RawRow, Release, Result, TickReport
-from autorelease.operate import make_order, run_release
+from autorelease.lock import locked
+from autorelease.model import Allocation, Finding, Hold, PlanSummary, RawRow, Release, Result, TickReport
+from autorelease.operate import conflicts_of, make_order, run_release
 from autorelease.provisioners import Provisioner, Registered
 from autorelease.report import exit_code
 from autorelease.settings import Columns
@@ -108,10 +110,11 @@ class Wrapper:
 
 @dataclass(frozen=True, slots=True)
 class Ticked:
-    """One tick that came to its end."""
+    """One tick, or one operator's release, that came to its end. summary: the plan of a tick."""
 
     report: TickReport
     findings: Sequence[Finding]
+    summary: PlanSummary | None = None
 
     @property
     def code(self) -> ExitCode:
@@ -239,6 +242,7 @@ class Engine:
         """Sweep once. A single provisioner is the default one; `immediate` names those that need no thread."""
         given = provisioner if isinstance(provisioner, Mapping) else {"default": provisioner}
         findings: list[Finding] = []
+        summaries: list[PlanSummary] = []
         ledger = ledger or self.open_ledger()
         journal = self.open_journal()
         try:
@@ -255,18 +259,20 @@ class Engine:
                 keep=timedelta(days=400),
                 confirm=confirm,
                 watch=findings.append,
+                planned=summaries.append,
             )
         finally:
             ledger.close()
             journal.close()
         # The identity, as somebody sees it who watched: one finding for each expired row.
         assert len(findings) == report.rows_expired
-        return Ticked(report, findings)
+        return Ticked(report, findings, *summaries)
 
     def release(
         self,
         provisioner: Provisioner | Mapping[str, Provisioner],
         *sids: str,
+        immediate: Iterable[str] = (),
         around_ledger: Callable[[SQLiteLedger], Any] = same,
         around_journal: Callable[[SQLiteJournal], Any] = same,
         meanwhile: Callable[[], object] = lambda: None,
@@ -288,7 +294,7 @@ class Engine:
                 order,
                 ledger=cast("Ledger", around_ledger(ledger)),
                 journal=cast("Journal", around_journal(journal)),
-                provisioners={name: Registered(made, immediate=False) for name, made in given.items()},
+                provisioners={name: Registered(made, name in set(immediate)) for name, made in given.items()},
                 start=replace(self.start(), kind=TickKind.RELEASE, reason="because"),
                 options=self.options,
                 stop=self.stop,
@@ -301,6 +307,23 @@ class Engine:
             journal.close()
         assert len(findings) == report.rows_expired
         return Ticked(report, findings)
+
+    def retry(self, *sids: str) -> None:
+        """An operator has looked at these: their conflicts are acknowledged, their failures forgotten."""
+        ledger, journal = self.open_ledger(read_only=True), self.open_journal()
+        try:
+            journal.acknowledge(conflicts_of(sids, ledger, journal), self.now, "tests")
+            for sid in sids:
+                journal.forget_failures(self.now, "tests", sid=sid, provisioner=None)
+        finally:
+            ledger.close()
+            journal.close()
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """The lock of a tick; False where another tick has it."""
+        with locked(lock_path(self.place.journal)) as is_ours:
+            yield is_ours
 
     def later(self, pause: timedelta = timedelta(hours=1)) -> None:
         """Let time pass; the next tick has not been asked to stop."""
