@@ -212,7 +212,9 @@ def run_tick(
         raise
     try:
         journal.close_tick(start.tick, report.finished_at, tick_object(report), confirmable=sweep.confirmable(report))
-        journal.prune(clock() - keep)
+        # A clock that was not believed must not decide what is old.
+        if not report.refused:
+            journal.prune(clock() - keep)
     except UnusableError as error:
         # What was done is done and must be reported; that it could not be written down is the worst of it.
         return replace(report, lost=str(error))

@@ -4,6 +4,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -860,6 +861,17 @@ def test_a_tick_only_ever_adds_events(engine: Engine) -> None:
     changed = [text for text in written if not text.startswith("INSERT INTO events")]
     assert {text.split(" WHERE ")[0] for text in changed} <= {"DELETE FROM events"}
     assert all(text.split("'")[1] < "2026-01-01" for text in changed)
+
+
+def test_a_clock_that_is_not_believed_makes_nothing_old(engine: Engine) -> None:
+    engine.add("a")
+    provisioner = MemoryProvisioner(["a"])
+    engine.tick(provisioner)
+    engine.add("b")
+    engine.later(timedelta(days=500))
+    assert engine.tick(provisioner).code == ExitCode.REFUSED
+    with closing(engine.open_journal()) as journal:
+        assert [event["event"] for event in journal.events(sid="a")] == ["intent", "outcome"]
 
 
 def test_a_report_stays_in_the_journal_where_only_forgetting_fails(engine: Engine) -> None:
