@@ -2,14 +2,13 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autorelease.cli.decided import decided, limits
 from autorelease.cli.shared import check_utf8, clock, moment, parse_length, shared
-from autorelease.cli.sweep import limits
 from autorelease.errors import ExitCode, UsageError
 from autorelease.model import rfc3339
 from autorelease.render import (
@@ -26,46 +25,14 @@ from autorelease.render import (
 )
 
 if TYPE_CHECKING:
-    from autorelease.guard import Moment
     from autorelease.inspect import Check
     from autorelease.inspect.configuration import Value
     from autorelease.inspect.upcoming import Outlook, Upcoming, Window
-    from autorelease.journal import JournalReader
-    from autorelease.ledger import Ledger
-    from autorelease.settings import Settings
-    from autorelease.tick import Decision
 
 logger = logging.getLogger(__name__)
 
 LONGEST_WINDOW = timedelta(days=366)
 COLUMNS = ("sid", "owner", "plan", "provisioner", "vm_ref", "status", "expires_at", "in_seconds", "note")
-
-
-@contextmanager
-def _decided(
-    settings: "Settings", at: "Moment", *, is_hypothetical: bool
-) -> "Iterator[tuple[Ledger, JournalReader, Decision]]":
-    """What a tick would begin with at that moment; ledger and journal stay open for as long as the block runs."""
-    from autorelease.journal import open_journal_reader
-    from autorelease.ledger import open_ledger
-    from autorelease.tick import decide
-
-    with ExitStack() as stack:
-        ledger = open_ledger(settings, read_only=True)
-        stack.callback(ledger.close)
-        journal = open_journal_reader(settings)
-        stack.callback(journal.close)
-        decision = decide(
-            ledger=ledger,
-            journal=journal,
-            moment=at,
-            grace=settings.release.grace,
-            hold_grace=settings.release.hold_grace,
-            limits=limits(settings),
-            is_hypothetical=is_hypothetical,
-        )
-        stack.callback(decision.spool.close)
-        yield ledger, journal, decision
 
 
 # --- upcoming ---------------------------------------------------------------------------------------------------------
@@ -96,8 +63,7 @@ def upcoming(
     settings = shared(context).settings()
     here = moment(settings, now)
     window = Window(now, now + length, settings.release.grace, settings.release.hold_grace)
-    with _decided(settings, replace(here, now=window.last_tick), is_hypothetical=True) as (ledger, journal, decision):
-        # Everything is read: nothing of ours stands in the ledger's way while a pager shows it.
+    with decided(settings, replace(here, now=window.last_tick), is_hypothetical=True) as (ledger, journal, decision):
         ledger.close()
         journal.close()
         outlook = look_ahead(decision, window, here, limits(settings))
@@ -178,7 +144,7 @@ def explain(
         grace=settings.release.grace,
         hold_grace=settings.release.hold_grace,
     )
-    with _decided(settings, moment(settings, now), is_hypothetical=False) as (ledger, journal, decision):
+    with decided(settings, moment(settings, now), is_hypothetical=False) as (ledger, journal, decision):
         subject = look_up(sid, ledger, journal)
         if not subject.is_known:
             raise UsageError(f"no allocation {sid!r} is in the ledger or in the journal")

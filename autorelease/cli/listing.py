@@ -2,14 +2,14 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autorelease.cli.decided import decided
 from autorelease.cli.shared import TIMES, clock, moment, parse_time, shared
-from autorelease.cli.sweep import check_provisioners, limits
+from autorelease.cli.sweep import check_provisioners
 from autorelease.model import InvalidRow, Planned, overdue, rfc3339
 from autorelease.render import Form, default_form, show_json, show_lines, show_rows
 
@@ -48,34 +48,14 @@ def list_expired(
 
     Example: autorelease list-expired --at +72h --all
     """
-    from autorelease.journal import open_journal_reader
-    from autorelease.ledger import open_ledger
-    from autorelease.tick import decide
-
     started = clock()
     settings = shared(context).settings()
     now = parse_time(at, started) if at else started
     check_provisioners(settings)
-    with ExitStack() as stack:
-        ledger = open_ledger(settings, read_only=True)
-        stack.callback(ledger.close)
-        journal = open_journal_reader(settings)
-        stack.callback(journal.close)
-        grace = settings.release.grace
-        decision = decide(
-            ledger=ledger,
-            journal=journal,
-            moment=moment(settings, now),
-            grace=grace,
-            hold_grace=settings.release.hold_grace,
-            limits=limits(settings),
-            is_hypothetical=at is not None,
-        )
-        stack.callback(decision.spool.close)
-        # Everything is read: nothing of ours stands in the ledger's way while a pager shows it.
+    with decided(settings, moment(settings, now), is_hypothetical=at is not None) as (ledger, journal, decision):
         ledger.close()
         journal.close()
-        rows = _rows(decision, now, grace, every=every)
+        rows = _rows(decision, now, settings.release.grace, every=every)
         _show(form or default_form(), decision, rows)
 
 

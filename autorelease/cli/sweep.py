@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autorelease import __version__
+from autorelease.cli.decided import decided, limits
 from autorelease.cli.shared import TIMES, actor, clock, moment, new_tick_id, parse_time, shared
 from autorelease.errors import AutoreleaseError, LockedError, OutputError, ReaderGoneError, UnusableError, UsageError
 from autorelease.model import rfc3339
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from autorelease.executor import Options
-    from autorelease.guard import Limits
     from autorelease.journal import JournalReader, TickStart
     from autorelease.model import Finding, PlanSummary, TickReport
     from autorelease.settings import Settings
@@ -85,37 +85,13 @@ def show_report(report: "TickReport", *, as_json: bool) -> None:
     raise typer.Exit(exit_code(report))
 
 
-def limits(settings: "Settings") -> "Limits":
-    """The guard's limits, as configured."""
-    from autorelease.guard import Limits
-
-    guard = settings.guard
-    return Limits(guard.max_releases, guard.max_percent, guard.min_fleet, guard.max_clock_gap)
-
-
 def _dry_run(settings: "Settings", now: datetime, at: str | None) -> "TickReport":
-    from autorelease.journal import open_journal_reader
-    from autorelease.ledger import open_ledger
-    from autorelease.tick import decide, preview
+    from autorelease.tick import preview
 
     check_provisioners(settings)
-    with ExitStack() as stack:
-        ledger = open_ledger(settings, read_only=True)
-        stack.callback(ledger.close)
-        journal = open_journal_reader(settings)
-        stack.callback(journal.close)
-        grace = settings.release.grace
-        decision = decide(
-            ledger=ledger,
-            journal=journal,
-            moment=moment(settings, parse_time(at, now) if at else now),
-            grace=grace,
-            hold_grace=settings.release.hold_grace,
-            limits=limits(settings),
-            is_hypothetical=at is not None,
-        )
-        stack.callback(decision.spool.close)
-        report = preview(decision, tick=new_tick_id(clock()), clock=clock, grace=grace)
+    then = moment(settings, parse_time(at, now) if at else now)
+    with decided(settings, then, is_hypothetical=at is not None) as (_, _, decision):
+        report = preview(decision, tick=new_tick_id(clock()), clock=clock, grace=settings.release.grace)
         _log_refusals(report, decision.summary)
     return report
 

@@ -1,6 +1,7 @@
 """What an operator decides, by the installed command: hold, unhold, retry and release."""
 
 import os
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -73,11 +74,9 @@ def test_what_is_held_stays_until_the_hold_and_its_grace_are_over(filled: Place)
     assert events(filled, "due") == [("hold", "payment is being looked into", f"by eve {uid}")]
     assert [row["reason"] for row in listed(filled, "--all")["rows"] if row["sid"] == "due"] == ["held"]
     report = sweep(filled, code=3)
-    assert (report["rows_released"], report["skipped"]["held"], report["oldest_overdue_seconds"]) == (
-        1,
-        1,
-        pytest.approx(DAY, abs=600),
-    )
+    assert (report["rows_released"], report["skipped"]["held"]) == (1, 1)
+    # That of the one which was released, the held one's is far longer. NOW is when the tests began.
+    assert DAY <= report["oldest_overdue_seconds"] <= DAY + time.time() - NOW
     ran = filled.run("unhold", "due", environment={"SUDO_USER": BAD})
     assert ran.code == 0
     assert ran.out.startswith("due is not held any more; no tick before ")

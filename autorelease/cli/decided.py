@@ -1,0 +1,51 @@
+"""What a tick would begin with, for the commands that only look: read, decided, and nothing changed."""
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from autorelease.guard import Limits, Moment
+    from autorelease.journal import JournalReader
+    from autorelease.ledger import Ledger
+    from autorelease.settings import Settings
+    from autorelease.tick import Decision
+
+
+def limits(settings: "Settings") -> "Limits":
+    """The guard's limits, as configured."""
+    from autorelease.guard import Limits
+
+    guard = settings.guard
+    return Limits(guard.max_releases, guard.max_percent, guard.min_fleet, guard.max_clock_gap)
+
+
+@contextmanager
+def decided(
+    settings: "Settings", at: "Moment", *, is_hypothetical: bool
+) -> "Iterator[tuple[Ledger, JournalReader, Decision]]":
+    """What a tick would begin with at that moment; ledger and journal stay open for as long as the block runs.
+
+    Whoever shows the decision closes them before: nothing of ours may stand in the ledger's way while a pager waits.
+    """
+    from autorelease.journal import open_journal_reader
+    from autorelease.ledger import open_ledger
+    from autorelease.tick import decide
+
+    with ExitStack() as stack:
+        ledger = open_ledger(settings, read_only=True)
+        stack.callback(ledger.close)
+        journal = open_journal_reader(settings)
+        stack.callback(journal.close)
+        decision = decide(
+            ledger=ledger,
+            journal=journal,
+            moment=at,
+            grace=settings.release.grace,
+            hold_grace=settings.release.hold_grace,
+            limits=limits(settings),
+            is_hypothetical=is_hypothetical,
+        )
+        stack.callback(decision.spool.close)
+        yield ledger, journal, decision
