@@ -2,13 +2,23 @@
 
 import fcntl
 import os
+import re
 import sqlite3
-from contextlib import closing
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from typing import IO
+
+import pytest
 
 from tests.e2e.reports import error_report, history, tick_report, wait_until
 from tests.faults.underway import SIDS, Underway
-from tests.support.place import Place, Ran
+from tests.support.place import COMMAND, DAY, NOW, Place, Ran, allocation, fresh_environment
 
 TICKS = 8
 
@@ -82,3 +92,87 @@ def _has_open(pid: int, path: Path) -> bool:
         return any(path.samefile(entry) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.exists())
     except FileNotFoundError:
         return False
+
+
+# --- who looks, and who writes ----------------------------------------------------------------------------------------
+
+ROWS = 4_000
+# Of the 64 KiB that a pipe holds; a listing of so many rows is several times as long.
+NEARLY_FULL = 56 * 1024
+LISTINGS = (
+    ("list-expired",),
+    ("list-expired", "--format", "json"),
+    ("list-expired", "--format", "csv"),
+    ("upcoming",),
+    ("upcoming", "--format", "json"),
+)
+
+
+@pytest.mark.parametrize("wal", [False, True], ids=["rollback journal", "WAL"])
+def test_a_listing_that_is_paused_in_a_pipe_keeps_nobody_from_writing(place: Place, *, wal: bool) -> None:
+    """As one in a pager: all of them at the same time, each after its first line."""
+    place.make_ledger(wal=wal)
+    place.insert(allocation(f"expired-{number}-", NOW - 2 * DAY + number) for number in range(ROWS))
+    place.insert(allocation(f"upcoming-{number}-", NOW + DAY + number) for number in range(ROWS))
+    with ExitStack() as stack:
+        paused = {words: stack.enter_context(_paused(place, *words)) for words in LISTINGS}
+        # At once: within the patience of another program, which would else be told that it is locked.
+        with closing(sqlite3.connect(place.ledger, timeout=2, isolation_level=None)) as ledger:
+            ledger.execute("BEGIN IMMEDIATE")
+            ledger.execute("UPDATE vm_allocations SET expires_at = ? WHERE sid LIKE '%-1_9_-'", (NOW + 30 * DAY,))
+            ledger.execute("DELETE FROM vm_allocations WHERE sid LIKE '%-1_8_-'")
+            ledger.execute("INSERT INTO vm_allocations (sid, status, expires_at) VALUES ('new', 'Active', ?)", (NOW,))
+            ledger.execute("COMMIT")
+            if wal:
+                # Neither held back nor incomplete.
+                assert ledger.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
+        for words, listing in paused.items():
+            assert listing.process.poll() is None
+            kind = "expired" if words[0] == "list-expired" else "upcoming"
+            # What it has decided to show it shows, once each and in its order.
+            expected = [f"{kind}-{number}-" for number in range(ROWS)]
+            # Each row names its sid twice, as its vm_ref too.
+            found = [sid for sid, _ in groupby(re.findall(rf"\b{kind}-\d+-", listing.rest()))]
+            assert found == expected
+            assert listing.process.returncode == 0
+
+
+@dataclass(slots=True)
+class Paused:
+    """A command whose output nobody reads on."""
+
+    process: "subprocess.Popen[bytes]"
+    first: bytes
+
+    def rest(self) -> str:
+        """Read on to its end; returns all that it has said."""
+        out, _ = self.process.communicate(timeout=120)
+        return (self.first + out).decode()
+
+
+@contextmanager
+def _paused(place: Place, *words: str) -> Iterator[Paused]:
+    """Read the first line alone, and wait until the pipe is full."""
+    with (place.folder / "err").open("ab") as log:
+        process = subprocess.Popen(
+            [COMMAND, "--config", place.config, *words],
+            env=fresh_environment(place.folder),
+            stdout=subprocess.PIPE,
+            stderr=log,
+            bufsize=0,
+        )
+    try:
+        pipe = process.stdout
+        assert pipe is not None
+        first = pipe.readline()
+        wait_until(lambda: _unread(pipe) > NEARLY_FULL or process.poll() is not None)
+        yield Paused(process, first)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _unread(pipe: IO[bytes]) -> int:
+    """How many bytes wait in a pipe."""
+    answer = fcntl.ioctl(pipe.fileno(), termios.FIONREAD, b"\0" * 4)
+    return int.from_bytes(answer, sys.byteorder)
