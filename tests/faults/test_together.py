@@ -96,7 +96,7 @@ def _has_open(pid: int, path: Path) -> bool:
 
 # --- who looks, and who writes ----------------------------------------------------------------------------------------
 
-ROWS = 4_000
+ROWS = 2_500
 # Of the 64 KiB that a pipe holds; a listing of so many rows is several times as long.
 NEARLY_FULL = 56 * 1024
 LISTINGS = (
