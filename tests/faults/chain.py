@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.reports import check_tick, sweep, wait_until
+from tests.support.here import run_here
 from tests.support.place import (
     COMMAND,
     DAY,
@@ -137,7 +138,7 @@ class Chain:
         self._add({f"soon-{number}": now + 1000 * number for number in range(10)})
         self._add({"forever": None, "invalid": "when it is over", "held": now - DAY * 1000}, off_limits_from=0)
         self._add({"settled": now - DAY * 1000}, off_limits_from=0, status="Released", released_at=now)
-        assert self.place.run("hold", "held", "--reason", "an operator's wish").code == 0
+        assert run_here(self.place, "hold", "held", "--reason", "an operator's wish").code == 0
 
     def _add(self, expiries: Mapping[str, Any], *, off_limits_from: float = NEVER, **columns: Any) -> None:
         """Add a row for each sid, with what its expires_at holds."""
@@ -316,7 +317,7 @@ class Chain:
     def count_ticks(self) -> Counter[str]:
         """How many ticks of each status the journal holds."""
         # Not held against its schema, which takes longer than a tick does.
-        return Counter(tick["status"] for tick in self.place.run("history", "--format", "json").json()["ticks"])
+        return Counter(tick["status"] for tick in run_here(self.place, "history", "--format", "json").json()["ticks"])
 
 
 def _nanoseconds(text: str) -> int:

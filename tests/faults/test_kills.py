@@ -14,7 +14,7 @@ from tests.faults.chain import CONCURRENCY, PLANNED, Chain, Fate, Shot
 from tests.support.place import Place
 
 CHAINS = 4
-KILLS = 28
+KILLS = 27
 TERMINATIONS = 6
 # What each chain must have come to; all four: 100 kills, 80 of them between the first and the last call, 20 SIGTERM.
 KILLED = 25
@@ -25,7 +25,7 @@ RENEWALS_AFTER = (10, 20)
 WHENS = ("lost", "unanswered", "answered", "orphaned", "answered")
 # Every call; and once more each after which there certainly are others, because most shots must come in mid-work.
 CALLS = (*range(1, PLANNED + 1), *range(1, PLANNED - 2 * CONCURRENCY + 1))
-LAST_CALLS = range(PLANNED - CONCURRENCY + 1, PLANNED + 1)
+LAST_CALLS = range(PLANNED - 2 * CONCURRENCY + 1, PLANNED + 1)
 # What can be under way at once, and one group of what came back and is not stamped yet: no more than that either.
 EXPOSED_BY_ONE_KILL = 2 * CONCURRENCY
 
@@ -48,7 +48,7 @@ def kill(number: int) -> Shot:
     when, call = WHENS[number % len(WHENS)], CALLS[number * 7 % len(CALLS)]
     if when == "answered" and call in LAST_CALLS:
         # Some milliseconds after the last answers there may be nobody left to kill.
-        when = "unanswered"
+        call -= len(LAST_CALLS)
     return Shot("KILL", when, call, number * 8 % 21)
 
 

@@ -96,8 +96,8 @@ def _has_open(pid: int, path: Path) -> bool:
 
 # --- who looks, and who writes ----------------------------------------------------------------------------------------
 
-ROWS = 2_500
-# Of the 64 KiB that a pipe holds; a listing of so many rows is several times as long.
+ROWS = 1_500
+# Of the 64 KiB that a pipe holds; the listing of so many rows is longer.
 NEARLY_FULL = 56 * 1024
 LISTINGS = (
     ("list-expired",),
