@@ -23,13 +23,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from autorelease.executor import Options
-    from autorelease.journal import JournalReader, TickStart
+    from autorelease.journal import JournalReader, PastTick, TickStart
     from autorelease.model import Finding, PlanSummary, TickReport
     from autorelease.settings import Settings
     from autorelease.stop import Stop
 
 logger = logging.getLogger(__name__)
 
+# How long a tick that has the lock may take until the journal knows of it.
+STARTING_SECONDS = 3.0
 ONCE = (
     "tick sweeps once, and wants to be told so: autorelease tick --once. The loop is the timer: "
     "systemctl enable --now autorelease.timer"
@@ -212,7 +214,7 @@ def _alone(journal_path: "Path", journal: "JournalReader", now: datetime) -> Ite
 def _other_tick(journal: "JournalReader", now: datetime) -> AutoreleaseError:
     from autorelease.lock import SLACK
 
-    newest = journal.newest_tick()
+    newest = _newest_tick_once_it_lives(journal)
     if newest is None or newest.finished_at is not None:
         return LockedError("another tick is running: it has the lock and is only just starting. Nothing was done")
     start = newest.start
@@ -223,6 +225,31 @@ def _other_tick(journal: "JournalReader", now: datetime) -> AutoreleaseError:
             f"{rfc3339(start.ends_by)}. Look at that process, and end it: the lock goes with it"
         )
     return LockedError(f"another tick is running: {who}. Nothing was done")
+
+
+def _newest_tick_once_it_lives(journal: "JournalReader") -> "PastTick | None":
+    """The newest tick of the journal. Whoever has the lock writes itself down next, so that is waited for, a little.
+
+    Until then the newest may be one that was killed: its pid would be the wrong one to look at, and its deadline none
+    that somebody overran.
+    """
+    gives_up = time.monotonic() + STARTING_SECONDS
+    while True:
+        newest = journal.newest_tick()
+        lives = newest is not None and newest.finished_at is None and _lives(newest.start.pid)
+        if lives or time.monotonic() >= gives_up:
+            return newest
+        time.sleep(0.05)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 class _Watcher:

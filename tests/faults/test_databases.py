@@ -6,12 +6,15 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.reports import error_report, history, tick_report
+from autorelease import executor, sqlitefile
+from tests.e2e.reports import error_report, tick_report
 from tests.e2e.unprivileged import words_without_override
+from tests.faults import hurried
 from tests.faults.disks import Limit
 from tests.faults.underway import SIDS, Underway, made_place
 from tests.support.place import Place
@@ -34,10 +37,16 @@ def locked(database: Path) -> Iterator[None]:
 # --- locked ---------------------------------------------------------------------------------------------------------
 
 
+def test_the_waits_that_are_cut_short_here() -> None:
+    assert sqlitefile.BUSY_SECONDS == 10
+    assert timedelta(seconds=60) == executor.STAMP_RESCUE
+
+
 def test_a_ledger_and_a_journal_that_are_locked_in_mid_tick(place: Place, tmp_path: Path) -> None:
-    """For longer than the busy time-out; both at the same time, because that takes ten seconds."""
+    """For longer than the busy time-out; both at the same time, because that takes its time."""
     another = made_place(tmp_path / "another")
-    ticks = {"ledger": Underway(place), "journal": Underway(another)}
+    before = hurried.words(busy=1)
+    ticks = {"ledger": Underway(place, before), "journal": Underway(another, before)}
     for tick in ticks.values():
         tick.prepare()
         tick.start_and_stop_in_the_first_call()
@@ -46,7 +55,7 @@ def test_a_ledger_and_a_journal_that_are_locked_in_mid_tick(place: Place, tmp_pa
             tick.go_on()
         for which, tick in ticks.items():
             path = getattr(tick.place, which)
-            tick.wait_for_log(NOTHING_NEW.format(which), str(path), "held it for 10 s")
+            tick.wait_for_log(NOTHING_NEW.format(which), str(path), "held it for 1 s")
             assert tick.calls() == [FIRST]
     for tick in ticks.values():
         tick.check_recovered()
@@ -205,7 +214,7 @@ BREAKAGES: dict[str, ForGood] = {
 
 
 def test_what_breaks_in_mid_tick_for_good_is_carried_over(tmp_path: Path) -> None:
-    """A tick keeps trying for a minute what was earned: all of them at the same time."""
+    """A tick keeps trying for a while what was earned: all of them at the same time."""
     ticks = {name: begin(tmp_path / str(number), breakage) for number, (name, breakage) in enumerate(BREAKAGES.items())}
     for name, breakage in BREAKAGES.items():
         tick = ticks[name]
@@ -224,7 +233,7 @@ def test_what_breaks_in_mid_tick_for_good_is_carried_over(tmp_path: Path) -> Non
 def begin(folder: Path, breakage: ForGood) -> Underway:
     """A tick in its first call; the ledger has a backup of before, and the journal one that has the intent."""
     place = made_place(folder)
-    tick = Underway(place, page_size=breakage.page_size)
+    tick = Underway(place, hurried.words(rescue=timedelta(seconds=3)), breakage.page_size)
     tick.prepare()
     back_up(place.ledger)
     tick.start_and_stop_in_the_first_call()
@@ -252,5 +261,5 @@ def check_carried_over(tick: Underway, breakage: ForGood) -> None:
     assert report["rows_already_released"] == (0 if was_stamped else 1)
     assert tick.calls() == [FIRST, *OTHERS] if was_stamped else sorted(tick.calls()) == [FIRST, *SIDS]
     assert tick.place.released() == set(SIDS)
-    outcome = history(tick.place, "--sid", FIRST)["events"][-1]
-    assert (outcome["event"], outcome["outcome"]) == ("outcome", "released" if was_stamped else "already_released")
+    steps = tick.place.query("SELECT event, outcome FROM events WHERE sid = ?", FIRST, database=tick.place.journal)
+    assert steps[-1] == ("outcome", "released" if was_stamped else "already_released")

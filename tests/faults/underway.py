@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from autorelease.journal.sqlite import make_journal
 from tests.e2e.reports import tick_report, wait_until
 from tests.support.place import (
     COMMAND,
     DAY,
-    LEDGER_PROVISIONER,
     NOW,
     PERMISSIVE,
     Place,
@@ -38,8 +38,7 @@ def made_place(folder: Path) -> Place:
     """A place of its own, where a test needs more than one; its configuration is made by `Underway.prepare`."""
     folder.mkdir()
     place = Place(folder)
-    place.configure(LEDGER_PROVISIONER)
-    assert place.run("init").code == 0
+    make_journal(place.journal)
     return place
 
 
@@ -135,6 +134,22 @@ class Underway:
         """What the release program was called for, in order."""
         path = self.place.folder / "calls"
         return path.read_text(encoding="utf-8").split() if path.exists() else []
+
+    def begun(self) -> set[str]:
+        """The sids whose release was begun, and whose end the journal does not know."""
+        found = self.place.query("SELECT sid FROM attempts WHERE intent_at > ''", database=self.place.journal)
+        return {sid for (sid,) in found}
+
+    def check_books(self, sids: Sequence[str]) -> None:
+        """These are Released and nothing else is; each was destroyed, by one call; and the journal explains each."""
+        assert self.place.released() == set(sids)
+        assert sorted(self.calls()) == sorted(sids)
+        steps: dict[str, list[tuple[str, str | None]]] = {}
+        statement = "SELECT sid, event, outcome FROM events WHERE event IN ('intent', 'outcome') ORDER BY id"
+        for sid, event, outcome in self.place.query(statement, database=self.place.journal):
+            steps.setdefault(sid, []).append((event, outcome))
+        assert steps == {sid: [("intent", None), ("outcome", "released")] for sid in sids}
+        assert self.begun() == set()
 
     def check_recovered(self) -> None:
         """Its end, once what broke is mended: all is released, each by one call, and nothing is left open."""
