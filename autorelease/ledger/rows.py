@@ -80,6 +80,14 @@ def shown(value: RawValue, limit: int = 200) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def readable(value: RawValue) -> str | None:
+    """A sid, or the name of something, as the text that it is judged by; None: nobody can say what it is."""
+    try:
+        return _decodable("it", str(value)) if isinstance(value, int | str) else None
+    except Unreadable:
+        return None
+
+
 def _allocation(row: StoredRow, sid: str, raw: RawRow, words: Vocabulary) -> Allocation:
     status = _status(row.status, words)
     settled = status == words.released or status in words.inactive
