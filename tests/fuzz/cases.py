@@ -15,9 +15,9 @@ ONLY = "AUTORELEASE_FUZZ_ONLY"
 ORDINARY_SEED = "as always"
 
 ROWS_A_LEDGER = 150
-ORDINARY_ROWS = 3600
-ORDINARY_FILES = 1200
-ORDINARY_LINES = 600
+ORDINARY_ROWS = 3300
+ORDINARY_FILES = 1000
+ORDINARY_LINES = 500
 # Of this many asked for, so many are rows; a file or a command line takes many times as long as a row.
 ROWS_FOR_A_FILE = 20
 ROWS_FOR_A_LINE = 20
@@ -62,6 +62,11 @@ def lines() -> int:
     """How many command lines."""
     asked = asked_for()
     return ORDINARY_LINES if asked is None else -(-asked // ROWS_FOR_A_LINE)
+
+
+def are_plenty() -> bool:
+    """Whether there are so many cases that every kind of end must be among them."""
+    return ONLY not in os.environ and (asked_for() is None or lines() >= ORDINARY_LINES)
 
 
 def numbers(kind: str, count: int, part: int, parts: int) -> Iterator[Case]:

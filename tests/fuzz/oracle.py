@@ -161,9 +161,10 @@ def _held(row: Known) -> tuple[str | None, str | None]:
     """Which VM it holds, where: None for what nobody can say."""
     provisioner = "default" if _is_absent(row.provisioner) else _said(row.provisioner)
     reference = row.sid if _is_absent(row.vm_ref) else row.vm_ref
-    number = reference.value
-    is_whole = isinstance(number, float) and number.is_integer()
-    return provisioner, f"{number + 0:.0f}" if is_whole else _said(reference)
+    # What is stored as a real may be the whole number of another row, if an INTEGER can be that.
+    if isinstance(reference.value, float) and reference.value.is_integer() and abs(reference.value) < 2.0**63:
+        return provisioner, str(int(reference.value))
+    return provisioner, _said(reference)
 
 
 def _is_absent(value: Stored) -> bool:
