@@ -206,8 +206,8 @@ def _from_text(value: RawValue, words: Vocabulary) -> datetime:
     fraction = match["fraction"] or ""
     try:
         naive = datetime.fromisoformat(f"{match['date']}T{match['minutes']}:{match['seconds'] or '00'}")
-        naive += timedelta(microseconds=_rounded_up(fraction))
-        return _placed(naive, match["offset"], words, value)
+        # Clocks change at whole seconds: what is rounded up must not come out of an hour that is skipped or read twice.
+        return _placed(naive, match["offset"], words, value) + timedelta(microseconds=_rounded_up(fraction))
     except (ValueError, OverflowError):
         raise Unreadable(f"expires_at {shown(value, 60)!r} is no instant that exists") from None
 
