@@ -1,7 +1,5 @@
 """Says which cases a run has, where somebody asked for others than the ordinary ones; and how many there were."""
 
-import os
-
 import pytest
 
 from tests.fuzz.cases import CASES, ROWS_A_LEDGER, SEED, asked_for, files, ledgers, lines, seed
@@ -9,7 +7,7 @@ from tests.fuzz.cases import CASES, ROWS_A_LEDGER, SEED, asked_for, files, ledge
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The seed and the counts."""
-    if asked_for() is None and SEED not in os.environ:
+    if asked_for() is None:
         return
     counts = (
         f"{ledgers() * ROWS_A_LEDGER} rows in {ledgers()} ledgers, {files()} configurations, {lines()} command lines"

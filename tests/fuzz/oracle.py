@@ -6,6 +6,7 @@ Reads values character by character; knows no regular expression, no SQL, and no
 import calendar
 from collections import defaultdict
 from collections.abc import Container, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
@@ -66,6 +67,16 @@ def named(row: Row) -> str:
     if isinstance(sid.value, bytes):
         return f"x'{sid.value.hex()}'" if sid.kind == "blob" else sid.value.decode("utf-8", "replace")
     return str(sid.value)
+
+
+def ends(rows: Sequence[Row], meaning: Meaning) -> list[Fraction]:
+    """The instants at whose very moment something has not yet expired."""
+    found = []
+    for row in map(_known, rows):
+        with suppress(Doubt):
+            expires = None if _is_settled(row, meaning) else _expiry(row.expires_at, meaning)
+            found += [expires + meaning.grace] if expires is not None else []
+    return found
 
 
 def stamped_at(row: Row, meaning: Meaning) -> float:

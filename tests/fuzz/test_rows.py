@@ -7,7 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from random import Random
@@ -18,7 +18,7 @@ import pytest
 from tests.e2e.reports import schema, tick_report
 from tests.e2e.test_garbage import UNTYPED, check_clean
 from tests.fuzz.cases import ORDINARY_ROWS, ROWS_A_LEDGER, Case, are_plenty, ledgers, numbers, told
-from tests.fuzz.oracle import Fate, fates, named, stamped_at
+from tests.fuzz.oracle import END, FIRST, Fate, ends, fates, named, stamped_at
 from tests.fuzz.values import NULL, ROLES, Meaning, Row, Stored, any_row, statement, text
 from tests.support.here import run_here
 from tests.support.place import LEDGER_PROVISIONER, NOW, PERMISSIVE, Place, Ran, command_provisioner, program
@@ -129,9 +129,22 @@ def of_fate(rows: Sequence[Row], expected: Sequence[Fate], *wanted: Fate) -> Cou
     return briefly(named(row) for row, fate in zip(rows, expected, strict=True) if fate in wanted)
 
 
-def check_listing(place: Place, rows: Sequence[Row], meaning: Meaning, configured: Sequence[str]) -> None:
+def edge(rows: Sequence[Row], meaning: Meaning, chance: Random) -> list[str]:
+    """A moment to ask about: the very instant of the end of a row, or the least that there is after it."""
+    within = [end for end in ends(rows, meaning) if FIRST <= end < END - 1]
+    if not within:
+        return []
+    end = chance.choice(within) + Fraction(chance.randrange(2), 10**6)
+    moment = datetime.fromtimestamp(int(end // 1), UTC).replace(microsecond=int(end % 1 * 10**6))
+    return ["--at", moment.isoformat()]
+
+
+def check_listing(
+    place: Place, rows: Sequence[Row], meaning: Meaning, configured: Sequence[str], chance: Random
+) -> None:
     """The listing shows each row that is to be released and each that is invalid, a line for each and nothing raw."""
-    ran = run_here(place, "list-expired", "--all", "--format", "json")
+    at = edge(rows, meaning, chance)
+    ran = run_here(place, "list-expired", "--all", "--format", "json", *at)
     check_clean(ran, place)
     assert ran.code == 0
     found = ran.json()
@@ -143,7 +156,7 @@ def check_listing(place: Place, rows: Sequence[Row], meaning: Meaning, configure
     }
     assert listed["release"] == of_fate(rows, expected, Fate.RELEASED, Fate.DEFERRED)
     assert listed["invalid"] == of_fate(rows, expected, Fate.INVALID)
-    plain = run_here(place, "list-expired", "--all")
+    plain = run_here(place, "list-expired", "--all", *at)
     check_clean(plain, place)
     lines = plain.out.split("\n")[:-1]
     assert plain.out.splitlines() == lines
@@ -188,7 +201,7 @@ def test_rows_end_as_they_must_and_nothing_else_is_touched(
         # In some, pages end in the middle of what is equal, or odd.
         monkeypatch.setattr("autorelease.ledger.sqlite.PAGE_ROWS", 7 if case.number % 3 == 0 else 2000)
         with littered(place, case) as (here, meaning, before):
-            check_listing(here, before, meaning, configured)
+            check_listing(here, before, meaning, configured, case.random())
             assert stored_rows(here) == before
             ran = run_here(here, "tick", "--once", "--json")
             check_clean(ran, here)

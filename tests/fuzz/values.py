@@ -217,7 +217,7 @@ def expiry(chance: random.Random, meaning: Meaning, now: float) -> Stored:
     distance = chance.choice([0, 1, 3600, DAY, 30 * DAY, 3000 * DAY]) * chance.random() + 600
     seconds = now - meaning.grace + chance.choice([-1, -1, 1]) * distance
     if meaning.timestamps == "iso8601":
-        return _written(chance, seconds)
+        return _read_twice(chance) if meaning.zone and chance.random() < 0.25 else _written(chance, seconds)
     if chance.random() < 0.1:
         return chance.choice([integer, real])(chance.choice(SPECIAL_NUMBERS))
     units = 1000 if (meaning.timestamps == "epoch_ms") != (chance.random() < 0.03) else 1
@@ -239,6 +239,12 @@ def _written(chance: random.Random, seconds: float) -> Stored:
         said += chance.choice(["", "", ".5", ".123456", ".1234567", ".9999999", ".000000000", "." + "9" * 30])
     said += chance.choice(["", "", "", " "]) + offset
     return text(_misspelt(chance, said) if chance.random() < 0.25 else said)
+
+
+def _read_twice(chance: random.Random) -> Stored:
+    """A local time around the changes of the clock, which comes twice or never."""
+    day = chance.choice(["2025-10-26", "2026-03-29", "2026-10-25"])
+    return text(f"{day}{chance.choice('T ')}0{chance.choice('1223')}:{chance.choice(['00', '30', '59:59.9999999'])}")
 
 
 def _zone(offset: str) -> timezone:
