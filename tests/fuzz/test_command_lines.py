@@ -12,6 +12,9 @@ from tests.fuzz.values import NULL, any_text, statement, text
 from tests.support.here import run_here
 from tests.support.place import DAY, NOW, Place
 
+# Thousands of cases of lines that others measure: they would take twice as long.
+pytestmark = pytest.mark.no_cover
+
 PARTS = 2
 # Of what the process can end with, all but that it is a bug, was stopped, or cannot use its configuration.
 ENDS = (0, 2, 3, 5, 6, 7, 8, 9)

@@ -13,6 +13,9 @@ from tests.fuzz.documents import Made, any_document
 from tests.support.here import run_here
 from tests.support.place import DAY, NOW, Place, Ran, allocation
 
+# Thousands of cases of lines that others measure: they would take twice as long.
+pytestmark = pytest.mark.no_cover
+
 PARTS = 2
 TICKED = (0, 3, 7, 8)
 REFUSED = (4, 5)

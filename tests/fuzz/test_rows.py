@@ -23,6 +23,9 @@ from tests.fuzz.values import NULL, ROLES, Meaning, Row, Stored, any_row, statem
 from tests.support.here import run_here
 from tests.support.place import LEDGER_PROVISIONER, NOW, PERMISSIVE, Place, Ran, command_provisioner, program
 
+# Thousands of cases of lines that others measure: they would take twice as long.
+pytestmark = pytest.mark.no_cover
+
 PARTS = 4
 WORDS = ("Released", "Terminated", "gone ", "it's over", "Straße")
 NEVER: dict[str, list[tuple[int | float | str, ...]]] = {
