@@ -377,7 +377,8 @@ def _misspell(chance: random.Random, document: Document) -> str | None:
     place = chance.randrange(len(key))
     wrong = key[:place] + chance.choice(["", "_", "x", "e", "s"]) + key[place + chance.choice([0, 1]) :]
     section[wrong] = section.pop(key, _value(chance, key))
-    return None
+    # Without a kind nobody knows what the other keys should be.
+    return wrong if wrong not in KNOWN[name] and "provisioners" not in name else None
 
 
 def _remove(chance: random.Random, document: Document) -> str | None:
