@@ -2,6 +2,8 @@
 # make test   install what the tests need and run them all
 # make check  format, lint, types, documents, units, and then make test
 # make mutants  take one protection away at a time, and see its test fail
+# make fuzz N=1000000  that many arbitrary rows, and a twentieth of it of configurations and of command lines, from
+#              a new seed, which is printed; SEED=... for those of an earlier run
 # make docs   make the man page, the completions and the example configuration anew
 #
 # make install, make uninstall   as root; PREFIX=/usr/local, and DESTDIR= for whoever makes a package
@@ -13,6 +15,8 @@
 PYTHON ?=
 PREFIX ?= /usr/local
 DESTDIR ?=
+N ?= 100000
+SEED ?= $(shell date +%s)
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -27,7 +31,7 @@ unexport PIP_TARGET
 unexport PIP_PREFIX
 unexport PIP_ROOT
 
-.PHONY: demo test check format docs bench mutants newest install uninstall deb test-host clean
+.PHONY: demo test check format docs bench mutants fuzz newest install uninstall deb test-host clean
 
 demo: $(VENV)/.installed
 	sh scripts/demo.sh $(BIN)/autorelease
@@ -54,6 +58,9 @@ bench: $(VENV)/.installed-dev
 
 mutants: $(VENV)/.installed-dev
 	$(BIN)/python scripts/mutants.py $(MUTANTS)
+
+fuzz: $(VENV)/.installed-dev
+	AUTORELEASE_FUZZ_CASES=$(N) AUTORELEASE_FUZZ_SEED=$(SEED) $(BIN)/python -m pytest -n 2 -o timeout=0 tests/fuzz
 
 # The suite on the newest releases that pyproject.toml allows, in an environment of its own.
 newest:

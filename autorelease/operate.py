@@ -67,14 +67,15 @@ def _owned_twice(wanted: Sequence[Allocation], ledger: Ledger) -> Mapping[str, I
     """Those whose VM is held by a live row that is not to go with them, by sid: two owners, we do not choose."""
     going = {row.sid for row in wanted}
     others = {
-        (holder.provisioner, holder.vm_ref): holder.sid
+        (holder.provisioner, holder.vm_ref): "one without a readable sid" if holder.sid is None else repr(holder.sid)
         for holder in ledger.holders(sorted({row.vm_ref for row in wanted}))
         if holder.sid not in going
     }
     return {
-        row.sid: InvalidRow(row.sid, f"vm_ref {row.vm_ref!r} is also held by another live row, {other!r}")
+        row.sid: InvalidRow(row.sid, f"vm_ref {row.vm_ref!r} is also held by another live row, {other}")
         for row in wanted
-        if (other := others.get((row.provisioner, row.vm_ref))) is not None
+        # A holder whose provisioner nobody can read may be of this one.
+        if (other := others.get((row.provisioner, row.vm_ref)) or others.get((None, row.vm_ref))) is not None
     }
 
 

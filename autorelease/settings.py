@@ -34,6 +34,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 # Beyond this a duration is a slip of the keyboard, and now - grace would leave the calendar.
 LONGEST = timedelta(days=36_500)
+DEEPEST = 20
 
 
 def parse_duration(text: object) -> timedelta:
@@ -183,7 +184,9 @@ def load_settings(config: Path | None, ledger_url: str | None, environment: Mapp
     Raises ConfigurationError (exit 4) with the file and the key that is wrong.
     """
     path = _config_path(config, environment)
-    file = _checked(_parsed(path), path)
+    data = _parsed(path)
+    _refuse_monsters(data, path)
+    file = _checked(data, path)
     override = ledger_url or environment.get("AUTORELEASE_LEDGER") or None
     url = override or file.ledger.url
     if url is None:
@@ -248,6 +251,21 @@ def _parsed(path: Path) -> dict[str, Any]:
     except ValueError as error:
         # The parser hands dates and numbers on to Python, which refuses some (the 31st of February, huge integers).
         raise ConfigurationError(f"{path}: is not valid TOML: {error}") from error
+
+
+def _refuse_monsters(data: dict[str, Any], path: Path) -> None:
+    """Raise ConfigurationError for what Python can parse and nothing behind it can show or store."""
+    waiting: list[tuple[tuple[str, ...], object]] = [((), data)]
+    while waiting:
+        keys, value = waiting.pop()
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ConfigurationError(f"{path}: {'.'.join(keys)!r}: an integer of TOML has at most 64 bits")
+        if len(keys) > DEEPEST:
+            raise ConfigurationError(
+                f"{path}: {'.'.join(keys[:3])!r}: tables and lists are nested more than {DEEPEST} deep"
+            )
+        inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        waiting += [((*keys, str(key)), each) for key, each in inside]
 
 
 def _checked(data: dict[str, Any], path: Path) -> File:

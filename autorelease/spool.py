@@ -51,12 +51,16 @@ class Spool:
         while chunk := [vm_ref for (vm_ref,) in islice(cursor, CHUNK)]:
             yield chunk
 
-    def mark_owned_twice(self, sid: str, provisioner: str, vm_ref: str) -> None:
-        """Another row, `sid`, holds this VM: unless that one is due too, nobody's allocation of it is released."""
+    def mark_owned_twice(self, sid: str | None, provisioner: str | None, vm_ref: str) -> None:
+        """Another row, `sid`, holds this VM: unless that one is due too, nobody's allocation of it is released.
+
+        sid None: none that could be due. provisioner None: it may be any.
+        """
         is_due = self._connection.execute("SELECT 1 FROM plan WHERE sid = ? AND skip IS NULL", (sid,)).fetchone()
         if not is_due:
             self._connection.execute(
-                "UPDATE plan SET owned_twice = 1 WHERE vm_ref = ? AND provisioner = ? AND skip IS NULL",
+                "UPDATE plan SET owned_twice = 1 "
+                "WHERE vm_ref = ? AND provisioner = coalesce(?, provisioner) AND skip IS NULL",
                 (vm_ref, provisioner),
             )
 

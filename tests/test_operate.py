@@ -153,6 +153,30 @@ def test_a_vm_that_another_row_holds_too_is_left_alone(engine: Engine, other: in
     assert (provisioner.vms, engine.statuses()) == ({"web-1"}, {"old": "Active", "new": "Active"})
 
 
+@pytest.mark.parametrize(
+    ("sid", "provisioner", "shown"),
+    [
+        ("NULL", "NULL", "one without a readable sid"),
+        ("CAST(x'ff' AS TEXT)", "NULL", "one without a readable sid"),
+        ("x'6f6c64'", "'default'", "one without a readable sid"),
+        ("'new'", "CAST(x'ff' AS TEXT)", "'new'"),
+        ("'new'", "x'00'", "'new'"),
+    ],
+)
+def test_a_vm_that_a_row_holds_which_nobody_can_read_is_left_alone(
+    engine: Engine, sid: str, provisioner: str, shown: str
+) -> None:
+    engine.add("old", vm_ref="web-1")
+    engine.place.execute(
+        "INSERT INTO vm_allocations (sid, provisioner, vm_ref, status, expires_at) "
+        f"VALUES ({sid}, {provisioner}, 'web-1', 'Active', 1)"
+    )
+    ticked = engine.release(MemoryProvisioner(["web-1"]), "old")
+    [row] = ticked.report.invalid
+    assert (row.sid, row.reason) == ("old", f"vm_ref 'web-1' is also held by another live row, {shown}")
+    assert ticked.ends() == {}
+
+
 def test_a_vm_whose_other_row_is_held_is_left_alone(engine: Engine) -> None:
     engine.add("old", vm_ref="web-1")
     engine.add("new", vm_ref="web-1")

@@ -214,6 +214,26 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(tmp_path: Path, text
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ("guard.max_releases = 0x" + "f" * 5000, "'guard.max_releases': an integer of TOML has at most 64 bits"),
+        (URL + "never = [0, 9223372036854775808]", "'ledger.never.1': an integer of TOML has at most 64 bits"),
+        ("ledger.timezone = [0x" + "f" * 5000 + "]", "'ledger.timezone.0': an integer"),
+        (URL + "a." * 1000 + "b = 1", "'ledger.a.a': tables and lists are nested more than 20 deep"),
+        ("[provisioners.default]\nkind = " + "[" * 30 + "]" * 30, "nested more than 20 deep"),
+    ],
+    ids=["an integer", "one that a row could hold as a real", "within a list", "tables", "lists"],
+)
+def test_what_nothing_behind_it_could_hold_is_refused_by_its_key(tmp_path: Path, text: str, expected: str) -> None:
+    assert expected in refusal(tmp_path, text)
+
+
+def test_every_integer_of_64_bits_is_one(tmp_path: Path) -> None:
+    ends = (-(2**63), 2**63 - 1)
+    assert load(tmp_path, f"{URL}never = {list(ends)}").ledger.never == ends
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
         ("[ledger", "not valid TOML"),
         ("a = 1\na = 2", "not valid TOML"),
         ("a = " + "9" * 5000, "not valid TOML"),

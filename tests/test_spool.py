@@ -133,6 +133,14 @@ def test_a_vm_that_somebody_else_holds_too_is_nobodys_to_release(spool: Spool) -
     assert spool.summary(9).first_tries == 1
 
 
+def test_a_holder_that_nobody_can_read_is_not_due_and_may_be_of_any_provisioner(spool: Spool) -> None:
+    spool.add([planned("None", vm_ref="vm"), planned("b", vm_ref="vm", provisioner="other"), planned("c", vm_ref="w")])
+    spool.mark_owned_twice(None, "default", "vm")
+    assert sids(spool.to_release()) == ["b", "c"]
+    spool.mark_owned_twice(None, None, "vm")
+    assert sids(spool.to_release()) == ["c"]
+
+
 def test_a_vm_of_two_due_rows_is_released(spool: Spool) -> None:
     """The row itself and every other due one are reported as holders, too."""
     spool.add([planned("a", vm_ref="vm"), planned("b", vm_ref="vm")])

@@ -33,10 +33,13 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A live row that holds a VM, whatever else is wrong with the row."""
+    """A live row that holds a VM, whatever else is wrong with the row.
 
-    sid: str
-    provisioner: str
+    sid, provisioner: None where nobody can say for certain what the row says there.
+    """
+
+    sid: str | None
+    provisioner: str | None
     vm_ref: str
 
 

@@ -80,6 +80,14 @@ def shown(value: RawValue, limit: int = 200) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def readable(value: RawValue) -> str | None:
+    """A sid, or the name of something, as the text that it is judged by; None: nobody can say what it is."""
+    try:
+        return _decodable("it", str(value)) if isinstance(value, int | str) else None
+    except Unreadable:
+        return None
+
+
 def _allocation(row: StoredRow, sid: str, raw: RawRow, words: Vocabulary) -> Allocation:
     status = _status(row.status, words)
     settled = status == words.released or status in words.inactive
@@ -198,8 +206,8 @@ def _from_text(value: RawValue, words: Vocabulary) -> datetime:
     fraction = match["fraction"] or ""
     try:
         naive = datetime.fromisoformat(f"{match['date']}T{match['minutes']}:{match['seconds'] or '00'}")
-        naive += timedelta(microseconds=_rounded_up(fraction))
-        return _placed(naive, match["offset"], words, value)
+        # Clocks change at whole seconds: what is rounded up must not come out of an hour that is skipped or read twice.
+        return _placed(naive, match["offset"], words, value) + timedelta(microseconds=_rounded_up(fraction))
     except (ValueError, OverflowError):
         raise Unreadable(f"expires_at {shown(value, 60)!r} is no instant that exists") from None
 

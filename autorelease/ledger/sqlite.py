@@ -23,6 +23,7 @@ from autorelease.ledger.rows import (
     StoredRow,
     Vocabulary,
     read_row,
+    readable,
     shown,
     written_like,
 )
@@ -348,19 +349,19 @@ class SQLiteLedger:
                     yield from self._holders("?1", ref)
 
     def _holders(self, wanted: str, value: str) -> Iterator[Holder]:
-        provisioner = self._column("provisioner") if self._has("provisioner") else "NULL"
+        column = self._column("provisioner") if self._has("provisioner") else "NULL"
         ref, sid = self._column("vm_ref"), self._column("sid")
         with self._file.in_use():
             rows = self.connection.execute(
-                f"SELECT {sid}, {provisioner}, {ref} FROM {self._table} WHERE {self._live} AND ({ref} IN ({wanted}) "
+                f"SELECT {sid}, {column}, {ref} FROM {self._table} WHERE {self._live} AND ({ref} IN ({wanted}) "
                 f"OR (({ref} IS NULL OR {ref} = '') AND {sid} IN ({wanted})))",
                 (value,),
             ).fetchall()
         for own_sid, own_provisioner, own_ref in rows:
-            has_own = own_ref is not None and own_ref != ""
-            yield Holder(
-                str(own_sid), str(own_provisioner or DEFAULT_PROVISIONER), str(own_ref if has_own else own_sid)
-            )
+            vm_ref = own_sid if own_ref in (None, "") else own_ref
+            provisioner = DEFAULT_PROVISIONER if own_provisioner in (None, "") else readable(own_provisioner)
+            # A real that was found is the whole number that was looked for.
+            yield Holder(readable(own_sid), provisioner, str(int(vm_ref) if isinstance(vm_ref, float) else vm_ref))
 
     # --- what the table is like -------------------------------------------------------------------------------------
 

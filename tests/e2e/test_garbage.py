@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 
 from tests.e2e.reports import listed, sids, sweep, tick_report
-from tests.support.place import DAY, NOW, PERMISSIVE, Place, Ran, command_provisioner, program
+from tests.support.place import (
+    DAY,
+    LEDGER_PROVISIONER,
+    NOW,
+    PERMISSIVE,
+    Place,
+    Ran,
+    command_provisioner,
+    program,
+)
 
 UNTYPED = """
 CREATE TABLE vm_allocations (sid, owner, plan, provisioner, vm_ref, vm_uid, status, expires_at, released_at)
@@ -235,6 +244,51 @@ def test_every_text_that_is_no_utf8_is_reported(place: Place) -> None:
     assert place.released() == set()
     assert ran.json()["rows_invalid"] == expected
     tick_report(ran, 3)
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [
+        "NULL, NULL, 'web-1'",
+        "CAST(x'ff' AS TEXT), '', 'web-1'",
+        "'other', CAST(x'ff' AS TEXT), 'web-1'",
+        "7.0, x'', ''",
+    ],
+)
+def test_a_vm_that_a_row_holds_which_nobody_can_read_is_left_alone(place: Place, holder: str) -> None:
+    """It is no reason to fail, either: what else is due goes."""
+    place.make_ledger(
+        [
+            *(
+                {"sid": sid, "status": "Active", "expires_at": NOW - DAY, "vm_ref": "web-1"}
+                for sid in ("None", "b'first'", "1.5")
+            ),
+            {"sid": "seven", "status": "Active", "expires_at": NOW - DAY, "vm_ref": 7},
+            {"sid": "good", "status": "Active", "expires_at": NOW - DAY},
+        ],
+        table=UNTYPED,
+    )
+    names = "sid, provisioner, vm_ref, status, expires_at"
+    place.execute(f"INSERT INTO vm_allocations ({names}) VALUES ({holder}, 'Active', {NOW + DAY})")
+    report = sweep(place, code=3)
+    kept = {"None", "b'first'", "1.5"} if "web-1" in holder else {"seven"}
+    assert place.released() == {"None", "b'first'", "1.5", "seven", "good"} - kept
+    assert {row["sid"] for row in report["invalid"]} >= kept
+
+
+def test_a_provisioner_of_zero_is_none_by_default(place: Place) -> None:
+    """Only NULL and the empty text are."""
+    place.configure(LEDGER_PROVISIONER, '[provisioners.0]\nkind = "ledger"\n', PERMISSIVE)
+    place.make_ledger(
+        [
+            {"sid": "first", "status": "Active", "expires_at": NOW - DAY, "provisioner": 0, "vm_ref": "web-1"},
+            {"sid": "other", "status": "Active", "expires_at": NOW + DAY, "provisioner": 0, "vm_ref": "web-1"},
+            {"sid": "third", "status": "Active", "expires_at": NOW - DAY, "vm_ref": "web-1"},
+        ],
+        table=UNTYPED,
+    )
+    sweep(place, code=3)
+    assert place.released() == {"third"}
 
 
 def test_only_the_exact_word_is_released(place: Place) -> None:

@@ -368,6 +368,14 @@ CLOCKS = {
     "put back: read once again": ("2026-10-25 03:00:00", datetime(2026, 10, 25, 2, 0, tzinfo=UTC)),
     "put forward: the last instant before": ("2026-03-29 01:59:59", datetime(2026, 3, 29, 0, 59, 59, tzinfo=UTC)),
     "put forward: skipped, the later holds": ("2026-03-29 02:30:00", datetime(2026, 3, 29, 1, 30, tzinfo=UTC)),
+    "put back: rounded up to the end of what is read once": (
+        "2026-10-25 01:59:59.9999999",
+        datetime(2026, 10, 25, 0, 0, tzinfo=UTC),
+    ),
+    "put forward: rounded up to the end of what is skipped": (
+        "2026-03-29 02:59:59.9999999",
+        datetime(2026, 3, 29, 2, 0, tzinfo=UTC),
+    ),
     "put forward: the first instant after": ("2026-03-29 03:00:00", datetime(2026, 3, 29, 1, 0, tzinfo=UTC)),
 }
 

@@ -705,7 +705,7 @@ def test_no_transaction_is_open_between_holders(
             found.append(holder.sid)
             other.execute("BEGIN EXCLUSIVE")
             other.execute("COMMIT")
-    assert sorted(found) == [f"s{number}" for number in range(7)]
+    assert sorted(map(str, found)) == [f"s{number}" for number in range(7)]
 
 
 # --- indexes ----------------------------------------------------------------------------------------------------------
@@ -798,9 +798,10 @@ def test_a_row_of_many_is_not_searched_for_its_shared_sid_where_the_key_excludes
 # --- who holds a VM ---------------------------------------------------------------------------------------------------
 
 
-def holders(ledger: SQLiteLedger, *vm_refs: str) -> list[tuple[str, str, str]]:
+def holders(ledger: SQLiteLedger, *vm_refs: str) -> list[tuple[str | None, str | None, str]]:
     """Sid, provisioner and VM of those who hold one of these."""
-    return sorted((holder.sid, holder.provisioner, holder.vm_ref) for holder in ledger.holders(vm_refs))
+    found = ((holder.sid, holder.provisioner, holder.vm_ref) for holder in ledger.holders(vm_refs))
+    return sorted(found, key=lambda holder: [name or "" for name in holder])
 
 
 def test_a_vm_is_held_by_vm_ref_and_else_by_sid(database: Database, opened: Open) -> None:
@@ -845,6 +846,41 @@ def test_a_vm_of_a_number_is_the_vm_of_its_text(database: Database, opened: Open
     )
     text = str(number)
     assert holders(opened(), text) == sorted([("a", "default", text), ("b", "default", text), (text, "default", text)])
+
+
+@pytest.mark.parametrize("unreadable", ["NULL", "x'6f6c64'", "CAST(x'ff' AS TEXT)", "0.5"])
+def test_a_holder_that_nobody_can_read_has_no_sid(database: Database, opened: Open, unreadable: str) -> None:
+    """Not the sid 'None', or one that looks like its bytes: that may be another row, which is due."""
+    database.make(table=UNTYPED)
+    database.execute(f"INSERT INTO vm_allocations (sid, vm_ref, status) VALUES ({unreadable}, 'vm', 'Active')")
+    assert holders(opened(), "vm") == [(None, "default", "vm")]
+
+
+@pytest.mark.parametrize(
+    ("provisioner", "read"),
+    [
+        ("x'6f6c64'", None),
+        ("CAST(x'ff' AS TEXT)", None),
+        ("0.5", None),
+        ("NULL", "default"),
+        ("''", "default"),
+        ("0", "0"),
+    ],
+)
+def test_the_provisioner_of_a_holder_is_read_as_that_of_a_row(
+    database: Database, opened: Open, provisioner: str, read: str | None
+) -> None:
+    database.make(table=UNTYPED)
+    names = "sid, provisioner, vm_ref, status"
+    database.execute(f"INSERT INTO vm_allocations ({names}) VALUES ('a', {provisioner}, 'vm', 'Active')")
+    assert holders(opened(), "vm") == [("a", read, "vm")]
+
+
+@pytest.mark.parametrize("values", ["'a', 7.0", "7.0, NULL"])
+def test_a_whole_real_is_the_vm_of_that_number(database: Database, opened: Open, values: str) -> None:
+    database.make(table=UNTYPED)
+    database.execute(f"INSERT INTO vm_allocations (sid, vm_ref, status) VALUES ({values}, 'Active')")
+    assert [vm_ref for _, _, vm_ref in holders(opened(), "7")] == ["7"]
 
 
 ODD_REFS = [
