@@ -3,7 +3,8 @@
 # make check  format, lint, types, documents, units, and then make test
 # make mutants  take one protection away at a time, and see its test fail
 # make fuzz N=1000000  that many arbitrary rows, and a twentieth of it of configurations and of command lines, from
-#              a new seed, which is printed; SEED=... for those of an earlier run
+#              a new seed, which is printed (SEED=... for those of an earlier run); and EXAMPLES=5000 of the machine
+#              that has other things happen in the midst of a tick
 # make docs   make the man page, the completions and the example configuration anew
 #
 # make install, make uninstall   as root; PREFIX=/usr/local, and DESTDIR= for whoever makes a package
@@ -13,6 +14,8 @@
 # PYTHON=python3.12 chooses the interpreter; else the newest of 3.11 or later is taken.
 
 PYTHON ?=
+N ?= 100000
+EXAMPLES ?= 5000
 PREFIX ?= /usr/local
 DESTDIR ?=
 N ?= 100000
@@ -61,6 +64,7 @@ mutants: $(VENV)/.installed-dev
 
 fuzz: $(VENV)/.installed-dev
 	AUTORELEASE_FUZZ_CASES=$(N) AUTORELEASE_FUZZ_SEED=$(SEED) $(BIN)/python -m pytest -n 2 -o timeout=0 tests/fuzz
+	AUTORELEASE_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n 2 -rP tests/machine
 
 # The suite on the newest releases that pyproject.toml allows, in an environment of its own.
 newest:
