@@ -111,6 +111,7 @@ TYPED = [(path.name, line) for path in (README, RUNBOOK) for line in typed(path.
 OURS = [(name, line) for name, line in TYPED if is_ours(line)]
 # tests/host/ has hosts with systemd, where every line of these is typed; but for those that are typed in another way.
 TYPED_ON_HOSTS = [RUNBOOK.read_text("utf-8"), section(README, "Running it every hour"), section(README, "Quick start")]
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 ELSEWHERE = ROOT / "tests" / "host" / "typed-elsewhere"
 
 
@@ -358,6 +359,24 @@ def test_every_relative_link_leads_somewhere(path: Path) -> None:
         target = (path.parent / name) if name else path
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_target_of_make_that_is_named_is_there(path: Path) -> None:
+    named = re.findall(r"(?:`|^)(?:sudo )?make ([a-z-]+)", path.read_text("utf-8"), re.MULTILINE)
+    there = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert set(named) <= set(there)
+
+
+def test_the_places_that_contributors_are_sent_to_are_there() -> None:
+    text = CONTRIBUTING.read_text("utf-8")
+    [layout] = fences(text, "text")
+    named = re.findall(r"[a-z0-9_./]+(?:/|\.py|\.toml|\.txt)(?![a-z])", text.replace(".venv", ""))
+    assert len(named) > 20
+    for name in named:
+        assert any((ROOT / part / name).exists() for part in ("", "autorelease", "tests")), name
+    packages = {path.parent.name for path in (ROOT / "autorelease").glob("*/__init__.py")}
+    assert packages <= set(re.findall(r"([a-z]+)/", layout.body)), "a part that nobody is told of"
 
 
 def drop_ins() -> list[tuple[str, str]]:
