@@ -34,6 +34,7 @@ type_line() {
     case $line in
         # Each page begins where the situation is the one that it is about.
         *' autorelease init') mv /var/lib/autorelease/journal.db /checks/journal.db ;;
+        *' grep ,invalid,') sql 'INSERT INTO vm_allocations (sid, status, expires_at) VALUES ("broken", "Active", "soon")' ;;
         *' unhold '*) runuser -u autorelease -- autorelease hold paid --reason because >/checks/output ;;
     esac
     # What an enabled timer has begun by itself is another one's tick.
@@ -42,6 +43,7 @@ type_line() {
     done
     code=0
     (cd /checks && sh -c "$line") >/checks/output 2>&1 </dev/null || code=$?
+    sql 'DELETE FROM vm_allocations WHERE sid = "broken"'
     case " $(may_end "$line") " in
         *" $code "*) echo "ok: exit $code: $line" ;;
         *)
