@@ -193,10 +193,10 @@ def _unconfirmable(why: str) -> Refusal:
 def advice(plan: PlanSummary, refusals: Sequence[Refusal]) -> str:
     """What was planned and what to type, for the message of a refusal."""
     sids = ", ".join(plan.first_sids) + (", …" if plan.first_tries > len(plan.first_sids) else "")
-    newest = rfc3339(plan.newest_expires_at) if plan.newest_expires_at else "none"
+    newest = f", the newest expired at {rfc3339(plan.newest_expires_at)}" if plan.newest_expires_at else ""
     # Where nothing but the --confirm itself was wrong, confirming that again would be no better.
     confirmation = "" if all(refusal.code == "confirm" for refusal in refusals) else f" --confirm {plan.first_tries}"
     return (
-        f"Planned: {plan.first_tries} first releases ({sids or 'none'}), the newest expired at {newest}. Nothing was "
-        f"touched. Look: autorelease list-expired. If this is right: autorelease tick --once{confirmation}"
+        f"Planned: {plan.first_tries} first releases ({sids or 'none'}){newest}. Nothing was touched. "
+        f"Look: autorelease list-expired. If this is right: autorelease tick --once{confirmation}"
     )

@@ -99,14 +99,20 @@ def check_writable(path: Path, what: str) -> None:
     for target, kind in ((path, "file"), (path.parent, "folder")):
         if os.access(target, os.W_OK, effective_ids=True):
             continue
-        if os.statvfs(target).f_flag & os.ST_RDONLY:
-            raise UnusableError(
-                f"{target}: the {kind} of the {what} is on a file system that is mounted read-only: look into the "
-                "kernel's log for the reason, and mount it for writing"
-            )
+        _refuse_read_only(target, f"the {kind} of the {what}")
         raise UnusableError(
             f"{target}: the {kind} of the {what} cannot be written by this user (uid {os.geteuid()}): "
             f"give its group the right to (chmod g+w), or run as its owner"
+        )
+
+
+def _refuse_read_only(target: Path, what: str) -> None:
+    """Raise UnusableError where no rights would help. A service is shown a read-only mount of all but its folders."""
+    if os.statvfs(target).f_flag & os.ST_RDONLY:
+        raise UnusableError(
+            f"{target}: {what} is on a file system that is mounted read-only. If for the service alone, name the "
+            "folder in ReadWritePaths= (systemctl edit autorelease.service); else look into the kernel's log for the "
+            "reason, and mount it for writing"
         )
 
 
@@ -123,6 +129,7 @@ def check_reading_is_harmless(path: Path) -> None:
         return
     shared = all(os.access(place, os.W_OK, effective_ids=True) for place in (path, path.parent))
     if not shared or not state.st_mode & 0o020:
+        _refuse_read_only(path, "it is in WAL mode, which takes the right to write, and")
         raise UnusableError(
             f"{path}: is in WAL mode, and reading it as uid {os.geteuid()} would leave files that its owner cannot "
             f"write. Let the group write: chmod g+w {path} && chmod 2770 {path.parent}; or run as the owner"

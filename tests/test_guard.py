@@ -261,7 +261,7 @@ def test_the_message_of_a_refusal_says_what_was_planned_and_what_to_type() -> No
     assert "1200 first releases (a, b, c, d, e, …)" in text
     assert "2026-12-01T12:00:00Z" in text
     assert "autorelease tick --once --confirm 1200" in text
-    assert "(none)" in advice(plan(0, 0), [TOO_MANY])
+    assert "(none). Nothing was touched" in advice(plan(0, 0), [TOO_MANY])
 
 
 def test_where_nothing_but_the_answer_was_wrong_the_message_asks_for_no_other() -> None:

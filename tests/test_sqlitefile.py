@@ -21,6 +21,7 @@ from autorelease.sqlitefile import (
     is_wal,
     speaking_of,
 )
+from tests.faults.disks import tmpfs
 
 STRANGER = 54_321
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -270,6 +271,20 @@ def test_reading_a_wal_ledger_that_we_cannot_write_beside_is_refused(open_folder
     assert "is in WAL mode" in said
     assert f"chmod g+w {path}" in said
     assert [each.name for each in open_folder.iterdir()] == ["a.db"]
+
+
+@needs_root
+def test_a_wal_ledger_on_a_read_only_mount_is_not_taken_for_one_of_wrong_rights(open_folder: Path) -> None:
+    """As a confined service sees the folder of a ledger that its unit does not name."""
+    with tmpfs(open_folder / "disk") as disk:
+        path = shared(make_database(disk.seen / "a.db", wal=True), file=0o660, folder=0o2770)
+        disk.remount("ro")
+        said = as_stranger("check_reading_is_harmless", path)
+        assert "mounted read-only" in said
+        assert "ReadWritePaths=" in said
+        assert "chmod" not in said
+        disk.remount("rw")
+        assert as_stranger("check_reading_is_harmless", path) == "done"
 
 
 @needs_root

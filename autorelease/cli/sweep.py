@@ -100,9 +100,9 @@ def _dry_run(settings: "Settings", now: datetime, at: str | None) -> "TickReport
 
 def check_provisioners(settings: "Settings") -> None:
     """Raise ConfigurationError where a tick would; nothing is asked of any provisioner."""
-    from autorelease.provisioners import open_provisioners
+    from autorelease.provisioners import check_provisioners as check
 
-    open_provisioners(settings.provisioners, settings.config, settings.release.timeout, stamps=settings.ledger.stamp)
+    check(settings.provisioners, settings.config, settings.release.timeout, stamps=settings.ledger.stamp)
 
 
 def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickReport":

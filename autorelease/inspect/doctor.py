@@ -48,7 +48,8 @@ def examine(settings: Settings, moment: guard.Moment, limits: guard.Limits) -> I
         yield _clock(journal, moment, limits)
     yield synchronisation()
     yield from _provisioners(settings)
-    yield from units(settings.release.timeout, settings.release.deadline)
+    databases = (settings.ledger_path, settings.journal_path)
+    yield from units(settings.release.timeout, settings.release.deadline, databases)
     yield _last_success(settings, moment)
 
 

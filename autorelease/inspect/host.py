@@ -4,9 +4,10 @@ nothing.
 
 import ctypes
 import re
+import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,6 +21,9 @@ STA_UNSYNC = 0x0040
 TIMER = "autorelease.timer"
 SERVICE = "autorelease.service"
 LONGEST_ANSWER_SECONDS = 10
+# systemd.exec(5): what decides where a service can write, and below what StateDirectory= is.
+CONFINEMENT = ("ProtectSystem", "ReadWritePaths", "StateDirectory")
+STATE = Path("/var/lib")
 # systemd.time(7), as `systemctl show` prints a span of time.
 UNITS = {
     "us": timedelta(microseconds=1),
@@ -76,17 +80,19 @@ def synchronisation(marker: Path = SYNCHRONIZED, ask: Callable[[], int | None] =
 # --- what starts the sweep -------------------------------------------------------------------------------------------
 
 
-def units(timeout: timedelta, deadline: timedelta) -> Iterator[Check]:
-    """Whether the timer starts the service, and whether the limits of that leave a tick the time that it takes."""
+def units(timeout: timedelta, deadline: timedelta, databases: Sequence[Path] = ()) -> Iterator[Check]:
+    """Whether the timer starts the service, and whether that leaves a tick its time and lets it write its databases."""
     timer = _shown(TIMER, "LoadState", "UnitFileState", "ActiveState", "NextElapseUSecRealtime")
     if timer is None:
         message = "systemd does not answer here: something else must start a tick every hour"
         yield Check("timer", State.WARN, message, f"cron, as in README.md; {page('Is it healthy?')}")
         return
     yield _timer(timer)
-    service = _shown(SERVICE, "LoadState", "TimeoutStartUSec", "TimeoutStopUSec") or {}
+    service = _shown(SERVICE, "LoadState", "TimeoutStartUSec", "TimeoutStopUSec", *CONFINEMENT) or {}
     if service.get("LoadState") == "loaded":
         yield _time_outs(service, timeout, deadline)
+        if databases:
+            yield _folders(service, databases)
 
 
 def _shown(unit: str, *properties: str) -> Mapping[str, str] | None:
@@ -140,6 +146,21 @@ def _time_outs(shown: Mapping[str, str], timeout: timedelta, deadline: timedelta
         message = f"{told}: a tick takes up to {in_words(deadline + ends)}, and would be ended before its deadline"
         return Check("time-outs", State.WARN, message, remedy)
     return Check("time-outs", State.OK, f"{told}, enough for a deadline of {in_words(deadline)}")
+
+
+def _folders(shown: Mapping[str, str], databases: Sequence[Path]) -> Check:
+    """Rights alone do not say it: under ProtectSystem=strict the service sees all but a few folders read-only."""
+    if shown.get("ProtectSystem") != "strict":
+        return Check("unit's folders", State.OK, f"ProtectSystem={shown.get('ProtectSystem') or 'no'}: rights decide")
+    open_to_it = [Path(path.lstrip("-+")) for path in shlex.split(shown.get("ReadWritePaths", ""))]
+    open_to_it += [STATE / name for name in shown.get("StateDirectory", "").split()]
+    needed = dict.fromkeys(path.resolve().parent for path in databases)
+    closed = [str(folder) for folder in needed if not any(folder.is_relative_to(place) for place in open_to_it)]
+    if closed:
+        message = f"the unit lets the service write nothing in {', '.join(closed)}, whatever the rights are"
+        remedy = f"systemctl edit {SERVICE}: [Service] ReadWritePaths={' '.join(map(shlex.quote, closed))}"
+        return Check("unit's folders", State.FAIL, message, remedy)
+    return Check("unit's folders", State.OK, f"the service may write in {', '.join(map(str, needed))}")
 
 
 def span(text: str) -> timedelta | None:

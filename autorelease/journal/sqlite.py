@@ -30,7 +30,10 @@ from autorelease.model import NOTHING_KNOWN, Allocation, ErrorCode, Hold, Known,
 from autorelease.sqlitefile import OpenFile, check_file, check_writable, connect, speaking_of
 from autorelease.text import user_name
 
-REMEDY = "Make one with: autorelease init"
+REMEDY = (
+    "Never had one: autorelease init. Lost: put back its newest copy; a new one has forgotten every hold (runbook.md, "
+    '"The journal is lost")'
+)
 PAIRS_AT_ONCE = 500
 PAGE_ROWS = 500
 MODE = 0o640

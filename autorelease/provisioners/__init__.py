@@ -4,7 +4,7 @@ Knows the model and the errors, never a ledger, the journal or the tick.
 """
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from importlib import import_module
@@ -54,11 +54,13 @@ class Kind:
 
     make: from its section; touches nothing outside of this process, and raises ConfigurationError (exit 4) for options
     that it does not understand. immediate: its release does nothing that could take time, and needs no thread; nothing
-    watches over its time then.
+    watches over its time then. check: refuses the same options as make, and makes nothing; a dry run and a listing ask
+    it instead of make, where there is one.
     """
 
     make: Callable[[Section], Provisioner]
     immediate: bool = False
+    check: Callable[[Section], object] | None = None
 
 
 # Named as "module:attribute" so that only the kinds in use are imported.
@@ -83,29 +85,59 @@ def open_provisioners(
 
     Raises ConfigurationError (exit 4) where there is none, or one is not understood.
     """
+    return {section.name: _registered(section) for section in _read(sections, config, timeout, stamps=stamps)}
+
+
+def check_provisioners(
+    sections: Mapping[str, Mapping[str, Any]], config: Path, timeout: timedelta, *, stamps: bool
+) -> None:
+    """Raise ConfigurationError where `open_provisioners` would, and make none that can be judged without."""
+    for section in _read(sections, config, timeout, stamps=stamps):
+        kind = _our_kind(section)
+        if kind is None:
+            from autorelease.provisioners.plugins import check_plugin
+
+            check_plugin(section.options.get("kind"), _without_kind(section))
+        else:
+            (kind.check or kind.make)(_without_kind(section))
+
+
+def _read(
+    sections: Mapping[str, Mapping[str, Any]], config: Path, timeout: timedelta, *, stamps: bool
+) -> Sequence[Section]:
+    """The sections as they stand in the file, their kind still among their options."""
     if not sections:
         raise ConfigurationError(
             f'{config}: no provisioner is configured: add a section [provisioners.default] with kind = "command" '
             '(or "ledger", where the stamp in the ledger is all that a release is)'
         )
     folder = config.absolute().parent
-    return {
-        name: _registered(Section(name, options, f"{config}: [provisioners.{name}]", folder, timeout, stamps))
+    return [
+        Section(name, options, f"{config}: [provisioners.{name}]", folder, timeout, stamps)
         for name, options in sections.items()
-    }
+    ]
 
 
 def _registered(section: Section) -> Registered:
-    options = dict(section.options)
-    kind = options.pop("kind", None)
-    section = replace(section, options=options)
-    if isinstance(kind, str) and kind in KINDS:
-        module, attribute = KINDS[kind].split(":")
-        ours: Kind = getattr(import_module(module), attribute)
-        return Registered(ours.make(section), ours.immediate)
+    kind = _our_kind(section)
+    if kind is not None:
+        return Registered(kind.make(_without_kind(section)), kind.immediate)
     from autorelease.provisioners.plugins import open_plugin
 
-    return open_plugin(kind, section)
+    return open_plugin(section.options.get("kind"), _without_kind(section))
+
+
+def _our_kind(section: Section) -> Kind | None:
+    name = section.options.get("kind")
+    if not isinstance(name, str) or name not in KINDS:
+        return None
+    module, attribute = KINDS[name].split(":")
+    ours: Kind = getattr(import_module(module), attribute)
+    return ours
+
+
+def _without_kind(section: Section) -> Section:
+    return replace(section, options={key: value for key, value in section.options.items() if key != "kind"})
 
 
 def refuse_unknown(section: Section, known: tuple[str, ...]) -> None:

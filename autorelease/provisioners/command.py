@@ -276,6 +276,10 @@ class _Conversation:
 
 
 def _make(section: Section) -> CommandProvisioner:
+    return CommandProvisioner(_options(section), section.timeout)
+
+
+def _options(section: Section) -> Options:
     refuse_unknown(section, tuple(Options.model_fields))
     try:
         options = Options.model_validate(dict(section.options))
@@ -285,7 +289,7 @@ def _make(section: Section) -> CommandProvisioner:
         raise ConfigurationError(f"{section.place} {key}: {first['msg']}") from error
     _check_argv(options.argv, section.place)
     _check_statuses(options, section.place)
-    return CommandProvisioner(options, section.timeout)
+    return options
 
 
 def _check_argv(argv: Sequence[str], place: str) -> None:
@@ -312,4 +316,4 @@ def _check_statuses(options: Options, place: str) -> None:
         )
 
 
-KIND = Kind(_make)
+KIND = Kind(_make, check=_options)

@@ -25,13 +25,17 @@ class LedgerProvisioner:
 
 
 def _make(section: Section) -> LedgerProvisioner:
+    _check(section)
+    return LedgerProvisioner()
+
+
+def _check(section: Section) -> None:
     refuse_unknown(section, ())
     if not section.stamps:
         raise ConfigurationError(
             f'{section.place} kind = "ledger" with [ledger] stamp = false would do nothing at all: '
             "choose another kind, or let us stamp"
         )
-    return LedgerProvisioner()
 
 
-KIND = Kind(_make, immediate=True)
+KIND = Kind(_make, immediate=True, check=_check)

@@ -26,9 +26,28 @@ Made = TypeVar("Made")
 
 def open_plugin(kind: object, section: Section) -> Registered:
     """Make the provisioner of a section whose kind is not ours; raises ConfigurationError where nobody has it."""
+    loaded, whose = _loaded(kind, section)
+    return _made(loaded, section, whose)
+
+
+def check_plugin(kind: object, section: Section) -> None:
+    """Raise ConfigurationError where `open_plugin` would; makes nothing where the kind can tell without."""
+    loaded, whose = _loaded(kind, section)
+    check = loaded.check
+    if check is None:
+        _made(loaded, section, whose)
+    else:
+        _guarded(lambda: check(section), f"{whose} cannot be checked", (ConfigurationError,))
+
+
+def _loaded(kind: object, section: Section) -> tuple[Kind, str]:
+    """The kind, and whose it is, for messages."""
     entry = _entry(_installed(section), kind, section)
     whose = f"{section.place} kind {entry.name!r} of the package {_package(entry)}"
-    loaded = _checked_kind(_guarded(entry.load, f"{whose} cannot be loaded"), f"{whose}: {entry.value}")
+    return _checked_kind(_guarded(entry.load, f"{whose} cannot be loaded"), f"{whose}: {entry.value}"), whose
+
+
+def _made(loaded: Kind, section: Section, whose: str) -> Registered:
     provisioner = _guarded(lambda: loaded.make(section), f"{whose} cannot be made", (ConfigurationError,))
     return Registered(_checked_provisioner(provisioner, whose), loaded.immediate)
 
@@ -88,8 +107,11 @@ def _checked_kind(made: object, what: str) -> Kind:
         raise ConfigurationError(f"{what} is a {type(made).__name__}, not a Kind of autorelease.provisioners")
     make: object = made.make
     immediate: object = made.immediate
+    check: object = made.check
     if not callable(make) or not isinstance(immediate, bool):
         raise ConfigurationError(f"{what} is a Kind whose make cannot be called, or whose immediate is not a bool")
+    if check is not None and not callable(check):
+        raise ConfigurationError(f"{what} is a Kind whose check cannot be called")
     return made
 
 

@@ -3,7 +3,7 @@
 import copy
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -42,7 +42,7 @@ class KindContract:
     def test_making_one_asks_nobody(
         self, kind: Kind, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A dry run and a listing make one, too, and promise to leave no trace."""
+        """A dry run and a listing may make one, too, and promise to leave no trace."""
 
         def refuse(*_: object, **__: object) -> NoReturn:
             raise AssertionError("make reached out of this process: leave that to preflight and release")
@@ -50,6 +50,8 @@ class KindContract:
         monkeypatch.setattr(socket.socket, "connect", refuse)
         monkeypatch.setattr(socket, "getaddrinfo", refuse)
         monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
+        if kind.check is not None:
+            kind.check(make_section(options))
         made = kind.make(make_section(options))
         for method in ("preflight", "release", "close"):
             assert callable(getattr(made, method, None)), f"what it made has no method {method}"
@@ -75,8 +77,17 @@ class KindContract:
 
 
 def _is_made(kind: Kind, section: Section, what: str) -> bool:
+    is_made = _is_accepted(lambda: kind.make(section).close(), section, what)
+    check = kind.check
+    if check is not None:
+        is_checked = _is_accepted(lambda: check(section), section, what)
+        assert is_checked == is_made, f"{what}: check and make do not agree"
+    return is_made
+
+
+def _is_accepted(call: Callable[[], object], section: Section, what: str) -> bool:
     try:
-        kind.make(section).close()
+        call()
     except ConfigurationError as error:
         assert section.place in str(error), f"for {what} the error does not name {section.place!r}: {error}"
         return False

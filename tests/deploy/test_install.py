@@ -55,6 +55,7 @@ def test_files_are_where_they_are_looked_for(prefix: str, tmp_path: Path) -> Non
         f"{share}/fish/vendor_completions.d/autorelease.fish",
         "/etc/cron.d/autorelease",
         *(f"{share}/doc/autorelease/{name}" for name in ("README.md", "runbook.md", "CHANGELOG.md", "LICENSE")),
+        f"{share}/doc/autorelease/docs/provisioners.md",
         *(f"{share}/doc/autorelease/docs/schema/{path.name}" for path in (ROOT / "docs/schema").iterdir()),
         f"{share}/doc/autorelease/examples/config.toml",
         f"{share}/doc/autorelease/examples/cron",

@@ -188,7 +188,7 @@ def test_failure_line_says_what_and_where() -> None:
     said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30, env=environment)
     assert said.stdout == (
         "autorelease.service failed: result=exit-code exit=exited/7; its log: journalctl "
-        "_SYSTEMD_INVOCATION_ID=unknown; what to do: runbook.md, by exit status\n"
+        "_SYSTEMD_INVOCATION_ID=unknown; what to do: /usr/share/doc/autorelease/runbook.md, by exit status\n"
     )
     unknown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30, env={})
     assert "result=unknown exit=unknown/unknown" in unknown.stdout

@@ -1,7 +1,6 @@
 """The documents as data: their fenced blocks, their tables, and the commands that they tell a reader to type."""
 
 import re
-import shlex
 import sqlite3
 import textwrap
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ RUNBOOK = ROOT / "runbook.md"
 PROVISIONERS = ROOT / "docs" / "provisioners.md"
 DOCUMENTS = (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")))
 FENCE = re.compile(r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
-OURS = re.compile(r"^(?:runuser -u autorelease -- )?autorelease (?P<words>[^|>#]*)")
+OURS = re.compile(r"(?:runuser -u autorelease -- )?autorelease ")
+COMMENT = re.compile(r"(^|\s+)# .*")
 WIDTH = "80"
 
 
@@ -47,15 +47,16 @@ def section(path: Path, heading: str) -> str:
     return "\n".join([*wanted, ""])
 
 
-def commands(path: Path) -> list[list[str]]:
-    """The arguments of every `autorelease …` in the shell blocks of a document, without pipes and repetitions."""
-    found = [
-        shlex.split(match["words"])
-        for fence in fences(path.read_text("utf-8"), "sh")
-        for line in fence.body.splitlines()
-        if (match := OURS.match(line))
-    ]
-    return [words for number, words in enumerate(found) if words not in found[:number]]
+def typed(text: str) -> list[str]:
+    """Every line that the shell blocks of a text tell a reader to type, whole, with its pipes, each once."""
+    shown = [line for fence in fences(text, "sh") for line in fence.body.splitlines()]
+    lines = [COMMENT.sub("", line).strip() for line in shown]
+    return list(dict.fromkeys(line for line in lines if line))
+
+
+def is_ours(line: str) -> bool:
+    """Whether a line begins with our command."""
+    return OURS.match(line) is not None
 
 
 def table(text: str) -> list[list[str]]:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shlex
 import sqlite3
 import stat
 import subprocess
@@ -277,17 +278,33 @@ def test_the_version(tmp_path: Path) -> None:
     assert (ran.code, ran.out, ran.err) == (0, f"autorelease {__version__}\n", "")
 
 
-@pytest.mark.parametrize("arguments", [(), ("tick",), ("list-expired",), ("history",), ("init",)])
-def test_help(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    long, short = (run(tmp_path, *arguments, flag) for flag in ("--help", "-h"))
+def command_names(folder: Path) -> list[str]:
+    """Every command there is, by the help of the whole."""
+    return re.findall(r"^  ([a-z-]+)  ", run(folder, "--help").out.partition("Commands:\n")[2], re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", [(), ("tick",), ("init",)])
+def test_help_may_be_asked_for_in_short(command: tuple[str, ...], tmp_path: Path) -> None:
+    long, short = (run(tmp_path, *command, flag) for flag in ("--help", "-h"))
     assert long == short
     assert (long.code, long.err) == (0, "")
     assert "Usage: autorelease" in long.out
-    if arguments:
-        assert "Example: autorelease" in long.out
-    else:
-        for command in ("tick", "list-expired", "history", "init"):
-            assert re.search(rf"^  {command}  ", long.out, re.MULTILINE)
+
+
+def test_help_names_the_commands(tmp_path: Path) -> None:
+    assert {"tick", "list-expired", "history", "doctor", "init"} <= set(command_names(tmp_path))
+
+
+def test_the_help_of_every_command_has_an_example_that_the_command_understands(tmp_path: Path) -> None:
+    for name in command_names(tmp_path):
+        shown = run(tmp_path, name, "--help")
+        example = re.search(r"^  Example: (autorelease .*(?:\n  \S.*)*)", shown.out, re.MULTILINE)
+        assert example, f"{name} --help has no example"
+        # It is read as far as the configuration, which is not there, and so changes nothing.
+        program, *words = shlex.split(example[1])
+        assert (program, words[0]) == ("autorelease", name)
+        ran = run(tmp_path, *words, AUTORELEASE_CONFIG=str(tmp_path / "none.toml"))
+        assert ran.code == {"init": 0, "doctor": 9}.get(name, 4), f"{example[0]}: {ran.err}"
 
 
 @pytest.mark.parametrize(

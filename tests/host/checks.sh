@@ -116,6 +116,15 @@ connection.executemany("INSERT INTO vm_allocations (sid, status, expires_at) VAL
 connection.commit()'
 }
 
+# sql STATEMENT: as the ledger's own application would.
+sql() {
+    /usr/lib/autorelease/bin/python -c '
+import sqlite3, sys
+connection = sqlite3.connect("/var/lib/autorelease/allocations.db")
+connection.execute(sys.argv[1])
+connection.commit()' "$1"
+}
+
 released() {
     /usr/lib/autorelease/bin/python -c '
 import sqlite3

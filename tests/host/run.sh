@@ -27,7 +27,7 @@ trap 'rm -rf "$work"' EXIT
 make_host() {
     echo "--- making a host: $1"
     mkdir -p "$work/checks"
-    cp "$here"/*.sh "$work/checks"
+    cp "$here"/*.sh "$here/typed-elsewhere" "$work/checks"
     cp "$package" "$work/checks/autorelease.deb"
     mmdebstrap --quiet --variant=minbase --include="$2" --skip=cleanup/apt \
         --customize-hook="copy-in $work/checks /" \
@@ -53,6 +53,27 @@ passed() {
 
 echo "--- lintian"
 lintian --allow-root --fail-on error,warning "$package"
+
+echo "--- README's quick start, in a new clone, by an ordinary user"
+clone="$work/a clone"
+git clone --quiet . "$clone"
+chmod 0711 "$work"
+chown -R nobody "$clone"
+awk '/^## /{is_wanted = $0 == "## Quick start"} /^```/{is_shell = is_wanted && $0 == "```sh"; next} is_shell' README.md |
+    grep -v '^make test' >"$work/quick-start"
+code=0
+(
+    cd "$clone"
+    exec setpriv --reuid=nobody --regid=nogroup --clear-groups \
+        env HOME="$clone" PATH=/usr/local/bin:/usr/bin:/bin sh -e "$work/quick-start"
+) >"$work/console" 2>&1 || code=$?
+# Its last command is a tick over a sample with broken rows, and each before that ends with 0 or as make does.
+if [ "$code" -ne 3 ]; then
+    cat "$work/console"
+    echo "make test-host: FAILED: README, Quick start: exit $code" >&2
+    exit 1
+fi
+rm -r "$clone"
 
 make_host with-systemd systemd-sysv,dbus,man-db
 cp "$here/checks.service" "$work/with-systemd/etc/systemd/system/"

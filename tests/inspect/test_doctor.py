@@ -441,6 +441,31 @@ def test_the_limits_of_the_unit(change: Mapping[str, str], state: State, new: Pa
     assert new.examined()["time-outs"].state is state
 
 
+CONFINED = {"ProtectSystem": "strict", "StateDirectory": "autorelease"}
+
+
+@pytest.mark.parametrize("paths", ["{}", "/srv -{}", '+{} "/srv/a b"'])
+def test_a_unit_that_lets_the_databases_be_written(paths: str, new: Patient) -> None:
+    folder = new.place.folder
+    systemctl(new, TIMER_IS_WELL, {**SERVICE_IS_WELL, **CONFINED, "ReadWritePaths": paths.format(folder)})
+    check = new.examined()["unit's folders"]
+    assert (check.state, check.message) == (State.OK, f"the service may write in {folder}")
+
+
+@pytest.mark.parametrize("paths", ["", "/srv", "{}-not"])
+def test_a_unit_that_shows_the_service_a_read_only_ledger(paths: str, new: Patient) -> None:
+    folder = new.place.folder
+    systemctl(new, TIMER_IS_WELL, {**SERVICE_IS_WELL, **CONFINED, "ReadWritePaths": paths.format(folder)})
+    check = new.examined()["unit's folders"]
+    assert check.state is State.FAIL
+    assert check.remedy == f"systemctl edit autorelease.service: [Service] ReadWritePaths={folder}"
+
+
+def test_a_unit_that_confines_nothing(new: Patient) -> None:
+    systemctl(new, TIMER_IS_WELL, {**SERVICE_IS_WELL, "ProtectSystem": "no"})
+    assert new.examined()["unit's folders"].state is State.OK
+
+
 def test_a_longer_deadline_wants_longer_limits(new: Patient) -> None:
     systemctl(new, TIMER_IS_WELL, SERVICE_IS_WELL)
     new.configure_file(LEDGER_PROVISIONER, '[release]\ndeadline = "50m"\n')

@@ -14,7 +14,7 @@ import pytest
 
 from autorelease.errors import ConfigurationError
 from autorelease.model import Release, Result
-from autorelease.provisioners import Registered, open_provisioners
+from autorelease.provisioners import Registered, check_provisioners, open_provisioners
 from tests.support.engine import made_allocation
 from tests.support.package import GOOD, install
 
@@ -76,6 +76,49 @@ def test_several_sections_may_be_of_one_kind(site: Path) -> None:
     found = open_provisioners(sections, Path("/x.toml"), timedelta(seconds=1), stamps=True)
     assert found["north"].provisioner is not found["south"].provisioner
     assert found["north"].provisioner.release(made_allocation()) == Release(Result.RELEASED, "good")
+
+
+# --- a dry run ------------------------------------------------------------------------------------------------------
+
+CHECKED = """
+    from autorelease.errors import ConfigurationError
+    from autorelease.provisioners import Kind
+    def make(section): raise RuntimeError("made")
+    def check(section):
+        if "wrong" in section.options: raise ConfigurationError(f"{section.place} wrong: it is")
+        if "broken" in section.options: raise KeyError("broken")
+    KIND = Kind(make, check=check)
+    NO_KIND = Kind(make, check=7)
+    UNCHECKED = Kind(make)
+"""
+
+
+def checked(kind: str, **options: object) -> None:
+    """As a dry run does."""
+    sections = {"default": {"kind": kind, **options}}
+    check_provisioners(sections, Path("/etc/autorelease/config.toml"), timedelta(seconds=30), stamps=True)
+
+
+def test_a_kind_that_can_be_checked_is_not_made_for_a_dry_run(site: Path) -> None:
+    install(site, name(), {"acme": "KIND"}, CHECKED)
+    checked("acme")
+    with pytest.raises(ConfigurationError, match=rf"^{PLACE} wrong: it is$"):
+        checked("acme", wrong=1)
+    with pytest.raises(
+        ConfigurationError, match=rf"^{PLACE} kind 'acme' of the package .* cannot be checked: KeyError"
+    ):
+        checked("acme", broken=1)
+
+
+def test_a_kind_without_a_check_is_made_for_a_dry_run_so_that_its_options_are_judged(site: Path) -> None:
+    install(site, name(), {"acme": "UNCHECKED"}, CHECKED)
+    with pytest.raises(ConfigurationError, match="cannot be made: RuntimeError: made"):
+        checked("acme")
+
+
+def test_a_check_that_cannot_be_called_is_refused(site: Path) -> None:
+    install(site, name(), {"acme": "NO_KIND"}, CHECKED)
+    assert "is a Kind whose check cannot be called" in refusal("acme")
 
 
 # --- names ------------------------------------------------------------------------------------------------------------

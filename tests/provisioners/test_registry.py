@@ -4,15 +4,17 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from autorelease.errors import ConfigurationError
-from autorelease.provisioners import Registered, open_provisioners
+from autorelease.provisioners import KINDS, Kind, Registered, check_provisioners, open_provisioners
 from autorelease.provisioners.command import CommandProvisioner
 from autorelease.provisioners.ledger import LedgerProvisioner
+from autorelease.testing import make_section
 
 CONFIG = Path("/etc/autorelease/config.toml")
 
@@ -51,6 +53,36 @@ def test_a_section_without_a_kind_is_refused() -> None:
 def test_a_wrong_key_is_refused_with_the_nearest_known_one() -> None:
     with pytest.raises(ConfigurationError, match=r"unknown key 'alredy'\. The nearest known key is 'already'"):
         opened({"default": {"kind": "command", "argv": ["true"], "alredy": [3]}})
+
+
+WRONG: tuple[dict[str, dict[str, object]], ...] = (
+    {},
+    {"default": {"kind": "memory"}},
+    {"default": {"argv": ["true"]}},
+    {"default": {"kind": "ledger"}, "other": {"kind": "command", "argv": ["true"], "alredy": [3]}},
+    {"default": {"kind": "command", "argv": ["{sid}"]}},
+    {"default": {"kind": "command", "argv": ["true"], "down": [0]}},
+    {"default": {"kind": "ledger", "argv": ["true"]}},
+)
+
+
+@pytest.mark.parametrize("sections", WRONG, ids=str)
+def test_what_cannot_be_opened_is_refused_without_making_anything_too(sections: dict[str, dict[str, object]]) -> None:
+    with pytest.raises(ConfigurationError) as opening:
+        opened(sections)
+    with pytest.raises(ConfigurationError) as checking:
+        check_provisioners(sections, CONFIG, timedelta(seconds=30), stamps=True)
+    assert str(checking.value) == str(opening.value)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_our_own_kinds_are_judged_without_making_one(name: str) -> None:
+    """So a dry run makes none."""
+    module, attribute = KINDS[name].split(":")
+    kind: Kind = getattr(import_module(module), attribute)
+    assert kind.check is not None
+    section = make_section({"argv": ["true"]} if name == "command" else {})
+    assert not hasattr(kind.check(section), "release")
 
 
 def test_making_one_runs_nothing(tmp_path: Path) -> None:
