@@ -8,10 +8,28 @@ import pytest
 from autorelease.journal.sqlite import make_journal
 from tests.support.place import LEDGER_PROVISIONER, PERMISSIVE, Place
 
+HERE = Path(__file__).parent
+# Measuring its coverage makes a process half as slow again. These go through every command and every shape of its
+# output; what the others find out about the same lines they find out by their results.
+MEASURED = (
+    "e2e/test_commands",
+    "e2e/test_operate",
+    "e2e/test_report",
+    "e2e/test_running",
+    "e2e/test_terminal",
+    "inspect/",
+)
+
 # A suite that a shell has put in the background finds these ignored, and so would every process that it starts.
 for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def _measured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not request.path.relative_to(HERE).as_posix().startswith(MEASURED):
+        monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
 
 
 @pytest.fixture

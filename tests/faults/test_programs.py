@@ -1,19 +1,16 @@
 """Release programs that misbehave: each harms its own row alone, and the next tick puts it right."""
 
 import os
-import subprocess
 
 from tests.e2e.reports import error_report, history, sweep, tick_report
+from tests.support.measured import run_measured
 from tests.support.place import (
-    COMMAND,
     DAY,
     NOW,
     PERMISSIVE,
     Place,
-    Ran,
     allocation,
     command_provisioner,
-    fresh_environment,
     program,
 )
 
@@ -88,7 +85,7 @@ def calls(place: Place) -> list[str]:
 def test_a_flood_a_kill_and_an_escape_harm_their_own_rows_alone(place: Place) -> None:
     sids = ("flood", "flood-and-release", "killed", "killed-too-early", "escapes", "good", "good-too")
     prepare(place, MISBEHAVES, *sids, release="attempts = 1")
-    ran, peak_kib = run_measured(place)
+    ran, peak_kib = run_measured(place, "tick", "--once", "--json")
     report = tick_report(ran, 3)
     assert peak_kib < BOUNDED_KIB
     escaped = int((place.folder / "escaped-escapes").read_text(encoding="ascii"))
@@ -109,23 +106,6 @@ def test_a_flood_a_kill_and_an_escape_harm_their_own_rows_alone(place: Place) ->
     # That it is gone is what was to be expected of one that was killed in its work.
     assert (after["rows_released"], after["rows_already_released"]) == (2, 1)
     check_converged(place, *sids)
-
-
-def run_measured(place: Place) -> tuple[Ran, int]:
-    """Sweep once; returns also the most memory that the command had, in KiB."""
-    out, err = place.folder / "out", place.folder / "err"
-    with out.open("wb") as stdout, err.open("wb") as stderr:
-        process = subprocess.Popen(
-            [COMMAND, "--config", place.config, "tick", "--once", "--json"],
-            env=fresh_environment(place.folder),
-            stdout=stdout,
-            stderr=stderr,
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        # Collected by wait4, of which Popen knows nothing.
-        process.returncode = os.waitstatus_to_exitcode(status)
-    ran = Ran(process.returncode, out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8"))
-    return ran, usage.ru_maxrss
 
 
 def test_programs_that_hang_end_with_their_time(place: Place) -> None:

@@ -77,6 +77,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("autorelease.retry.FIRST_PAUSE_SECONDS", 0.001)
 
 
+@pytest.mark.no_cover
 @pytest.mark.timeout(0 if WANTED else 300)
 @pytest.mark.parametrize("seeds", PARTS)
 def test_whatever_happens(quick: None, seeds: Sequence[int | None], tmp_path: Path) -> None:
