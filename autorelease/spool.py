@@ -3,19 +3,34 @@
 SQLite keeps it in memory while it is small and in an unlinked temporary file after that.
 """
 
+import copyreg
 import pickle
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from operator import attrgetter
+from typing import Any
 
-from autorelease.model import Allocation, InvalidRow, Planned, PlanSummary, SkipReason
+from autorelease.model import Allocation, Attempts, Hold, InvalidRow, Known, Planned, PlanSummary, RawRow, SkipReason
 from autorelease.sqlitefile import speaking_of
 
 FIRST_SIDS = 5
 CHUNK = 20_000
 PLACE = "the plan's temporary file (in SQLITE_TMPDIR, TMPDIR or /var/tmp)"
 ZERO = datetime.min.replace(tzinfo=UTC)
+
+
+def _shallowly(kind: type[Any]) -> Callable[[Any], tuple[type[Any], Any]]:
+    values = attrgetter(*(field.name for field in fields(kind)))
+    return lambda item: (kind, values(item))
+
+
+# Frozen dataclasses with slots look their fields up, one by one, for every instance that is packed: most of the time
+# that a large plan took.
+for kind in (Planned, Allocation, RawRow, Known, Attempts, Hold):
+    copyreg.pickle(kind, _shallowly(kind))
 
 
 class Spool:

@@ -11,14 +11,7 @@ from tests.support.place import LEDGER_PROVISIONER, PERMISSIVE, Place
 HERE = Path(__file__).parent
 # Measuring its coverage makes a process half as slow again. These go through every command and every shape of its
 # output; what the others find out about the same lines they find out by their results.
-MEASURED = (
-    "e2e/test_commands",
-    "e2e/test_operate",
-    "e2e/test_report",
-    "e2e/test_running",
-    "e2e/test_terminal",
-    "inspect/",
-)
+MEASURED = ("e2e/test_commands", "e2e/test_report", "inspect/")
 
 # A suite that a shell has put in the background finds these ignored, and so would every process that it starts.
 for number in (signal.SIGINT, signal.SIGHUP):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from autorelease.journal.sqlite import make_journal
 from tests.e2e.reports import history, listed, python_program, sids, sweep, wait_until
 from tests.support.place import (
     DAY,
@@ -33,7 +34,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """A configured place with an empty journal, in each of the environments."""
     made = Place(tmp_path, ENVIRONMENTS[request.param])
     made.configure(LEDGER_PROVISIONER, PERMISSIVE)
-    assert made.run("init").code == 0
+    make_journal(made.journal)
     return made
 
 
@@ -441,6 +442,7 @@ def test_after_the_first_tick_a_small_plan_is_not_judged_by_its_share(place: Pla
 # --- wrong usage ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("place", [""], indirect=True)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
