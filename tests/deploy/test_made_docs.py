@@ -5,7 +5,6 @@ groff, bash, zsh and fish themselves judge them.
 
 import os
 import re
-import shutil
 import subprocess
 import tomllib
 from collections.abc import Callable
@@ -22,21 +21,11 @@ from scripts.completions import bash, fish, zsh
 from scripts.make_docs import made
 from scripts.man_page import man_page
 from tests.docs.documents import README, ROOT, fences
+from tests.support.tools import tool
 
 PROGRAM, COMMANDS = read_command_line()
 MADE = made()
 HOSTILE = ".TH \\fBx\\fR 'single' \"double\" [square]: $(touch owned) `touch owned` back\\slash; 100 %"
-
-
-def shell(name: str) -> str:
-    """The path of a reader; without it skip, saying so, but never where the checks decide."""
-    found = shutil.which(name)
-    if found is None:
-        reason = f"NOT CHECKED: {name} is missing, so it did not read what is made for it"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
 
 
 @pytest.mark.parametrize("name", MADE)
@@ -80,7 +69,7 @@ def test_what_may_be_a_value_is_known() -> None:
 
 def rendered(page: str) -> str:
     """As `man` would show it; groff's warnings are errors."""
-    command = [shell("groff"), "-man", "-ww", "-Tutf8", "-P-cbou", "-rLL=100n"]
+    command = [tool("groff", "groff-base"), "-man", "-ww", "-Tutf8", "-P-cbou", "-rLL=100n"]
     ended = subprocess.run(command, input=page, capture_output=True, text=True, check=True, timeout=60)
     assert ended.stderr == ""
     return ended.stdout
@@ -129,7 +118,7 @@ def in_bash(folder: Path, text: str, lines: tuple[str, ...]) -> Offers:
     script += 'function="$(complete -p autorelease)"; function=${function#*-F }; "${function% *}"\n'
     script += 'printf "%s\\n" "${COMPREPLY[@]}"; done'
     (folder / "completion").write_text(text, encoding="utf-8")
-    return offered([shell("bash"), "--norc", "-c", script, "bash", "completion", *lines], folder)
+    return offered([tool("bash", "bash"), "--norc", "-c", script, "bash", "completion", *lines], folder)
 
 
 def in_fish(folder: Path, text: str, lines: tuple[str, ...]) -> Offers:
@@ -138,7 +127,7 @@ def in_fish(folder: Path, text: str, lines: tuple[str, ...]) -> Offers:
         "source completion; for line in $argv; echo \"= $line\"; complete -C $line | string replace -r '\\t.*' ''; end"
     )
     (folder / "completion").write_text(text, encoding="utf-8")
-    return offered([shell("fish"), "--no-config", "-c", script, *lines], folder)
+    return offered([tool("fish", "fish"), "--no-config", "-c", script, *lines], folder)
 
 
 # The editor says when it begins to read a line: what is typed before that is no completion.
@@ -163,7 +152,7 @@ def in_zsh(folder: Path, text: str, lines: tuple[str, ...]) -> Offers:
     """What zsh lists at the end of each line, at a terminal."""
     (folder / "_autorelease").write_text(text, encoding="utf-8")
     (folder / "driver").write_text(ZSH, encoding="utf-8")
-    found = offered([shell("zsh"), "-f", "driver", *lines], folder)
+    found = offered([tool("zsh", "zsh"), "-f", "driver", *lines], folder)
     # The line itself is drawn, too.
     return {line: words - {"EDITS-2", "\a"} - set(line.split()) for line, words in found.items()}
 

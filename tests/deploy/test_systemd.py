@@ -18,6 +18,7 @@ import pytest
 from autorelease.executor import STAMP_RESCUE
 from autorelease.provisioners.command import KILL_AFTER
 from autorelease.settings import Release
+from tests.support.tools import tool
 
 UNITS = Path(__file__).parents[2] / "deploy" / "systemd"
 SERVICE, TIMER, FAILURE = "autorelease.service", "autorelease.timer", "autorelease-failure@.service"
@@ -71,15 +72,14 @@ def duration(unit: str, name: str) -> timedelta:
 
 def run_tool(name: str, *arguments: str | Path, timezone: str = "UTC") -> subprocess.CompletedProcess[str]:
     """Run one of systemd's tools; without it skip, saying so, but never where the checks decide."""
-    tool = shutil.which(name)
-    if tool is None:
-        reason = f"NOT CHECKED: {name} is missing, so nothing looked at the units (Debian package: systemd)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
     plain = {"LC_ALL": "C.UTF-8", "TZ": timezone, "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
     return subprocess.run(
-        [tool, *arguments], capture_output=True, text=True, check=False, timeout=120, env=os.environ | plain
+        [tool(name, "systemd"), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=os.environ | plain,
     )
 
 

@@ -1,7 +1,6 @@
 """README's release program is run against a real server on loopback: its exit statuses are the ones of its table."""
 
 import re
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -13,8 +12,8 @@ import pytest
 
 from tests.docs.documents import README, fences, section, table
 from tests.support.place import HOUR, NOW, PERMISSIVE, Place, allocation, command_provisioner, fresh_environment
+from tests.support.tools import tool
 
-pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="README's example program calls curl")
 API = "https://cloud.example.net/v1"
 HEADER = "/etc/autorelease/api-header"
 
@@ -31,6 +30,8 @@ class Cloud:
 @pytest.fixture
 def cloud() -> Iterator[Cloud]:
     """A server of this test's own; its last answer of a method is repeated."""
+    # README's example program calls it.
+    tool("curl", "curl")
     state = Cloud()
 
     class Handler(BaseHTTPRequestHandler):

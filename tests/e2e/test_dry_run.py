@@ -186,7 +186,7 @@ def ledgers(draw: st.DrawFn, kind: str) -> tuple[datetime, list[dict[str, Any]]]
 
 @pytest.mark.parametrize("kind", ["epoch", "epoch_ms", "iso8601"])
 @settings(
-    max_examples=8,
+    max_examples=6,
     deadline=None,
     derandomize=True,
     database=None,

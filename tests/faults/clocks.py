@@ -3,12 +3,13 @@
 Only the wall clock is another; the monotonic clock and the time since boot stay what they are.
 """
 
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.support.tools import tool
 
 # The library for programs with threads; files keep the times that the kernel gives them.
 FAKETIME = ("env", "NO_FAKE_STAT=1", "faketime", "-m", "--exclude-monotonic", "-f")
@@ -40,8 +41,7 @@ class Steered:
 
 
 def _need_faketime() -> None:
-    if shutil.which("faketime") is None:
-        pytest.skip("needs faketime(1) to give a process another clock: apt-get install faketime")
+    tool("faketime", "faketime")
     tried = subprocess.run([*FAKETIME, "-2d", "true"], capture_output=True, text=True, check=False)
     if tried.returncode != 0:
         pytest.skip(f"needs faketime(1) to give a process another clock, and here it cannot: {tried.stderr.strip()}")
