@@ -10,6 +10,7 @@ from typing import Any
 # (sid, expires_at in seconds since the epoch; None: never)
 Pair = tuple[str, int | None]
 ENDED = ("released", "already_released")
+TRIED = (*ENDED, "pending", "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +37,13 @@ class Facts:
     """The journal at one moment.
 
     resting: when each pair may be tried again. released: those that ever ended so. begun: those that a release was ever
-    begun of. releases: the last release of each sid, newest first. acknowledged: conflicts that somebody has looked at.
+    begun of. releases: the last release of each sid, newest first.
     """
 
     intents: frozenset[Intent]
     resting: Mapping[Pair, datetime]
     released: frozenset[Pair]
     begun: frozenset[Pair]
-    acknowledged: frozenset[Pair]
     releases: Sequence[Pair]
     answers: Mapping[str, Sequence[str]]
     anchor: Anchor | None
@@ -88,8 +88,8 @@ def _read(connection: sqlite3.Connection) -> Facts:
         resting={_pair(row[0], row[1]): datetime.fromisoformat(row[5]) for row in attempts if row[5] is not None},
         # Events are dropped when they are old; the last outcome is kept.
         released=frozenset(ends) | {_pair(row[0], row[1]) for row in attempts if row[6] in ENDED},
-        begun=frozenset(_pair(row[0], row[1]) for row in events if row[2] == "intent"),
-        acknowledged=frozenset(_pair(row[0], row[1]) for row in events if row[2] == "retry"),
+        begun=frozenset(_pair(row[0], row[1]) for row in events if row[2] == "intent")
+        | {_pair(row[0], row[1]) for row in attempts if row[4] is not None or row[6] in TRIED},
         releases=list(newest.values()),
         answers=answers,
         anchor=_anchor(connection),

@@ -208,7 +208,7 @@ def _check_explained(world: World) -> None:
     """Every stamp of ours has an outcome, or an open intent whose end is still to be looked up."""
     facts = world.facts()
     for pair in list(world.stamped):
-        if pair in facts.released | facts.acknowledged:
+        if pair in facts.released:
             world.stamped.discard(pair)
         else:
             world.require(facts.is_open(pair), "stamped, and the journal does not know it:", pair)

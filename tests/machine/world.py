@@ -187,6 +187,8 @@ class World:
         """The operator has looked at it."""
         with self.lock:
             self.engine.retry(sid)
+            # Whoever looks at a conflict answers for it; the journal need not know its end any more.
+            self.stamped = {pair for pair in self.stamped if pair[0] != sid}
             self._touch(sid)
 
     def set_clock(self, now: datetime) -> None:
