@@ -60,8 +60,8 @@ class Tmpfs:
         (self.seen / "filler").unlink()
 
     def remount(self, options: str) -> None:
-        """Mount it anew, `ro` or `rw`."""
-        subprocess.run([*self.before, "mount", "-o", f"remount,{options}", self.folder], check=True)
+        """Mount it anew, `ro` or `rw`: the mount alone, which an ordinary user may, too, in a namespace."""
+        subprocess.run([*self.before, "mount", "-o", f"remount,bind,{options}", self.folder], check=True)
 
 
 class Limit:
