@@ -21,6 +21,13 @@ def limits(settings: "Settings") -> "Limits":
     return Limits(guard.max_releases, guard.max_percent, guard.min_fleet, guard.max_clock_gap)
 
 
+def check_provisioners(settings: "Settings") -> None:
+    """Raise ConfigurationError where a tick would; nothing is asked of any provisioner."""
+    from autorelease.provisioners import check_provisioners as check
+
+    check(settings.provisioners, settings.config, settings.release.timeout, stamps=settings.ledger.stamp)
+
+
 @contextmanager
 def decided(
     settings: "Settings", at: "Moment", *, is_hypothetical: bool

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autorelease.cli.decided import decided
+from autorelease.cli.decided import check_provisioners, decided
 from autorelease.cli.shared import TIMES, clock, moment, parse_time, shared
-from autorelease.cli.sweep import check_provisioners
 from autorelease.model import InvalidRow, Planned, overdue, rfc3339
 from autorelease.render import Form, default_form, show_json, show_lines, show_rows
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autorelease import __version__
-from autorelease.cli.decided import decided, limits
+from autorelease.cli.decided import check_provisioners, decided, limits
 from autorelease.cli.shared import TIMES, actor, clock, moment, new_tick_id, parse_time, shared
 from autorelease.errors import AutoreleaseError, LockedError, OutputError, ReaderGoneError, UnusableError, UsageError
 from autorelease.model import rfc3339
@@ -96,13 +96,6 @@ def _dry_run(settings: "Settings", now: datetime, at: str | None) -> "TickReport
         report = preview(decision, tick=new_tick_id(clock()), clock=clock, grace=settings.release.grace)
         _log_refusals(report, decision.summary)
     return report
-
-
-def check_provisioners(settings: "Settings") -> None:
-    """Raise ConfigurationError where a tick would; nothing is asked of any provisioner."""
-    from autorelease.provisioners import check_provisioners as check
-
-    check(settings.provisioners, settings.config, settings.release.timeout, stamps=settings.ledger.stamp)
 
 
 def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickReport":
@@ -248,7 +241,8 @@ def _lives(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        # Somebody else's, and there.
+        pass
     return True
 
 
