@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from autorelease.errors import ConfigurationError
 from autorelease.model import Allocation, Release
@@ -29,6 +29,27 @@ class Provisioner(Protocol):
 
     def close(self) -> None:
         """Give back what it holds."""
+
+
+@runtime_checkable
+class Probing(Protocol):
+    """A provisioner that can tell, besides, whether a VM is there."""
+
+    def exists(self, allocation: Allocation) -> bool:
+        """Whether this VM is there; only reads, and may be called from several threads.
+
+        Raises ProvisionerError or ProvisionerDown where it cannot tell.
+        """
+
+
+@runtime_checkable
+class Identifying(Protocol):
+    """A provisioner that can say, besides, by what it finds VMs: what it has earned belief for."""
+
+    def fingerprint(self) -> str | None:
+        """The same text for as long as it looks in the same place in the same way; never a secret, nor anything made
+        from one. Asked after `preflight`. None: nothing that it says earns belief.
+        """
 
 
 @dataclass(frozen=True, slots=True)
