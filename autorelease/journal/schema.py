@@ -125,10 +125,10 @@ def _runs_and_belief(database: "Database") -> None:
     run("CREATE INDEX open_conflicts ON attempts (conflict_at) WHERE conflict_at IS NOT NULL")
     # What provisioners answered, in order of arrival; and which of them have shown that they can release.
     run(
-        "CREATE TABLE answers "
+        "CREATE TABLE given_answers "
         "(id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL, tick TEXT NOT NULL, answer TEXT NOT NULL)"
     )
-    run("CREATE INDEX answers_of ON answers (fingerprint, id)")
+    run("CREATE INDEX answers_of ON given_answers (fingerprint, id)")
     run("CREATE TABLE credits (fingerprint TEXT PRIMARY KEY, since TEXT NOT NULL) WITHOUT ROWID")
     run("UPDATE attempts SET conflict_at = intent_at WHERE intent_at IS NOT NULL AND skipped = 'conflict'")
     run(
