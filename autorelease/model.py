@@ -82,10 +82,9 @@ class Answer(StrEnum):
     """What a provisioner answered, for judging whether its "not found" can be believed. An error is no answer."""
 
     RELEASED = "released"
-    GONE = "gone"
-    MISS = "miss"
-    EXPECTED_MISS = "expected_miss"
+    PROOF = "proof"
     PENDING = "pending"
+    MISS = "miss"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,16 +168,24 @@ class Known:
     """All that the journal knows about one (sid, expires_at) and a plan needs.
 
     attempts: of earlier ticks; None: it was never tried. hold: the newest one of this sid.
-    intent: a release was begun and its end never recorded.
+    intent: a release was begun and its end never recorded. intent_run: the run that first left it so.
+    is_orphaned: that run was killed, so that whatever its call came to was never written down.
+    accepted: the provisioner said RELEASED or PENDING, and accepted_under is its fingerprint then.
     released: the journal has recorded it as released: a live row is a resurrected one.
     skipped: the reason of the last recorded skip.
+    is_admitted: the newest admitted plan had it, and it was not reached.
     """
 
     attempts: Attempts | None = None
     hold: Hold | None = None
     intent: bool = False
+    intent_run: str | None = None
+    is_orphaned: bool = False
+    accepted: Answer | None = None
+    accepted_under: str | None = None
     released: bool = False
     skipped: str | None = None
+    is_admitted: bool = False
 
 
 NOTHING_KNOWN = Known()
@@ -194,8 +201,8 @@ class Planned:
 
     @property
     def first_try(self) -> bool:
-        """Whether no tick has tried it before (repeats were admitted by the guard once)."""
-        return self.known.attempts is None and not self.known.intent
+        """Whether it is new to the guard: no tick has tried it, or was admitted to."""
+        return self.known.attempts is None and not self.known.intent and not self.known.is_admitted
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,19 @@
 """Read ledger and journal, plan, and ask the guard. Listing, dry run and tick go the same way; nothing is changed."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from autorelease.deciding.judging import Judge
 from autorelease.deciding.spool import Spool
-from autorelease.deciding.unfinished import Unfinished, unfinished_work
-from autorelease.journal import JournalReader, TickStart
+from autorelease.deciding.unfinished import Moment, Unfinished, unfinished_work
+from autorelease.journal import JournalReader, PastTick, TickStart
 from autorelease.ledger import Ledger
-from autorelease.model import Allocation, Census, InvalidRow, PlanSummary, Refusal
+from autorelease.model import NOTHING_KNOWN, Allocation, Census, InvalidRow, Known, PlanSummary, Refusal
 from autorelease.rules import guard
 from autorelease.rules.expiry import find_expired
-from autorelease.rules.plan import is_held, make_plan
+from autorelease.rules.identities import Identities, identity
+from autorelease.rules.plan import make_plan
 
 # At most so many rows are named; all are counted.
 LISTED = 1000
@@ -42,47 +44,67 @@ class Decision:
 
 
 def decide(
-    *,
-    ledger: Ledger,
-    journal: JournalReader,
+    judge: Judge[JournalReader],
     moment: guard.Moment,
-    grace: timedelta,
-    hold_grace: timedelta,
     limits: guard.Limits,
+    *,
+    running: Collection[str] = (),
     is_hypothetical: bool = False,
 ) -> Decision:
     """Read ledger and journal, plan, and ask the guard. Changes nothing.
 
-    is_hypothetical: the moment is a question, "what if it were then".
+    running: the runs that are under way besides this one. is_hypothetical: the moment is a question, "what if it were
+    then".
     """
-    now = moment.now
-    unfinished = unfinished_work(ledger, journal)
-    held = [hold.sid for hold in journal.holds(_earlier(now, hold_grace)) if is_held(hold, now, hold_grace)]
-    census = ledger.census(frozenset(held))
-    spool = Spool()
-    # What is in conflict is counted as such, and left alone until somebody has looked at it.
-    in_conflict = {intent.sid for intent, _ in unfinished.conflicts}
-    for page in ledger.due(now, grace):
-        expired = [row for row in find_expired(page, now, grace=grace) if row.sid not in in_conflict]
-        spool.add(make_plan(expired, journal.known(expired), now, hold_grace=hold_grace))
-    for vm_refs in spool.due_vms():
-        for holder in ledger.holders(vm_refs):
-            spool.mark_owned_twice(holder.sid, holder.provisioner, holder.vm_ref)
-    owned_twice, rows = spool.owned_twice(LISTED)
-    summary = spool.summary(census.rows_examined)
+    ledger, journal = judge.ledger, judge.journal
+    unfinished = unfinished_work(ledger, journal, Moment(judge.now, judge.grace, running))
+    census = ledger.census(_held(judge))
     last = journal.last_admitted_tick()
+    spool = _plan(judge, unfinished, last)
+    invalid, rows = spool.invalid(LISTED)
+    summary = spool.summary(census.rows_examined)
     facts = guard.Facts(moment, moment_of(last.start) if last else None, _rewound(ledger, journal), is_hypothetical)
     return Decision(
-        now=now,
+        now=judge.now,
         census=census,
         unfinished=unfinished,
         spool=spool,
         summary=summary,
-        rows_invalid=census.rows_invalid + owned_twice,
+        rows_invalid=census.rows_invalid + invalid,
         invalid=(*census.invalid, *rows)[:LISTED],
         facts=facts,
         refusals=guard.judge(summary, limits, facts),
     )
+
+
+def _held(judge: Judge[JournalReader]) -> frozenset[str]:
+    holds = judge.journal.holds(_earlier(judge.now, judge.hold_grace))
+    return frozenset(hold.sid for hold in holds if judge.is_held(hold))
+
+
+def _plan(judge: Judge[JournalReader], unfinished: Unfinished, last: PastTick | None) -> Spool:
+    spool = Spool(judge.ledger.references)
+    # What is in conflict is counted as such, and left alone until somebody has looked at it.
+    in_conflict = {intent.sid for intent, _ in unfinished.conflicts}
+    admitted = Identities(last.admission or b"" if last else b"")
+    for page in judge.ledger.due(judge.now, judge.grace):
+        expired = [row for row in find_expired(page, judge.now, grace=judge.grace) if row.sid not in in_conflict]
+        known = _admitted_before(expired, judge.journal.known(expired), admitted)
+        spool.add(make_plan(expired, known, judge.now, hold_grace=judge.hold_grace))
+    for references in spool.due_vms():
+        spool.mark_owned_twice(judge.ledger.holders(references))
+    return spool
+
+
+Memory = Mapping[tuple[str, datetime | None], Known]
+
+
+def _admitted_before(rows: Sequence[Allocation], known: Memory, admitted: Identities) -> Memory:
+    """What is known, with a mark at what the newest admitted plan had: it was admitted once, reached or not."""
+    if not len(admitted):
+        return known
+    keys = [(row.sid, row.expires_at) for row in rows if identity(row.sid, row.expires_at) in admitted]
+    return {**known, **{key: replace(known.get(key, NOTHING_KNOWN), is_admitted=True) for key in keys}}
 
 
 def moment_of(start: TickStart) -> guard.Moment:

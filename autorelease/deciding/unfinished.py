@@ -1,53 +1,83 @@
 """What became of the releases that earlier runs began and never saw the end of. Reads, and changes nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from autorelease.journal import JournalReader, OpenIntent
 from autorelease.ledger import Ledger
-from autorelease.model import Allocation, ErrorCode, Finding, InvalidRow, Outcome, RawRow, ReleaseError
+from autorelease.model import Allocation, Answer, ErrorCode, Finding, InvalidRow, Outcome, RawRow, ReleaseError
+from autorelease.rules.expiry import find_expired
+
+Row = Allocation | InvalidRow | None
+FEARED = "the VM may be gone while its owner pays"
 
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """What the open intents of earlier ticks turned out to be."""
+    """What the open intents of earlier runs turned out to be; what is in neither list is planned like any other row."""
 
-    released: Sequence[OpenIntent]
+    released: Sequence[tuple[OpenIntent, str]]
     conflicts: Sequence[tuple[OpenIntent, Finding]]
 
 
-def unfinished_work(ledger: Ledger, journal: JournalReader) -> Unfinished:
-    """Look up what became of the releases that earlier ticks began and never saw the end of."""
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When open intents are looked at. running: the runs that are under way now, whose intents are their own affair."""
+
+    now: datetime
+    grace: timedelta
+    running: Collection[str] = ()
+
+
+def unfinished_work(ledger: Ledger, journal: JournalReader, moment: Moment) -> Unfinished:
+    """Look up what became of them. A conflict that is known stays one until somebody acknowledges it."""
     released, conflicts = [], []
     for intent in journal.open_intents():
         row = ledger.read(intent.sid)
-        if isinstance(row, Allocation) and row.released:
-            released.append(intent)
-        elif not _is_still_meant(row, intent):
-            conflicts.append((intent, _conflict(intent, row)))
+        if intent.is_known_conflict:
+            conflicts.append((intent, _finding(intent, row, "which was found before and is not acknowledged yet")))
+        elif (evidence := _end(intent, row)) is not None:
+            released.append((intent, evidence))
+        elif (happened := _what_happened(intent, row, moment)) is not None:
+            conflicts.append((intent, _finding(intent, row, happened)))
     return Unfinished(released, conflicts)
 
 
-def _is_still_meant(row: Allocation | InvalidRow | None, intent: OpenIntent) -> bool:
-    """Whether the row still stands for the release that was begun: if so it is planned as any other."""
-    if not isinstance(row, Allocation) or row.settled:
-        return False
-    begun = (intent.expires_at, intent.provisioner, intent.vm_ref)
-    return (row.expires_at, row.provisioner, row.vm_ref) == begun
+def _end(intent: OpenIntent, row: Row) -> str | None:
+    """By what the release is known to have come to its end; None: it is not known."""
+    if isinstance(row, Allocation) and row.released:
+        return "the row is Released"
+    # Its own application has tidied up after what the provisioner had confirmed.
+    if intent.accepted is Answer.RELEASED:
+        if row is None:
+            return "it was released, and its row is gone from the table"
+        if isinstance(row, Allocation) and row.settled:
+            return f"it was released, and its row is {row.status!r}"
+    return None
 
 
-def _conflict(intent: OpenIntent, row: Allocation | InvalidRow | None) -> Finding:
-    happened = "is gone from the table"
+def _what_happened(intent: OpenIntent, row: Row, moment: Moment) -> str | None:
+    """What makes an open intent a conflict; None: nothing does."""
+    if row is None:
+        return "the row is gone from the table"
     if isinstance(row, InvalidRow):
-        happened = f"is invalid now ({row.reason})"
-    elif row is not None:
-        renewed = "was renewed since" if row.expires_at != intent.expires_at else "names another VM now"
-        happened = f"is {row.status!r} now" if row.settled else renewed
-    message = (
-        f"a release was begun at {intent.begun_at:%Y-%m-%d %H:%M:%S}Z, its end is unknown, and the row {happened}: "
-        "the VM may be gone while its owner pays"
-    )
-    allocation = row if isinstance(row, Allocation) else _vanished(intent)
+        return f"the row is invalid now ({row.reason})"
+    if row.settled:
+        return f"the row is {row.status!r} now"
+    if row.expires_at != intent.expires_at:
+        return "the row was renewed since"
+    if (row.provisioner, row.vm_ref) != (intent.provisioner, intent.vm_ref):
+        return "the row names another VM now"
+    has_expired = any(find_expired([row], moment.now, grace=moment.grace))
+    is_followed = intent.accepted is Answer.PENDING or intent.run in moment.running
+    return None if has_expired or is_followed else "the row has not expired"
+
+
+def _finding(intent: OpenIntent, row: Row, happened: str) -> Finding:
+    message = f"a release was begun at {intent.begun_at:%Y-%m-%d %H:%M:%S}Z, its end is unknown, and {happened}: {FEARED}"
+    if intent.is_known_conflict:
+        message = f"a conflict, {happened}, about a release that was begun at {intent.begun_at:%Y-%m-%d %H:%M:%S}Z: {FEARED}"
     error = ReleaseError(
         sid=intent.sid,
         provisioner=intent.provisioner,
@@ -57,7 +87,7 @@ def _conflict(intent: OpenIntent, row: Allocation | InvalidRow | None) -> Findin
         attempts=0,
         next_attempt_at=None,
     )
-    return Finding(allocation, Outcome.FAILED, error=error)
+    return Finding(row if isinstance(row, Allocation) else _vanished(intent), Outcome.FAILED, error=error)
 
 
 def _vanished(intent: OpenIntent) -> Allocation:

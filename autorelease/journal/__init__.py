@@ -4,7 +4,7 @@ Knows the model and the errors, never the ledger, a provisioner or the tick. Onl
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -39,12 +39,32 @@ class TickKind(StrEnum):
     RELEASE = "release"
 
 
+class IntentChange(StrEnum):
+    """What an event does to the memory that a release was begun and has no known end.
+
+    OPENED: it is begun; where an earlier run left it open, that run stays its own. KEPT: as it was. CLOSED: it has an
+    end, or never was one.
+    """
+
+    OPENED = "opened"
+    KEPT = "kept"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class GivenAnswer:
+    """What a provisioner answered, under which fingerprint."""
+
+    fingerprint: str
+    answer: Answer
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One line of the history of an allocation, and what is to be remembered of it.
 
-    expires_at: as judged. attempts: the new memory of tries, where `remembers`. keeps_intent: the release that was
-    begun has still no known end.
+    expires_at: as judged. attempts: the new memory of tries; None: as it was. accepted, fingerprint: the provisioner
+    said RELEASED or PENDING, and who it was then.
     """
 
     step: Step
@@ -56,11 +76,12 @@ class Event:
     outcome: str | None = None
     reason: str | None = None
     evidence: str | None = None
-    answer: Answer | None = None
     error: str | None = None
     duration_ms: int | None = None
     attempts: Attempts | None = None
-    keeps_intent: bool = False
+    intent: IntentChange = IntentChange.KEPT
+    accepted: Answer | None = None
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +114,8 @@ class PastTick:
     """A tick in the journal. report: the object of `tick --json`, None where it never ended.
 
     confirmable: the number that `--confirm` answers it with; None: there is nothing to confirm.
+    admission: the identities of the rows that it planned to release for the first time, of an admitted or a refused
+    tick; unproven: those whose "not found" it did not believe. None: not written down, or not needed any more.
     """
 
     start: TickStart
@@ -102,11 +125,16 @@ class PastTick:
     admitted: bool
     report: Mapping[str, Any] | None
     confirmable: int | None = None
+    admission: bytes | None = None
+    unproven: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OpenIntent:
-    """A release that was begun in an earlier tick and whose end is unknown."""
+    """A release that was begun in an earlier run and whose end is unknown, or a conflict that nobody has acknowledged.
+
+    run: the one that called last. accepted: it was told RELEASED or PENDING.
+    """
 
     sid: str
     expires_at: datetime | None
@@ -114,6 +142,8 @@ class OpenIntent:
     vm_ref: str
     begun_at: datetime
     is_known_conflict: bool = False
+    run: str | None = None
+    accepted: Answer | None = None
 
 
 class JournalReader(Protocol):
@@ -147,7 +177,10 @@ class JournalReader(Protocol):
         """All that is remembered of a sid, by its expiry then, without holds; oldest expiry first, never last."""
 
     def open_intents(self) -> Iterator[OpenIntent]:
-        """The releases whose end is unknown, oldest first; read in pages."""
+        """The releases whose end is unknown, oldest first, and then the conflicts that stand alone; read in pages."""
+
+    def unfinished_runs(self) -> Sequence[TickStart]:
+        """The runs that never ended: those that are under way, and those that were killed since the last tick."""
 
     def ticks(self, tick: str | None = None) -> Iterator[PastTick]:
         """The ticks, newest first; or this one alone."""
@@ -162,28 +195,46 @@ class JournalReader(Protocol):
 class Journal(JournalReader, Protocol):
     """The whole journal, for a tick. Used by one thread alone."""
 
-    def open_tick(self, start: TickStart) -> None:
-        """Begin a tick; every older one that never ended is marked as crashed."""
+    def open_tick(self, start: TickStart, running: Collection[str] = ()) -> None:
+        """Begin a tick; every older run that never ended is marked as crashed, but for those that are `running`.
 
-    def admit_tick(self, tick: str) -> None:
-        """Note that the guard let this tick through."""
+        An operator's release runs beside a tick, without its lock, and says nothing about others.
+        """
+
+    def note_plan(self, tick: str, identities: bytes, *, is_admitted: bool) -> None:
+        """Note what this tick plans to release for the first time, and whether the guard let it through."""
 
     def close_tick(
-        self, tick: str, finished_at: datetime, report: Mapping[str, Any], *, confirmable: int | None = None
+        self,
+        tick: str,
+        finished_at: datetime,
+        report: Mapping[str, Any],
+        *,
+        confirmable: int | None = None,
+        unproven: bytes | None = None,
     ) -> None:
         """End a tick with its report, or with the error object of one that could not go on."""
 
-    def recent_answers(self, provisioner: str, limit: int) -> Sequence[Answer]:
-        """What this provisioner answered last, newest first."""
+    def recent_answers(self, fingerprint: str, limit: int, run: str | None = None) -> Sequence[Answer]:
+        """What was answered under this fingerprint last, newest first; run: in this run alone."""
 
-    def has_released(self, provisioner: str) -> bool:
-        """Whether this provisioner ever said that it released something."""
+    def has_credit(self, fingerprint: str) -> bool:
+        """Whether under this fingerprint something was ever released, or proven to be gone."""
 
-    def record(self, tick: str, events: Sequence[Event]) -> None:
+    def has_missed(self, run: str, sids: Sequence[str]) -> frozenset[str]:
+        """Those of these sids that this run has written down a "not found" for."""
+
+    def record(self, tick: str, events: Sequence[Event], answers: Sequence[GivenAnswer] = ()) -> None:
         """Write all of these, durably, in one transaction."""
 
     def begin(
-        self, tick: str, events: Sequence[Event], intents: Sequence[Event], *, is_held: Callable[[Hold], bool]
+        self,
+        tick: str,
+        events: Sequence[Event],
+        intents: Sequence[Event],
+        *,
+        is_held: Callable[[Hold], bool],
+        answers: Sequence[GivenAnswer] = (),
     ) -> frozenset[str]:
         """Write these events, and the intents of all that is not held, durably, in one transaction.
 
@@ -203,7 +254,7 @@ class Journal(JournalReader, Protocol):
         """Forget backoff and quarantine, of one sid, of one provisioner's, or of all; returns the sids it changed."""
 
     def acknowledge(self, intents: Sequence[OpenIntent], at: datetime, actor: str) -> None:
-        """Close open intents that are in conflict: somebody has looked at them."""
+        """Close these conflicts, and the intents behind them: somebody has looked at them."""
 
     def prune(self, before: datetime) -> None:
         """Forget ticks and events that are older; what is known of each (sid, expires_at) stays."""

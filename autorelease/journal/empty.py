@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from autorelease.journal import OpenIntent, PastTick
+from autorelease.journal import OpenIntent, PastTick, TickStart
 from autorelease.model import Allocation, Hold, Known
 
 
@@ -58,6 +58,10 @@ class EmptyJournal:
     def open_intents(self) -> Iterator[OpenIntent]:
         """Nothing."""
         return iter(())
+
+    def unfinished_runs(self) -> Sequence[TickStart]:
+        """Nothing."""
+        return ()
 
     def close(self) -> None:
         """Nothing to do."""

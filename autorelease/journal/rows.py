@@ -5,8 +5,8 @@ import sqlite3
 from dataclasses import fields
 from datetime import UTC, datetime
 
-from autorelease.journal import Event, PastTick, Step, TickKind, TickStart
-from autorelease.model import Attempts, ErrorCode, Hold, Known, Outcome, rfc3339
+from autorelease.journal import Event, IntentChange, OpenIntent, PastTick, Step, TickKind, TickStart
+from autorelease.model import Answer, Attempts, ErrorCode, Hold, Known, Outcome, rfc3339
 
 ENDED = (Outcome.RELEASED, Outcome.ALREADY_RELEASED)
 TRIED = (Outcome.FAILED, Outcome.PENDING)
@@ -25,11 +25,17 @@ HISTORY_FIELDS = (
 )
 
 TICK_COLUMNS = "seq, " + ", ".join(
-    (*START_FIELDS, "finished_at", "status", "exit_code", "admitted", "report", "confirmable")
+    (*START_FIELDS, "finished_at", "status", "exit_code", "admitted", "report", "confirmable", "admission", "unproven")
 )
 
 
 HOLD_COLUMNS = "sid, held_at, until, reason, actor, ended_at"
+# Of the run that left the release open: whether it was killed.
+MEMORY_COLUMNS = "attempts.*, (SELECT status FROM ticks WHERE tick = intent_run) AS run_status"
+CRASHED = "crashed"
+# That it was released once is never forgotten: a row that comes back stays a resurrected one, whatever an operator's
+# release of it came to.
+RELEASED_STAYS = "CASE WHEN outcome IN ('released', 'already_released') THEN outcome ELSE ? END"
 
 
 def read_hold(row: sqlite3.Row) -> Hold:
@@ -45,19 +51,41 @@ def read_hold(row: sqlite3.Row) -> Hold:
     )
 
 
-def read_past_tick(row: sqlite3.Row) -> PastTick:
+def read_start(row: sqlite3.Row) -> TickStart:
     values = {name: row[name] for name in START_FIELDS}
     values["kind"] = TickKind(values["kind"])
     for name in ("now", "started_at", "ends_by"):
         values[name] = as_instant(values[name])
+    return TickStart(**values)
+
+
+def read_past_tick(row: sqlite3.Row) -> PastTick:
     return PastTick(
-        start=TickStart(**values),
+        start=read_start(row),
         finished_at=as_instant(row["finished_at"] or ""),
         status=row["status"],
         exit_code=row["exit_code"],
         admitted=bool(row["admitted"]),
         report=json.loads(row["report"]) if row["report"] else None,
         confirmable=row["confirmable"],
+        admission=row["admission"],
+        unproven=row["unproven"],
+    )
+
+
+def read_open_intent(row: sqlite3.Row) -> OpenIntent:
+    # A conflict that came after its intent was closed has the instant of its own alone.
+    begun_at = as_instant(row["intent_at"] or row["conflict_at"])
+    assert begun_at is not None  # noqa: S101 - one of the two is what it was found by
+    return OpenIntent(
+        sid=row["sid"],
+        expires_at=as_instant(row["expires_at"]),
+        provisioner=row["provisioner"],
+        vm_ref=row["vm_ref"],
+        begun_at=begun_at,
+        is_known_conflict=row["conflict_at"] is not None,
+        run=row["begun_run"],
+        accepted=Answer(row["accepted"]) if row["accepted"] else None,
     )
 
 
@@ -74,34 +102,64 @@ def read_known(row: sqlite3.Row) -> Known:
     return Known(
         attempts=attempts if tried else None,
         intent=row["intent_at"] is not None,
+        intent_run=row["intent_run"],
+        is_orphaned=row["run_status"] == CRASHED,
+        accepted=Answer(row["accepted"]) if row["accepted"] else None,
+        accepted_under=row["accepted_under"],
         released=row["outcome"] in ENDED,
         skipped=row["skipped"],
     )
 
 
-def changes_of(event: Event) -> dict[str, str | int | None]:
-    """What an event changes in the memory of its (sid, expires_at)."""
-    if event.step is Step.INTENT:
-        return {"intent_at": as_text(event.at), "skipped": None}
-    changes: dict[str, str | int | None] = {}
-    if not event.keeps_intent:
-        changes["intent_at"] = None
-    if event.step is Step.SKIP:
-        changes["skipped"] = event.reason
-    elif event.step is Step.OUTCOME:
-        changes["outcome"] = event.outcome
-        # A conflict is found anew by every tick and written down once.
-        changes["skipped"] = event.reason if event.reason == ErrorCode.CONFLICT else None
+def changes_of(event: Event, tick: str) -> dict[str, tuple[str, str | int | None]]:
+    """What an event of this run changes in the memory of its (sid, expires_at): for each column SQL, and its value."""
+    changes = {**_intent_changes(event, tick), **_outcome_changes(event)}
     if event.attempts is not None:
-        after = event.attempts
-        changes |= {
-            "failed_ticks": after.failed_ticks,
-            "pending_ticks": after.pending_ticks,
-            "next_attempt_at": as_text(after.next_attempt_at) if after.next_attempt_at else None,
-            "quarantined": after.quarantined,
-            "last_error": after.last_error,
-        }
-    return changes or {"skipped": event.reason}
+        changes |= {name: ("?", value) for name, value in _attempts_changes(event.attempts).items()}
+    if event.accepted is not None:
+        changes |= {"accepted": ("?", event.accepted), "accepted_under": ("?", event.fingerprint)}
+    return changes
+
+
+def _intent_changes(event: Event, tick: str) -> dict[str, tuple[str, str | int | None]]:
+    if event.intent is IntentChange.KEPT:
+        return {}
+    if event.intent is IntentChange.CLOSED:
+        return dict.fromkeys(("intent_at", "intent_run", "begun_at", "begun_run"), ("?", None))
+    at = as_text(event.at)
+    return {
+        # Whose it is was decided by the first run that left it open.
+        "intent_run": ("CASE WHEN intent_at IS NULL THEN ? ELSE intent_run END", tick),
+        "intent_at": ("coalesce(intent_at, ?)", at),
+        "begun_at": ("?", at),
+        "begun_run": ("?", tick),
+        "skipped": ("?", None),
+    }
+
+
+def _outcome_changes(event: Event) -> dict[str, tuple[str, str | int | None]]:
+    if event.step is Step.SKIP:
+        return {"skipped": ("?", event.reason)}
+    if event.step is not Step.OUTCOME:
+        return {}
+    changes: dict[str, tuple[str, str | int | None]] = {
+        "outcome": (RELEASED_STAYS, event.outcome),
+        "skipped": ("?", None),
+    }
+    if event.reason == ErrorCode.CONFLICT:
+        # A memory of its own: whatever becomes of the intent, an acknowledgement alone ends it.
+        changes["conflict_at"] = ("?", as_text(event.at))
+    return changes
+
+
+def _attempts_changes(after: Attempts) -> dict[str, str | int | None]:
+    return {
+        "failed_ticks": after.failed_ticks,
+        "pending_ticks": after.pending_ticks,
+        "next_attempt_at": as_text(after.next_attempt_at) if after.next_attempt_at else None,
+        "quarantined": after.quarantined,
+        "last_error": after.last_error,
+    }
 
 
 def as_text(instant: datetime) -> str:

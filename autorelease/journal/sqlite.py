@@ -3,7 +3,7 @@
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, replace
 from datetime import datetime
@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from autorelease.errors import ConfigurationError, ExitCode, UnusableError
-from autorelease.journal import Event, OpenIntent, PastTick, Step, TickKind, TickStart
+from autorelease.journal import Event, GivenAnswer, OpenIntent, PastTick, Step, TickKind, TickStart
 from autorelease.journal.rows import (
+    CRASHED,
     HISTORY_FIELDS,
     HOLD_COLUMNS,
+    MEMORY_COLUMNS,
     START_FIELDS,
     TICK_COLUMNS,
     as_instant,
@@ -23,10 +25,12 @@ from autorelease.journal.rows import (
     changes_of,
     read_hold,
     read_known,
+    read_open_intent,
     read_past_tick,
+    read_start,
 )
 from autorelease.journal.schema import VERSION, bring_up_to_date, is_journal, version_of
-from autorelease.model import NOTHING_KNOWN, Allocation, Answer, ErrorCode, Hold, Known, Outcome, rfc3339
+from autorelease.model import NOTHING_KNOWN, Allocation, Answer, Hold, Known, rfc3339
 from autorelease.sqlitefile import OpenFile, check_file, check_writable, connect, speaking_of
 from autorelease.text import user_name
 
@@ -37,9 +41,8 @@ REMEDY = (
 PAIRS_AT_ONCE = 500
 PAGE_ROWS = 500
 MODE = 0o640
-# That it was released once is never forgotten: a row that comes back stays a resurrected one, whatever an operator's
-# release of it came to.
-RELEASED_STAYS = "CASE WHEN outcome IN ('released', 'already_released') THEN outcome ELSE ? END"
+# The answers of each fingerprint that are kept: more than belief ever looks back on.
+ANSWERS_KEPT = 200
 # What a report says of itself; an error that stands in its place says another word.
 COUNTED = ("success", "partial", "refused", "stopped")
 
@@ -126,8 +129,13 @@ class SQLiteJournal:
         words = ", ".join(f"'{word}'" for word in COUNTED)
         return next(self._past_ticks(f"WHERE kind = 'tick' AND status IN ({words}) ORDER BY seq DESC LIMIT 1"), None)
 
-    def open_tick(self, start: TickStart) -> None:
-        """Begin a tick; every older one that never ended is marked as crashed.
+    def unfinished_runs(self) -> Sequence[TickStart]:
+        """The runs that never ended: those that are under way, and those that were killed since the last tick."""
+        statement = f"SELECT {TICK_COLUMNS} FROM ticks WHERE status IS NULL ORDER BY seq"
+        return [read_start(row) for row in self._rows(statement)]
+
+    def open_tick(self, start: TickStart, running: Collection[str] = ()) -> None:
+        """Begin a tick; every older run that never ended is marked as crashed, but for those that are `running`.
 
         An operator's release runs beside a tick, without its lock, and says nothing about others.
         """
@@ -135,34 +143,50 @@ class SQLiteJournal:
         places = ", ".join("?" for _ in values)
         with self._transaction():
             if start.kind is TickKind.TICK:
+                spared = ", ".join("?" for _ in running)
                 self.connection.execute(
-                    "UPDATE ticks SET status = 'crashed' WHERE status IS NULL AND (kind = 'tick' OR ends_by < ?)",
-                    (as_text(start.started_at),),
+                    f"UPDATE ticks SET status = '{CRASHED}' WHERE status IS NULL AND tick NOT IN ({spared})",
+                    tuple(running),
                 )
             self.connection.execute(
                 f"INSERT INTO ticks ({', '.join(START_FIELDS)}, admitted) VALUES ({places}, 0)",
                 values,
             )
 
-    def admit_tick(self, tick: str) -> None:
-        """Note that the guard let this tick through."""
+    def note_plan(self, tick: str, identities: bytes, *, is_admitted: bool) -> None:
+        """Note what this tick plans to release for the first time, and whether the guard let it through."""
         with self._transaction():
-            self.connection.execute("UPDATE ticks SET admitted = 1 WHERE tick = ?", (tick,))
+            # Two are ever asked for: of the newest tick, and of the newest that was admitted.
+            self.connection.execute(
+                "UPDATE ticks SET admission = NULL, unproven = NULL WHERE admission IS NOT NULL AND tick <> ? AND "
+                "(? OR seq <> (SELECT max(seq) FROM ticks WHERE admitted AND kind = 'tick'))",
+                (tick, is_admitted),
+            )
+            self.connection.execute(
+                "UPDATE ticks SET admitted = ?, admission = ? WHERE tick = ?", (is_admitted, identities, tick)
+            )
 
     def close_tick(
-        self, tick: str, finished_at: datetime, report: Mapping[str, Any], *, confirmable: int | None = None
+        self,
+        tick: str,
+        finished_at: datetime,
+        report: Mapping[str, Any],
+        *,
+        confirmable: int | None = None,
+        unproven: bytes | None = None,
     ) -> None:
         """End a tick with its report, or with the error object of one that could not go on."""
         with self._transaction():
             self.connection.execute(
-                "UPDATE ticks SET finished_at = ?, status = ?, exit_code = ?, report = ?, confirmable = ? "
-                "WHERE tick = ?",
+                "UPDATE ticks SET finished_at = ?, status = ?, exit_code = ?, report = ?, confirmable = ?, "
+                "unproven = ? WHERE tick = ?",
                 (
                     as_text(finished_at),
                     report.get("status", report.get("error")),
                     report["exit_code"],
                     json.dumps(report),
                     confirmable,
+                    unproven,
                     tick,
                 ),
             )
@@ -198,7 +222,7 @@ class SQLiteJournal:
             # CROSS JOIN: one look-up by the primary key for each pair, and never a scan of all that was ever known.
             rows = self._rows(
                 f"WITH wanted (sid, expires_at) AS (VALUES {pairs}) "
-                "SELECT attempts.* FROM wanted CROSS JOIN attempts USING (sid, expires_at)",
+                f"SELECT {MEMORY_COLUMNS} FROM wanted CROSS JOIN attempts USING (sid, expires_at)",
                 *values,
             )
             found.update(((row["sid"], as_instant(row["expires_at"])), read_known(row)) for row in rows)
@@ -211,7 +235,8 @@ class SQLiteJournal:
 
     def remembered(self, sid: str) -> Sequence[tuple[datetime | None, Known]]:
         """All that is remembered of a sid, by its expiry then, without holds; oldest expiry first, never last."""
-        rows = self._rows("SELECT * FROM attempts WHERE sid = ? ORDER BY expires_at = '', expires_at", sid)
+        statement = f"SELECT {MEMORY_COLUMNS} FROM attempts WHERE sid = ? ORDER BY expires_at = '', expires_at"
+        rows = self._rows(statement, sid)
         return [(as_instant(row["expires_at"]), read_known(row)) for row in rows]
 
     # --- holds ------------------------------------------------------------------------------------------------------
@@ -245,8 +270,8 @@ class SQLiteJournal:
             until = f", until {rfc3339(hold.until)}" if hold.until else ""
             self._note(Step.HOLD, hold.sid, hold.held_at, f"by {hold.actor}{until}", hold.reason)
             begun = self.connection.execute(
-                "SELECT max(intent_at) FROM attempts WHERE sid = ? AND intent_at >= "
-                "(SELECT min(started_at) FROM ticks WHERE status IS NULL)",
+                "SELECT max(begun_at) FROM attempts WHERE sid = ? AND intent_at IS NOT NULL "
+                "AND begun_run IN (SELECT tick FROM ticks WHERE status IS NULL)",
                 (hold.sid,),
             ).fetchone()[0]
         return as_instant(begun or "")
@@ -291,11 +316,12 @@ class SQLiteJournal:
         return [row["sid"] for row in rows]
 
     def acknowledge(self, intents: Sequence[OpenIntent], at: datetime, actor: str) -> None:
-        """Close open intents that are in conflict: somebody has looked at them."""
+        """Close these conflicts, and the intents behind them: somebody has looked at them."""
         with self._transaction():
             for intent in intents:
                 self.connection.execute(
-                    "UPDATE attempts SET intent_at = NULL, skipped = NULL WHERE sid = ? AND expires_at = ?",
+                    "UPDATE attempts SET conflict_at = NULL, skipped = NULL, intent_at = NULL, intent_run = NULL, "
+                    "begun_at = NULL, begun_run = NULL WHERE sid = ? AND expires_at = ?",
                     (intent.sid, as_key(intent.expires_at)),
                 )
                 self._note(Step.RETRY, intent.sid, at, f"by {actor}", "conflict acknowledged", intent.expires_at)
@@ -311,39 +337,62 @@ class SQLiteJournal:
         )
 
     def open_intents(self) -> Iterator[OpenIntent]:
-        """The releases whose end is unknown, oldest first; read in pages."""
+        """The releases whose end is unknown, oldest first, and then the conflicts that stand alone; read in pages."""
+        yield from self._open_since("intent_at", "intent_at IS NOT NULL")
+        yield from self._open_since("conflict_at", "conflict_at IS NOT NULL AND intent_at IS NULL")
+
+    def _open_since(self, column: str, condition: str) -> Iterator[OpenIntent]:
         last = ("", "", "")
         while True:
             page = self._rows(
-                "SELECT sid, expires_at, provisioner, vm_ref, intent_at, skipped FROM attempts "
-                "WHERE intent_at IS NOT NULL AND (intent_at, sid, expires_at) > (?, ?, ?) "
-                "ORDER BY intent_at, sid, expires_at "
-                f"LIMIT {PAGE_ROWS}",
+                f"SELECT * FROM attempts WHERE {condition} AND ({column}, sid, expires_at) > (?, ?, ?) "
+                f"ORDER BY {column}, sid, expires_at LIMIT {PAGE_ROWS}",
                 *last,
             )
-            for row in page:
-                begun_at = as_instant(row["intent_at"])
-                if begun_at is not None:
-                    yield OpenIntent(
-                        row["sid"],
-                        as_instant(row["expires_at"]),
-                        row["provisioner"],
-                        row["vm_ref"],
-                        begun_at,
-                        row["skipped"] == ErrorCode.CONFLICT,
-                    )
+            yield from map(read_open_intent, page)
             if len(page) < PAGE_ROWS:
                 return
-            last = (page[-1]["intent_at"], page[-1]["sid"], page[-1]["expires_at"])
+            last = (page[-1][column], page[-1]["sid"], page[-1]["expires_at"])
 
-    def recent_answers(self, provisioner: str, limit: int) -> Sequence[Answer]:
-        """What this provisioner answered last, newest first."""
+    # --- answers ----------------------------------------------------------------------------------------------------
+
+    def recent_answers(self, fingerprint: str, limit: int, run: str | None = None) -> Sequence[Answer]:
+        """What was answered under this fingerprint last, newest first; run: in this run alone."""
         rows = self._rows(
-            "SELECT answer FROM events WHERE provisioner = ? AND answer IS NOT NULL ORDER BY id DESC LIMIT ?",
-            provisioner,
+            "SELECT answer FROM given_answers WHERE fingerprint = ?1 AND tick = coalesce(?2, tick) "
+            "ORDER BY id DESC LIMIT ?3",
+            fingerprint,
+            run,
             limit,
         )
         return [Answer(row["answer"]) for row in rows]
+
+    def has_credit(self, fingerprint: str) -> bool:
+        """Whether under this fingerprint something was ever released, or proven to be gone."""
+        return bool(self._rows("SELECT 1 FROM credits WHERE fingerprint = ?", fingerprint))
+
+    def has_missed(self, run: str, sids: Sequence[str]) -> frozenset[str]:
+        """Those of these sids that this run has written down a "not found" for."""
+        found: set[str] = set()
+        for start in range(0, len(sids), PAIRS_AT_ONCE):
+            chunk = sids[start : start + PAIRS_AT_ONCE]
+            places = ", ".join("?" for _ in chunk)
+            rows = self._rows(
+                f"SELECT sid FROM events WHERE tick = ? AND event = '{Step.MISS}' AND sid IN ({places})", run, *chunk
+            )
+            found.update(row["sid"] for row in rows)
+        return frozenset(found)
+
+    def _write_answer(self, tick: str, given: GivenAnswer) -> None:
+        self.connection.execute(
+            "INSERT INTO given_answers (fingerprint, tick, answer) VALUES (?, ?, ?)",
+            (given.fingerprint, tick, given.answer),
+        )
+        if given.answer in (Answer.RELEASED, Answer.PROOF):
+            self.connection.execute(
+                "INSERT OR IGNORE INTO credits (fingerprint, since) SELECT ?, started_at FROM ticks WHERE tick = ?",
+                (given.fingerprint, tick),
+            )
 
     def recent_releases(self, limit: int) -> Sequence[tuple[str, datetime | None]]:
         """The (sid, expires_at) that ended as released or already released last, newest first; each sid once."""
@@ -357,35 +406,39 @@ class SQLiteJournal:
             newest.setdefault(row["sid"], as_instant(row["expires_at"] or ""))
         return list(newest.items())
 
-    def has_released(self, provisioner: str) -> bool:
-        """Whether this provisioner ever said that it released something."""
-        # attempts are kept for ever, events are not.
-        statement = "SELECT 1 FROM attempts WHERE provisioner = ? AND outcome = ? LIMIT 1"
-        return bool(self._rows(statement, provisioner, Outcome.RELEASED))
-
     # --- writing ----------------------------------------------------------------------------------------------------
 
-    def record(self, tick: str, events: Sequence[Event]) -> None:
+    def record(self, tick: str, events: Sequence[Event], answers: Sequence[GivenAnswer] = ()) -> None:
         """Write all of these, durably, in one transaction."""
         with self._transaction():
-            for event in events:
-                self._write(tick, event)
+            self._write_all(tick, events, answers)
 
     def begin(
-        self, tick: str, events: Sequence[Event], intents: Sequence[Event], *, is_held: Callable[[Hold], bool]
+        self,
+        tick: str,
+        events: Sequence[Event],
+        intents: Sequence[Event],
+        *,
+        is_held: Callable[[Hold], bool],
+        answers: Sequence[GivenAnswer] = (),
     ) -> frozenset[str]:
         """Write these events, and the intents of all that is not held, durably, in one transaction."""
         with self._transaction():
             holds = self._newest_holds([intent.sid for intent in intents])
             held = frozenset(sid for sid, hold in holds.items() if is_held(hold))
-            for event in (*events, *(intent for intent in intents if intent.sid not in held)):
-                self._write(tick, event)
+            self._write_all(tick, [*events, *(intent for intent in intents if intent.sid not in held)], answers)
         return held
+
+    def _write_all(self, tick: str, events: Sequence[Event], answers: Sequence[GivenAnswer]) -> None:
+        for event in events:
+            self._write(tick, event)
+        for given in answers:
+            self._write_answer(tick, given)
 
     def _write(self, tick: str, event: Event) -> None:
         self.connection.execute(
             "INSERT INTO events (at, tick, sid, event, outcome, reason, evidence, expires_at, error, duration_ms, "
-            "provisioner, answer) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "provisioner) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 as_text(event.at),
                 tick,
@@ -398,27 +451,33 @@ class SQLiteJournal:
                 event.error,
                 event.duration_ms,
                 event.provisioner,
-                event.answer,
             ),
         )
         key = (event.sid, as_key(event.expires_at))
         self.connection.execute(
             "INSERT INTO attempts (sid, expires_at, provisioner, vm_ref, failed_ticks, pending_ticks, quarantined) "
             "VALUES (?, ?, ?, ?, 0, 0, 0) "
-            "ON CONFLICT DO UPDATE SET provisioner = excluded.provisioner, vm_ref = excluded.vm_ref",
+            "ON CONFLICT (sid, expires_at) DO UPDATE SET provisioner = excluded.provisioner, vm_ref = excluded.vm_ref",
             (*key, event.provisioner, event.vm_ref),
         )
-        changes = changes_of(event)
-        assignments = ", ".join(f"{name} = {RELEASED_STAYS if name == 'outcome' else '?'}" for name in changes)
-        self.connection.execute(
-            f"UPDATE attempts SET {assignments} WHERE sid = ? AND expires_at = ?",
-            (*changes.values(), *key),
-        )
+        changes = changes_of(event, tick)
+        if changes:
+            assignments = ", ".join(f"{name} = {expression}" for name, (expression, _) in changes.items())
+            self.connection.execute(
+                f"UPDATE attempts SET {assignments} WHERE sid = ? AND expires_at = ?",
+                (*(value for _, value in changes.values()), *key),
+            )
 
     def prune(self, before: datetime) -> None:
         """Forget ticks and events that are older; what is known of each (sid, expires_at) stays."""
         with self._transaction():
             self.connection.execute("DELETE FROM events WHERE at < ?", (as_text(before),))
+            for (fingerprint,) in self.connection.execute("SELECT DISTINCT fingerprint FROM given_answers").fetchall():
+                self.connection.execute(
+                    "DELETE FROM given_answers WHERE fingerprint = ?1 AND id <= "
+                    "(SELECT id FROM given_answers WHERE fingerprint = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+                    (fingerprint, ANSWERS_KEPT),
+                )
             # The newest tick and the newest admitted one are what the guard compares with.
             self.connection.execute(
                 "DELETE FROM ticks WHERE started_at < ? AND seq < (SELECT max(seq) FROM ticks) "
@@ -455,7 +514,7 @@ class SQLiteJournal:
         """End all use of the database."""
         self.connection.close()
 
-    def _rows(self, statement: str, *values: str | int) -> list[sqlite3.Row]:
+    def _rows(self, statement: str, *values: str | int | None) -> list[sqlite3.Row]:
         with self._file.in_use():
             cursor = self.connection.cursor()
             cursor.row_factory = sqlite3.Row

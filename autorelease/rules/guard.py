@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from autorelease.model import PlanSummary, Refusal, rfc3339
+from autorelease.rules.identities import Identities
 
 CONFIRMABLE_FOR = timedelta(hours=24)
 # A clock that is being set right moves a little.
@@ -71,12 +72,14 @@ class Facts:
 class LastRefusal:
     """The newest tick of the journal, where it was a refusal (or ended with answers that could not be believed).
 
-    count: the number that it named. codes: its reasons.
+    count: the number that it named. codes: its reasons. rows: the identities of the rows that it is about; None: they
+    were not written down.
     """
 
     finished_at: datetime
     count: int
     codes: frozenset[str]
+    rows: Identities | None
 
 
 def judge(plan: PlanSummary, limits: Limits, facts: Facts) -> Sequence[Refusal]:
@@ -166,24 +169,33 @@ def _judge_size(plan: PlanSummary, limits: Limits, *, first_tick: bool) -> list[
     return refusals
 
 
-def judge_confirmed(
-    plan: PlanSummary, refusals: Sequence[Refusal], confirmed: int, last: LastRefusal | None, now: datetime
-) -> Sequence[Refusal]:
-    """The reasons left to refuse once an operator has answered the last refusal with `--confirm N`.
+def reason_not_to_confirm(confirmed: int, last: LastRefusal | None, now: datetime) -> Refusal | None:
+    """Why `--confirm N` does not answer the last refusal; None: it does.
 
-    The answer holds for that refusal alone: of the last 24 hours, with the count that it named, for a plan that is not
-    larger and has no new reason. So it cannot sit in a crontab.
+    The answer holds for that refusal alone, of the last 24 hours, with the count that it named. So it cannot sit in a
+    crontab.
     """
     if last is None:
-        return [*refusals, _unconfirmable("the newest tick in the journal is not a refusal")]
+        return _unconfirmable("the newest tick in the journal is not a refusal")
     if not timedelta(0) <= now - last.finished_at <= CONFIRMABLE_FOR:
-        return [*refusals, _unconfirmable(f"the refusal of {rfc3339(last.finished_at)} is older than 24 h")]
+        return _unconfirmable(f"the refusal of {rfc3339(last.finished_at)} is older than 24 h")
     if confirmed != last.count:
-        return [*refusals, _unconfirmable(f"the refusal named {last.count}, not {confirmed}")]
-    # Answers that were not believed have no codes: their number is limited by itself, and the guard judges the plan.
-    if last.codes and plan.first_tries > confirmed:
-        return [*refusals, _unconfirmable(f"the plan has grown to {plan.first_tries} first releases since")]
-    return [refusal for refusal in refusals if refusal.code not in last.codes]
+        return _unconfirmable(f"the refusal named {last.count}, not {confirmed}")
+    if last.rows is None:
+        return _unconfirmable("that refusal did not write down which rows it was about: look again (--dry-run)")
+    return None
+
+
+def judge_confirmed(
+    covered: PlanSummary, planned: int, limits: Limits, facts: Facts, last: LastRefusal
+) -> Sequence[Refusal]:
+    """The reasons left to refuse once an operator has answered the last refusal.
+
+    covered: of the plan, the rows that the refusal was about; planned: how many first tries it holds altogether.
+    """
+    if planned and not covered.first_tries:
+        return [_unconfirmable("none of the rows that are planned now is one that the refusal was about")]
+    return [refusal for refusal in judge(covered, limits, facts) if refusal.code not in last.codes]
 
 
 def _unconfirmable(why: str) -> Refusal:

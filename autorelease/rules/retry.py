@@ -11,6 +11,8 @@ LONGEST_BACKOFF = timedelta(hours=24)
 ABSURDLY_FAR = LONGEST_BACKOFF * 2
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 10.0
+# Whoever asks for more is tried again by the next tick.
+LONGEST_PAUSE_IN_RUN = timedelta(minutes=1)
 IN_A_ROW = 5
 
 

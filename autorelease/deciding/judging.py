@@ -1,0 +1,41 @@
+"""What judges: one ledger, one journal, one instant, and what delays a release beyond an expiry."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Generic, TypeVar
+
+from autorelease.journal import JournalReader
+from autorelease.ledger import Ledger
+from autorelease.model import Allocation, Hold
+from autorelease.rules.expiry import find_expired
+from autorelease.rules.plan import is_held
+
+NO_GRACE = timedelta(0)
+Records = TypeVar("Records", bound=JournalReader, covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Judge(Generic[Records]):
+    """Has the last word on every row, as often as it is asked: before the plan, and again before every call.
+
+    hold_grace: how long a hold goes on after its end. is_named: for an operator's order, which rows it names: these
+    are due whatever their expiry says, and due to each other. None: the rule decides.
+    """
+
+    ledger: Ledger
+    journal: Records
+    now: datetime
+    grace: timedelta
+    hold_grace: timedelta
+    is_named: Callable[[str], bool] | None = None
+
+    def is_due(self, row: Allocation) -> bool:
+        """Whether this row is to be released, as far as the row itself can say."""
+        if self.is_named is not None:
+            return not row.settled and self.is_named(row.sid)
+        return any(find_expired([row], self.now, grace=self.grace))
+
+    def is_held(self, hold: Hold | None) -> bool:
+        """Whether this hold is in force."""
+        return is_held(hold, self.now, self.hold_grace)

@@ -1,0 +1,40 @@
+"""Which rows a plan was about, small enough to be kept: a digest of each (sid, expires_at), sorted. Pure."""
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from datetime import datetime
+
+DIGEST_BYTES = 16
+
+
+def identity(sid: str, expires_at: datetime | None, *more: str) -> bytes:
+    """The digest of one row; more: what else must be the same for it to be the same row."""
+    # Imported where there is something to identify: it loads a cryptographic library.
+    from hashlib import blake2b
+
+    parts = (sid, expires_at.isoformat() if expires_at else "", *more)
+    # Lengths first: no two lists of parts are written alike.
+    text = "".join(f"{len(part)}:{part}" for part in parts)
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
+
+
+def packed(identities: Iterable[bytes]) -> bytes:
+    """Many of them as one value; sorted and each once."""
+    return b"".join(sorted(set(identities)))
+
+
+class Identities:
+    """A packed value that can be asked what is in it; costs no memory beside it."""
+
+    def __init__(self, value: bytes) -> None:
+        self._value = value
+
+    def __len__(self) -> int:
+        return len(self._value) // DIGEST_BYTES
+
+    def __contains__(self, wanted: bytes) -> bool:
+        place = bisect_left(self, wanted)  # type: ignore[arg-type]
+        return place < len(self) and self[place] == wanted
+
+    def __getitem__(self, place: int) -> bytes:
+        return self._value[place * DIGEST_BYTES : (place + 1) * DIGEST_BYTES]

@@ -1,0 +1,41 @@
+"""What acts: the provisioners, the limits, the clocks, and the wish to stop. Handed down whole, and changed by nobody."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from autorelease.journal import TickStart
+from autorelease.model import Finding
+from autorelease.provisioners import Registered
+from autorelease.sweep.edge.stop import Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The configured limits of execution. timeout: of one call. attempts: calls for one allocation within one run."""
+
+    concurrency: int
+    timeout: timedelta
+    attempts: int
+    quarantine_after: int
+    max_gone_percent: int
+    stamps: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a run acts with.
+
+    clock dates records, jitter gives 0 to 1, monotonic measures time limits. watch is called with every finding as it
+    is made. is_running: whether the process of an earlier run is still alive.
+    """
+
+    provisioners: Mapping[str, Registered]
+    options: Options
+    stop: Stop
+    clock: Callable[[], datetime]
+    jitter: Callable[[], float]
+    watch: Callable[[Finding], None] = lambda _: None
+    is_running: Callable[[TickStart], bool] = lambda _: False
+    monotonic: Callable[[], float] = time.monotonic

@@ -1,0 +1,286 @@
+"""The way of one piece of work after the other. This thread owns both databases; workers only call provisioners.
+
+One turn:
+
+    begin   as many rows as there are free workers: each group is judged again, then its intents are journalled
+    wait    until a call comes back
+    take    what came back: stamps together in one transaction, outcomes together with the next group's intents
+
+No transaction is open while a call is under way. Kill the process anywhere: what is durable is the truth, and an intent
+without an outcome tells the next run where to look.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+
+from autorelease.deciding.judging import Judge
+from autorelease.errors import ProvisionerDown, ProvisionerError
+from autorelease.journal import Journal
+from autorelease.model import Answer, Release, Result, SkipReason
+from autorelease.provisioners import Registered
+from autorelease.rules.retry import LONGEST_PAUSE_IN_RUN, pause_seconds
+from autorelease.sweep import verdicts
+from autorelease.sweep.acting import Means
+from autorelease.sweep.again import Again
+from autorelease.sweep.books import Books
+from autorelease.sweep.crew import Crew
+from autorelease.sweep.misses import Misses
+from autorelease.sweep.rehearsing import Rehearser
+from autorelease.sweep.stamping import Stamper
+from autorelease.sweep.trouble import Trouble
+from autorelease.sweep.underway import CameBack, Underway
+from autorelease.sweep.verdicts import Charge
+from autorelease.sweep.vms import VMs
+from autorelease.sweep.work import State, Work
+from autorelease.sweep.worklist import VMKey, Worklist
+
+GROUP = 256
+WAITING_PER_WORKER = 4
+MOST_BLOCKED = 1000
+Chosen = tuple[Work, Registered]
+
+
+class Loop:
+    """Carries out one worklist. Its parts are made, and read in the end, by `carry_out`."""
+
+    def __init__(
+        self,
+        judge: Judge[Journal],
+        means: Means,
+        books: Books,
+        crew: Crew,
+        trouble: Trouble,
+        *,
+        again: Again,
+        rehearser: Rehearser,
+        stamper: Stamper,
+        misses: Misses,
+        shared_vms: frozenset[VMKey],
+    ) -> None:
+        self._judge = judge
+        self._means = means
+        self._books = books
+        self._works = books.works
+        self._crew = crew
+        self._trouble = trouble
+        self._again = again
+        self._rehearser = rehearser
+        self._stamper = stamper
+        self._misses = misses
+        self._underway = Underway(means, books.works)
+        self._vms = VMs(judge.ledger.references, shared_vms)
+
+    def run(self, worklist: Worklist) -> None:
+        """Release what is on the list, in its order; exactly one finding for each."""
+        while True:
+            self._begin(worklist)
+            if self._is_anything_left(worklist):
+                self._take(self._underway.came_back(self._awake_at()))
+            elif self._works.count(State.MISSED):
+                self._misses.judge_all()
+                self._stamper.stamp_all()
+            else:
+                break
+        self._leave_the_rest(worklist)
+        self._underway.dismiss()
+
+    def charge(self) -> Charge:
+        """What a failure of now is charged by."""
+        return Charge(self._judge.now, self._means.options.quarantine_after, self._means.jitter())
+
+    def _is_anything_left(self, worklist: Worklist) -> bool:
+        if self._works.count(State.CALLED):
+            return True
+        if self._trouble.lost is not None:
+            return False
+        if self._works.count(State.EARNED) or len(self._books.outbox):
+            return True
+        waiting = self._works.count(State.READY, State.BLOCKED, State.WAITING)
+        return not self._means.stop.wished() and bool(waiting or worklist.peek())
+
+    # --- begin ------------------------------------------------------------------------------------------------------
+
+    def _begin(self, worklist: Worklist) -> None:
+        while not self._works.count(State.EARNED) and not self._trouble.is_resting():
+            chosen = self._choose(worklist)
+            if not chosen:
+                self._books.outbox.flush()
+                return
+            # What falls out of the group leaves its worker free for another.
+            if self._start(chosen) in (None, len(chosen)):
+                return
+
+    def _choose(self, worklist: Worklist) -> Sequence[Chosen]:
+        chosen: list[Chosen] = []
+        ready = deque(self._works.of(State.READY))
+        needed = 0
+        while (work := self._next(worklist, ready, len(chosen), needed)) is not None:
+            registered = self._crew.usable(work.allocation.provisioner)
+            if registered is None:
+                self._skip(work, SkipReason.DEFERRED)
+            elif self._vms.take(work):
+                chosen.append((work, registered))
+                needed += not registered.immediate
+            else:
+                self._works.move(work, State.BLOCKED)
+            if len(self._books.outbox) >= GROUP and not self._books.outbox.flush():
+                break
+        return chosen
+
+    def _next(self, worklist: Worklist, ready: "deque[Work]", chosen: int, needed: int) -> Work | None:
+        """The next work there is a free worker for: one that is ready or has waited, else the next of the list.
+
+        chosen: how many are about to begin; needed: how many of them need a worker.
+        """
+        if self._means.stop.wished() or self._trouble.lost is not None or chosen >= GROUP:
+            return None
+        has_worker = needed < self._underway.free
+        if ready and has_worker:
+            return ready.popleft()
+        waiting = self._works.first(State.WAITING)
+        if has_worker and waiting is not None and (work := self._waited()) is not None:
+            return work
+        planned = worklist.peek()
+        if planned is None or self._is_too_much_waiting():
+            return None
+        registered = self._means.provisioners.get(planned.allocation.provisioner)
+        if not has_worker and (registered is None or not registered.immediate):
+            return None
+        worklist.take()
+        return self._works.add(planned)
+
+    def _waited(self) -> Work | None:
+        now = self._means.monotonic()
+        work = min(self._works.of(State.WAITING), key=lambda each: each.due_at)
+        if work.due_at > now:
+            return None
+        self._works.move(work, State.READY)
+        return work
+
+    def _is_too_much_waiting(self) -> bool:
+        waiting = self._works.count(State.WAITING) >= WAITING_PER_WORKER * self._means.options.concurrency
+        return waiting or self._works.count(State.BLOCKED) >= MOST_BLOCKED
+
+    def _start(self, chosen: Sequence[Chosen]) -> int | None:
+        """Begin the calls of a group; returns of how many, None where nothing can be begun now."""
+        by_number = {work.number: registered for work, registered in chosen}
+        group = self._again.fit([work for work, _ in chosen])
+        if group is not None:
+            group = self._rehearser.without_refused(group, by_number, self._underway.with_workers())
+        began = None if group is None else self._call(group, by_number)
+        for work, _ in chosen:
+            if work.state is not State.CALLED:
+                self._unblock(work)
+        return began
+
+    def _call(self, group: Sequence[Work], registered: dict[int, Registered]) -> int | None:
+        if not group:
+            return 0
+        at = self._means.clock()
+        held = self._books.outbox.begin([verdicts.intent_event(work, at) for work in group], self._judge.is_held)
+        if held is None:
+            return None
+        for work in group:
+            if work.allocation.sid in held:
+                self._skip(work, SkipReason.HELD)
+            else:
+                self._underway.begin(work, registered[work.number])
+        return sum(work.state is State.CALLED for work in group)
+
+    # --- wait and take ----------------------------------------------------------------------------------------------
+
+    def _awake_at(self) -> float | None:
+        """The monotonic instant at which something is to be done, whatever comes back until then; None: none is known."""
+        instants = [self._trouble.resume_at] if self._trouble.is_resting() else []
+        waiting = self._works.of(State.WAITING)
+        if waiting and self._underway.free and not self._means.stop.wished():
+            instants.append(min(work.due_at for work in waiting))
+        if instants:
+            return min(instants)
+        return None if self._works.count(State.CALLED) else 0.0
+
+    def _take(self, came_back: Sequence[CameBack]) -> None:
+        for work, answer in came_back:
+            self._unblock(work)
+            if isinstance(answer, Release):
+                self._crew.answered(work.allocation)
+                self._take_release(work, answer)
+            elif isinstance(answer, ProvisionerDown):
+                self._take_down(work, answer)
+            else:
+                self._take_error(work, answer)
+        started = self._means.monotonic()
+        self._stamper.stamp_all()
+        self._underway.write_seconds = self._means.monotonic() - started
+
+    def _take_release(self, work: Work, release: Release) -> None:
+        fingerprint = self._crew.fingerprint(work.allocation.provisioner)
+        at = self._means.clock()
+        if release.result is Result.PENDING:
+            self._books.outbox.put_answer(fingerprint, Answer.PENDING)
+            work.end_unknown = True
+            verdict = verdicts.pending(work, release.evidence, Answer.PENDING, fingerprint, self.charge(), at)
+            self._books.settle(work, verdict)
+            return
+        work.is_twin_gone = self._vms.is_gone(work)
+        is_expected = self._misses.is_expected(work) if not release.proof else False
+        work.earned = verdicts.earned_by(work, release, fingerprint, at, is_expected=is_expected)
+        if work.earned.answer is Answer.MISS:
+            self._hold_back(work, fingerprint)
+            return
+        self._books.outbox.put_answer(fingerprint, work.earned.answer)
+        self._vms.note_gone(work)
+        self._works.move(work, State.EARNED)
+
+    def _hold_back(self, work: Work, fingerprint: str | None) -> None:
+        assert work.earned is not None  # noqa: S101 - it is what is held back
+        if not work.earned.is_expected:
+            self._books.outbox.put_answer(fingerprint, Answer.MISS)
+            self._books.outbox.put(verdicts.miss_event(work, work.earned))
+        self._works.move(work, State.MISSED)
+
+    def _take_down(self, work: Work, error: ProvisionerDown) -> None:
+        self._crew.said_down(work.allocation, str(error))
+        work.end_unknown = work.end_unknown or error.end_unknown
+        self._skip(work, SkipReason.DEFERRED)
+
+    def _take_error(self, work: Work, error: ProvisionerError) -> None:
+        work.error = error
+        work.end_unknown = work.end_unknown or error.end_unknown
+        pause = pause_seconds(work.calls, self._means.jitter(), error.retry_after_seconds)
+        is_tried_again = error.retryable and work.calls < self._means.options.attempts
+        if is_tried_again and pause <= LONGEST_PAUSE_IN_RUN.total_seconds() and not self._means.stop.wished():
+            work.due_at = self._means.monotonic() + pause
+            self._works.move(work, State.WAITING)
+            return
+        if error.timed_out:
+            self._crew.timed_out(work.allocation)
+        else:
+            self._crew.answered(work.allocation)
+        self._books.settle(work, verdicts.failed(work, error, self.charge(), self._means.clock()))
+
+    # --- the rest ---------------------------------------------------------------------------------------------------
+
+    def _unblock(self, work: Work) -> None:
+        """Its VM is free: who waited for that may go, one after the other."""
+        waiting = self._vms.let_go(work, self._works.of(State.BLOCKED))
+        if waiting is not None:
+            self._works.move(waiting, State.READY)
+
+    def _skip(self, work: Work, reason: SkipReason) -> None:
+        self._books.settle(work, verdicts.skipped(work, reason, self._means.clock()))
+
+    def _leave_the_rest(self, worklist: Worklist) -> None:
+        """Each of those that were not reached, or were left in the middle of their way, has its finding, too."""
+        self._stamper.leave_all(self._trouble.lost or "")
+        for work in self._works.unsettled():
+            if work.error is not None:
+                self._books.settle(work, verdicts.failed(work, work.error, self.charge(), self._means.clock()))
+            else:
+                self._skip(work, SkipReason.DEFERRED)
+        while (planned := worklist.take()) is not None:
+            self._skip(self._works.add(planned), SkipReason.DEFERRED)
+            if len(self._books.outbox) >= GROUP:
+                self._books.outbox.flush()
+        self._books.outbox.flush()
+        self._works.check_settled()

@@ -1,0 +1,114 @@
+"""Stamps what was earned: in groups, one by one where a group meets an error, and for a minute where nothing can be."""
+
+from collections.abc import Callable, Sequence
+
+from autorelease.errors import UnusableError
+from autorelease.ledger import Ledger, Stamp, StampResult
+from autorelease.model import Allocation, Answer
+from autorelease.sqlitefile import StampRefusedError
+from autorelease.sweep import verdicts
+from autorelease.sweep.acting import Means
+from autorelease.sweep.books import Books
+from autorelease.sweep.crew import Crew
+from autorelease.sweep.trouble import Trouble
+from autorelease.sweep.verdicts import Charge
+from autorelease.sweep.work import Earned, State, Work
+
+LEDGER = "ledger"
+Owned = tuple[Work, Earned]
+
+
+class Stamper:
+    """Takes every piece of work that has earned its stamp to its end."""
+
+    def __init__(
+        self, ledger: Ledger, books: Books, crew: Crew, means: Means, trouble: Trouble, charge: Callable[[], Charge]
+    ) -> None:
+        self._ledger = ledger
+        self._books = books
+        self._crew = crew
+        self._means = means
+        self._trouble = trouble
+        self._charge = charge
+
+    def stamp_all(self) -> None:
+        """Stamp all that was earned; what cannot be written stays so, and is tried again with the next call."""
+        earned = self._earned()
+        if not earned or self._trouble.is_resting():
+            return
+        try:
+            if self._means.options.stamps:
+                self._stamp([owned for owned in earned if not owned[1].is_stale])
+                self._look_again([owned for owned in self._earned() if owned[1].is_stale])
+            else:
+                self._verify(earned)
+            self._trouble.over(LEDGER)
+        except UnusableError as error:
+            self._trouble.met(LEDGER, error)
+
+    def leave_all(self, why: str) -> None:
+        """Carry over what could not be written."""
+        for work, earned in self._earned():
+            fingerprint = self._crew.fingerprint(work.allocation.provisioner)
+            self._books.settle(work, verdicts.unwritten(work, earned, why, fingerprint, self._means.clock()))
+
+    def _earned(self) -> Sequence[Owned]:
+        works = self._books.works.of(State.EARNED)
+        return [(work, work.earned) for work in works if work.earned is not None]
+
+    def _stamp(self, group: Sequence[Owned]) -> None:
+        if not group:
+            return
+        try:
+            results = self._ledger.stamp([Stamp(work.allocation, earned.at) for work, earned in group])
+        except UnusableError:
+            # One of them may be at fault: each alone, so that it does not take the others with it.
+            for owned in group:
+                self._stamp_one(*owned)
+            return
+        for (work, earned), result in zip(group, results, strict=True):
+            self._stamped(work, earned, result)
+
+    def _stamp_one(self, work: Work, earned: Earned) -> None:
+        try:
+            [result] = self._ledger.stamp([Stamp(work.allocation, earned.at)])
+        except StampRefusedError as error:
+            fingerprint = self._crew.fingerprint(work.allocation.provisioner)
+            verdict = verdicts.unstampable(
+                work, earned, str(error), fingerprint, self._charge(), self._means.clock()
+            )
+            self._books.settle(work, verdict)
+        else:
+            self._stamped(work, earned, result)
+
+    def _stamped(self, work: Work, earned: Earned, result: StampResult) -> None:
+        if result is StampResult.UNCHANGED:
+            work.earned = earned.stale()
+        else:
+            self._finish(work, earned)
+
+    def _look_again(self, group: Sequence[Owned]) -> None:
+        """Where no row changed: read it, and see what has become of it."""
+        for work, earned in group:
+            row = self._ledger.read(work.allocation.sid)
+            self._books.settle(work, verdicts.row_moved_on(work, earned, row, self._means.clock()))
+
+    def _verify(self, group: Sequence[Owned]) -> None:
+        """Where the provisioner's own application stamps: believe the row, not the answer."""
+        for work, earned in group:
+            row = self._ledger.read(work.allocation.sid)
+            if isinstance(row, Allocation) and row.judged() == work.allocation.judged():
+                self._wait_for_its_application(work, earned)
+            else:
+                self._books.settle(work, verdicts.row_moved_on(work, earned, row, self._means.clock()))
+
+    def _wait_for_its_application(self, work: Work, earned: Earned) -> None:
+        accepted = None if earned.answer is Answer.MISS else Answer.RELEASED
+        fingerprint = self._crew.fingerprint(work.allocation.provisioner)
+        evidence = f"{earned.evidence}; the row is not Released yet"
+        work.end_unknown = True
+        verdict = verdicts.pending(work, evidence, accepted, fingerprint, self._charge(), self._means.clock())
+        self._books.settle(work, verdict)
+
+    def _finish(self, work: Work, earned: Earned) -> None:
+        self._books.settle(work, verdicts.finished(work, earned.outcome, earned.evidence, self._means.clock()))
