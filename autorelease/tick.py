@@ -88,16 +88,15 @@ def decide(
     unfinished = unfinished_work(ledger, journal)
     held = [hold.sid for hold in journal.holds(_earlier(now, hold_grace)) if is_held(hold, now, hold_grace)]
     census = ledger.census(frozenset(held))
-    spool = Spool()
+    spool = Spool(ledger.references)
     # What is in conflict is counted as such, and left alone until somebody has looked at it.
     in_conflict = {intent.sid for intent, _ in unfinished.conflicts}
     for page in ledger.due(now, grace):
         expired = [row for row in find_expired(page, now, grace=grace) if row.sid not in in_conflict]
         spool.add(make_plan(expired, journal.known(expired), now, hold_grace=hold_grace))
-    for vm_refs in spool.due_vms():
-        for holder in ledger.holders(vm_refs):
-            spool.mark_owned_twice(holder.sid, holder.provisioner, holder.vm_ref)
-    owned_twice, rows = spool.owned_twice(LISTED)
+    for references in spool.due_vms():
+        spool.mark_owned_twice(ledger.holders(references))
+    invalid, rows = spool.invalid(LISTED)
     summary = spool.summary(census.rows_examined)
     last = journal.last_admitted_tick()
     facts = guard.Facts(moment, moment_of(last.start) if last else None, _rewound(ledger, journal), is_hypothetical)
@@ -107,7 +106,7 @@ def decide(
         unfinished=unfinished,
         spool=spool,
         summary=summary,
-        rows_invalid=census.rows_invalid + owned_twice,
+        rows_invalid=census.rows_invalid + invalid,
         invalid=(*census.invalid, *rows)[:LISTED],
         facts=facts,
         refusals=guard.judge(summary, limits, facts),

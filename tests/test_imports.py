@@ -12,7 +12,7 @@ import pytest
 import autorelease
 
 ROOT = Path(autorelease.__file__).parent
-PURE = ["model", "expiry", "plan", "guard", "retry", "belief", "report", "text"]
+PURE = ["model", "expiry", "plan", "guard", "retry", "belief", "report", "text", "identity"]
 EFFECTS = {"sqlite3", "os", "subprocess", "typer", "rich", "sqlite_utils", "socket", "threading", "pathlib", "time"}
 
 
@@ -111,7 +111,8 @@ def test_the_lowest_modules_import_nothing_of_ours(name: str) -> None:
         ("plan", {"model", "retry"}),
         ("belief", {"journal"}),
         ("report", {"model", "errors", "stop"}),
-        ("spool", {"model", "sqlitefile"}),
+        ("identity", {"model", "text"}),
+        ("spool", {"model", "identity", "sqlitefile"}),
         ("sqlitefile", {"errors"}),
         ("settings", {"errors", "trust"}),
         ("trust", {"errors", "text"}),
@@ -131,7 +132,7 @@ def test_ledger_journal_and_provisioners_never_know_each_other(package: str) -> 
 @pytest.mark.parametrize("package", ["ledger", "journal", "provisioners"])
 def test_ledger_journal_and_provisioners_know_model_errors_and_how_to_open_a_file(package: str) -> None:
     for module in within(package):
-        assert ours(module) <= {package, "model", "errors", "sqlitefile", "workers", "text"}, module
+        assert ours(module) <= {package, "model", "errors", "sqlitefile", "workers", "text", "identity"}, module
 
 
 @pytest.mark.parametrize("name", ["tick", "executor"])
