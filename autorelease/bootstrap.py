@@ -10,6 +10,7 @@ from sqlite_utils import Database
 
 from autorelease.errors import UnusableError, UsageError
 from autorelease.journal.sqlite import make_journal
+from autorelease.ledger.narrowing import indexes_of_holders
 from autorelease.model import rfc3339
 
 FOLDER_MODE = 0o750
@@ -26,7 +27,8 @@ CONFIGURATION = """\
 url = "sqlite:///allocations.db"  # sqlite:////absolute/path.db
 # table = "vm_allocations"
 # released = "Released"           # the status that means released, and that is stamped; exact
-# inactive = []                   # other statuses with nothing left to release: ["Cancelled"]
+# inactive = []                   # other statuses with nothing left to release: ["Cancelled"]; exact
+# references = "folded"           # or "exact": whether WEB-1 and web-1 are one VM
 # never = []                      # values of expires_at that mean "never": [0, "9999-12-31"]
 # timestamps = "epoch"            # epoch | epoch_ms | iso8601
 # timezone = "Europe/Berlin"      # only for text without an offset; unset: such a row is invalid
@@ -39,7 +41,7 @@ url = "sqlite:///allocations.db"  # sqlite:////absolute/path.db
 # released_at = "released_at"     # this one and those below may be absent
 # owner = "owner"
 # plan = "plan"
-# vm_ref = "vm_ref"               # the provisioner's own id of the VM; NULL: the sid
+# vm_ref = "vm_ref"               # the provisioner's own id of the VM. Unwritten: NULL: the sid. Written: invalid
 # vm_uid = "vm_uid"
 # provisioner = "provisioner"     # which [provisioners.NAME] serves the row; NULL: "default"
 
@@ -87,7 +89,10 @@ CREATE TABLE vm_allocations (
     released_at INTEGER
 ) STRICT
 """
-INDEX = "CREATE INDEX vm_allocations_due ON vm_allocations (expires_at, sid) WHERE status <> 'Released'"
+INDEXES = (
+    "CREATE INDEX vm_allocations_due ON vm_allocations (expires_at, sid) WHERE status <> 'Released'",
+    *indexes_of_holders("vm_allocations", "sid", "vm_ref"),
+)
 
 
 def make_folder(folder: Path, *, sample: bool, now: datetime) -> None:
@@ -106,7 +111,8 @@ def make_folder(folder: Path, *, sample: bool, now: datetime) -> None:
         raise UnusableError(f"{error.filename or folder}: cannot be made: {error.strerror}") from error
     database = Database(folder / LEDGER, execute_plugins=False)
     database.conn.execute(TABLE)
-    database.conn.execute(INDEX)
+    for index in INDEXES:
+        database.conn.execute(index)
     if sample:
         database.table("vm_allocations").insert_all(sample_rows(now.replace(microsecond=0)))
     database.close()

@@ -27,7 +27,8 @@ class Allocation:
 
     expires_at: rounded up to a microsecond; None: never.
     settled: nothing is left to release: released, or of an inactive status.
-    vm_ref: the provisioner's own id of the VM; the sid where the ledger has none.
+    vm_ref: the provisioner's own id of the VM; where there is none, the sid. Where there is none in a column that the
+    configuration names: '', there is no VM, and it is never released.
     """
 
     sid: str

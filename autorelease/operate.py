@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from autorelease.deciding.unfinished import unfinished_work
 from autorelease.errors import AutoreleaseError, UnusableError
+from autorelease.identity import NO_VM, Holders, vm_of
 from autorelease.journal import Journal, OpenIntent, TickStart
 from autorelease.ledger import Ledger
 from autorelease.model import (
@@ -55,29 +56,26 @@ def make_order(rows: Sequence[Allocation | InvalidRow], ledger: Ledger, journal:
     known = journal.known(live)
     planned = [Planned(row, known.get((row.sid, row.expires_at), NOTHING_KNOWN)) for row in live]
     wanted = [item for item in planned if not is_held(item.known.hold, now, NO_GRACE)]
-    owned_twice = _owned_twice([item.allocation for item in wanted], ledger)
+    invalid = _invalid([item.allocation for item in wanted], ledger)
     return Order(
-        to_release=[item for item in wanted if item.allocation.sid not in owned_twice],
+        to_release=[item for item in wanted if item.allocation.sid not in invalid],
         held=[item for item in planned if is_held(item.known.hold, now, NO_GRACE)],
         already=[row for row in readable if row.settled],
-        invalid=[*(row for row in rows if isinstance(row, InvalidRow)), *owned_twice.values()],
+        invalid=[*(row for row in rows if isinstance(row, InvalidRow)), *invalid.values()],
     )
 
 
-def _owned_twice(wanted: Sequence[Allocation], ledger: Ledger) -> Mapping[str, InvalidRow]:
-    """Those whose VM is held by a live row that is not to go with them, by sid: two owners, we do not choose."""
-    going = {row.sid for row in wanted}
-    others = {
-        (holder.provisioner, holder.vm_ref): "one without a readable sid" if holder.sid is None else repr(holder.sid)
-        for holder in ledger.holders(sorted({row.vm_ref for row in wanted}))
-        if holder.sid not in going
-    }
-    return {
-        row.sid: InvalidRow(row.sid, f"vm_ref {row.vm_ref!r} is also held by another live row, {other}")
-        for row in wanted
-        # A holder whose provisioner nobody can read may be of this one.
-        if (other := others.get((row.provisioner, row.vm_ref)) or others.get((None, row.vm_ref))) is not None
-    }
+def _invalid(wanted: Sequence[Allocation], ledger: Ledger) -> Mapping[str, InvalidRow]:
+    """By sid, those without a VM, and those whose VM a live row holds that is not to go with them: we do not choose."""
+    invalid = {row.sid: InvalidRow(row.sid, NO_VM) for row in wanted if not row.vm_ref}
+    vms = {row.sid: vm_of(row, ledger.references) for row in wanted if row.vm_ref}
+    found = ledger.holders(sorted({vm.reference for vm in vms.values()}))
+    others = Holders(holder for holder in found if holder.sid not in vms)
+    for row in wanted:
+        other = others.of(vms[row.sid]) if row.sid in vms else None
+        if other is not None:
+            invalid[row.sid] = InvalidRow(row.sid, f"vm_ref {row.vm_ref!r} is also held by {other.name}")
+    return invalid
 
 
 def run_release(

@@ -104,6 +104,7 @@ class LedgerSettings(Section):
     table: Name = "vm_allocations"
     released: Name = "Released"
     inactive: tuple[Word, ...] = Field(default=(), strict=False)
+    references: Literal["folded", "exact"] = "folded"
     never: tuple[int | Finite | Word, ...] = Field(default=(), strict=False)
     timestamps: Literal["epoch", "epoch_ms", "iso8601"] = "epoch"
     timezone: Annotated[Name, AfterValidator(_zone)] | None = None

@@ -1,6 +1,9 @@
-"""Text from outside, made safe to show: nothing of it can break a line or steer a terminal; and names of users."""
+"""Text from outside: made safe to show, so that nothing of it can break a line or steer a terminal; and folded, so that
+two spellings of one word are found to be one. And the names of users.
+"""
 
 from pwd import getpwuid
+from unicodedata import normalize
 
 
 def escaped(text: str) -> str:
@@ -26,6 +29,18 @@ def plain(said: object, longest: int = 8192) -> str:
     except Exception:  # noqa: BLE001 - an exception whose own text raises, too
         return "(its text cannot be read)"
     return text if len(text) <= longest else f"{text[:longest]}…"
+
+
+def folded(text: str) -> str:
+    """What all spellings of one word have in common: no case, no space around it, one form of each character.
+
+    Folded again it stays as it is: what one of the steps leaves behind for another is taken up in the next round.
+    """
+    if text.isascii():
+        return text.strip().lower()
+    while (simpler := normalize("NFKC", text.strip()).casefold()) != text:
+        text = simpler
+    return text
 
 
 def user_name(uid: int) -> str:

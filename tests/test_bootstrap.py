@@ -73,7 +73,9 @@ def test_the_ledger_is_the_one_of_the_contract(tmp_path: Path) -> None:
         tuple(row) for row in connection.execute("SELECT name, type, pk FROM pragma_table_info('vm_allocations')")
     ]
     [(strict,)] = connection.execute("SELECT strict FROM pragma_table_list('vm_allocations')")
-    [(index,)] = connection.execute("SELECT sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
+    [index, *holders] = [
+        sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
+    ]
     with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
         connection.execute("INSERT INTO vm_allocations (sid, status) VALUES ('a', 'Gone')")
     with pytest.raises(sqlite3.IntegrityError, match="NOT NULL"):
@@ -87,6 +89,7 @@ def test_the_ledger_is_the_one_of_the_contract(tmp_path: Path) -> None:
     ]
     assert strict == 1
     assert re.search(r"\(expires_at, sid\) WHERE status <> 'Released'$", index)
+    assert len(holders) == 2
 
 
 def test_the_sample_is_what_its_description_says(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import autorelease
 ROOT = Path(autorelease.__file__).parent
 # The house, from its ground up: a room may know what is on the floors below it, and beside it only what is named.
 FLOORS = [
-    {"model", "errors", "text", "limits", "sqlitefile", "trust", "logs"},
+    {"model", "errors", "text", "limits", "identity", "sqlitefile", "trust", "logs"},
     {"settings", "rules"},
     {"ledger", "journal", "provisioners"},
     {"deciding"},
@@ -27,7 +27,7 @@ BESIDE = {
     "sqlitefile": {"errors", "text"},
     "trust": {"errors", "text"},
     "logs": {"model", "text"},
-    "ledger": set[str](),
+    "identity": {"model", "text"},
 }
 EFFECTS = {"sqlite3", "os", "subprocess", "typer", "rich", "sqlite_utils", "socket", "threading", "pathlib", "time"}
 

@@ -149,16 +149,16 @@ def test_a_vm_that_another_row_holds_too_is_left_alone(engine: Engine, other: in
     ticked = engine.release(provisioner, "old")
     assert (ticked.code, ticked.ends()) == (ExitCode.NOT_ALL_WELL, {})
     [row] = ticked.report.invalid
-    assert (row.sid, row.reason) == ("old", "vm_ref 'web-1' is also held by another live row, 'new'")
+    assert (row.sid, row.reason) == ("old", "vm_ref 'web-1' is also held by 'new'")
     assert (provisioner.vms, engine.statuses()) == ({"web-1"}, {"old": "Active", "new": "Active"})
 
 
 @pytest.mark.parametrize(
     ("sid", "provisioner", "shown"),
     [
-        ("NULL", "NULL", "one without a readable sid"),
-        ("CAST(x'ff' AS TEXT)", "NULL", "one without a readable sid"),
-        ("x'6f6c64'", "'default'", "one without a readable sid"),
+        ("NULL", "NULL", "a row without a readable sid"),
+        ("CAST(x'ff' AS TEXT)", "NULL", "a row without a readable sid"),
+        ("x'6f6c64'", "'default'", "a row without a readable sid"),
         ("'new'", "CAST(x'ff' AS TEXT)", "'new'"),
         ("'new'", "x'00'", "'new'"),
     ],
@@ -173,7 +173,7 @@ def test_a_vm_that_a_row_holds_which_nobody_can_read_is_left_alone(
     )
     ticked = engine.release(MemoryProvisioner(["web-1"]), "old")
     [row] = ticked.report.invalid
-    assert (row.sid, row.reason) == ("old", f"vm_ref 'web-1' is also held by another live row, {shown}")
+    assert (row.sid, row.reason) == ("old", f"vm_ref 'web-1' is also held by {shown}")
     assert ticked.ends() == {}
 
 

@@ -47,6 +47,7 @@ DEFAULTS = """
 table = "vm_allocations"
 released = "Released"
 inactive = []
+references = "folded"
 never = []
 timestamps = "epoch"
 stamp = true
@@ -93,7 +94,8 @@ def test_the_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
 def test_every_key_that_exists_is_in_the_contracts_list() -> None:
     """A key that is not listed above has no default there that anybody could rely on."""
     assert set(module.LedgerSettings.model_fields) == {
-        *("url", "table", "released", "inactive", "never", "timestamps", "timezone", "stamp", "columns")
+        *("url", "table", "released", "inactive", "references", "never"),
+        *("timestamps", "timezone", "stamp", "columns"),
     }
     assert set(module.JournalSettings.model_fields) == {"url", "keep"}
     assert set(module.Release.model_fields) == {
@@ -175,6 +177,7 @@ REFUSED = {
     "a word for a list": (URL + 'inactive = "Cancelled"', "'ledger.inactive'", "Cancelled"),
     "a number among the inactive": (URL + "inactive = [1]", "'ledger.inactive.0'", "1"),
     "a truth for never": (URL + "never = [true]", "'ledger.never.0", "True"),
+    "an unknown way to compare references": (URL + 'references = "case"', "'ledger.references'", "folded"),
     "released among the inactive": (URL + 'inactive = ["Released"]', "'ledger'", "Released"),
     "one column for two things": (
         URL + '[ledger.columns]\nstatus = "SID"',

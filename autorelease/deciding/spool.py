@@ -13,6 +13,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any
 
+from autorelease.identity import NO_VM, VM, Holder, Holders, References, vm_of
 from autorelease.model import Allocation, Attempts, Hold, InvalidRow, Known, Planned, PlanSummary, RawRow, SkipReason
 from autorelease.sqlitefile import speaking_of
 
@@ -34,9 +35,10 @@ for kind in (Planned, Allocation, RawRow, Known, Attempts, Hold):
 
 
 class Spool:
-    """Planned allocations, to be read again in the order of execution."""
+    """Planned allocations, to be read again in the order of execution. references: how their VMs are compared."""
 
-    def __init__(self) -> None:
+    def __init__(self, references: References = References.FOLDED) -> None:
+        self._references = references
         with speaking_of(PLACE):
             self._make()
 
@@ -45,56 +47,66 @@ class Spool:
         self._connection.execute("PRAGMA journal_mode = OFF")
         self._connection.execute(
             "CREATE TABLE plan (sid TEXT PRIMARY KEY, repeated INTEGER, expires INTEGER, skip TEXT, "
-            "provisioner TEXT, vm_ref TEXT, owned_twice INTEGER DEFAULT 0, planned BLOB)"
+            "provisioner TEXT, vm_ref TEXT, vm_provisioner TEXT, vm TEXT, vm_uid TEXT, invalid TEXT, planned BLOB)"
         )
-        self._connection.execute("CREATE INDEX vms ON plan (vm_ref, provisioner)")
+        self._connection.execute("CREATE INDEX vms ON plan (vm)")
 
     def add(self, planned: Iterable[Planned]) -> None:
         """Keep these; a sid that is there already stays as it was read first."""
         with speaking_of(PLACE):
             self._connection.execute("BEGIN")
             self._connection.executemany(
-                "INSERT OR IGNORE INTO plan (sid, repeated, expires, skip, provisioner, vm_ref, planned) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (_row(item) for item in planned),
+                "INSERT OR IGNORE INTO plan (sid, repeated, expires, skip, provisioner, vm_ref, vm_provisioner, vm, "
+                "vm_uid, invalid, planned) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (_row(item, self._references) for item in planned),
             )
             self._connection.execute("COMMIT")
 
     def due_vms(self) -> Iterator[Sequence[str]]:
-        """The vm_refs of the allocations to be released, in chunks."""
-        cursor = self._connection.execute("SELECT DISTINCT vm_ref FROM plan WHERE skip IS NULL")
-        while chunk := [vm_ref for (vm_ref,) in islice(cursor, CHUNK)]:
+        """The references of the VMs that are to be released, in chunks."""
+        cursor = self._connection.execute("SELECT DISTINCT vm FROM plan WHERE skip IS NULL AND vm IS NOT NULL")
+        while chunk := [reference for (reference,) in islice(cursor, CHUNK)]:
             yield chunk
 
-    def mark_owned_twice(self, sid: str | None, provisioner: str | None, vm_ref: str) -> None:
-        """Another row, `sid`, holds this VM: unless that one is due too, nobody's allocation of it is released.
+    def mark_owned_twice(self, holders: Iterable[Holder]) -> None:
+        """Rows that hold VMs of the plan: unless such a row is to go as well, nobody's allocation is released."""
+        staying = Holders(holder for holder in holders if not self._is_to_go(holder.sid))
+        with speaking_of(PLACE):
+            self._connection.execute("BEGIN")
+            self._connection.executemany("UPDATE plan SET invalid = ? WHERE sid = ?", self._owned_twice(staying))
+            self._connection.execute("COMMIT")
 
-        sid None: none that could be due. provisioner None: it may be any.
-        """
-        is_due = self._connection.execute("SELECT 1 FROM plan WHERE sid = ? AND skip IS NULL", (sid,)).fetchone()
-        if not is_due:
-            self._connection.execute(
-                "UPDATE plan SET owned_twice = 1 "
-                "WHERE vm_ref = ? AND provisioner = coalesce(?, provisioner) AND skip IS NULL",
-                (vm_ref, provisioner),
-            )
-
-    def owned_twice(self, limit: int) -> tuple[int, Sequence[InvalidRow]]:
-        """How many due rows were marked, and the first of them as invalid rows."""
-        [count] = self._connection.execute("SELECT count(*) FROM plan WHERE owned_twice").fetchone()
-        rows = self._connection.execute(
-            "SELECT sid, vm_ref FROM plan WHERE owned_twice ORDER BY expires, sid LIMIT ?", (limit,)
+    def _is_to_go(self, sid: str | None) -> bool:
+        """Whether this row is released by this tick, or by a later one: what is in backoff is overdue all the same."""
+        row = self._connection.execute(
+            "SELECT 1 FROM plan WHERE sid = ? AND (skip IS NULL OR skip = ?)", (sid, SkipReason.BACKOFF)
         )
-        return count, [
-            InvalidRow(sid, f"vm_ref {vm_ref!r} is also held by another live row that is not due")
-            for sid, vm_ref in rows
-        ]
+        return row.fetchone() is not None
+
+    def _owned_twice(self, staying: Holders) -> Iterator[tuple[str, str]]:
+        """The reason and the sid of each allocation whose VM one of these holds, too."""
+        for reference in staying.references:
+            rows = self._connection.execute(
+                "SELECT sid, vm_ref, vm_provisioner, vm_uid FROM plan WHERE vm = ? AND skip IS NULL", (reference,)
+            )
+            for sid, vm_ref, provisioner, uid in rows:
+                other = staying.of(VM(provisioner, reference, uid))
+                if other is not None:
+                    yield f"vm_ref {vm_ref!r} is also held by {other.name}", sid
+
+    def invalid(self, limit: int) -> tuple[int, Sequence[InvalidRow]]:
+        """How many due rows are invalid, and the first of them: without a VM of their own, or with none at all."""
+        [count] = self._connection.execute("SELECT count(*) FROM plan WHERE invalid IS NOT NULL").fetchone()
+        rows = self._connection.execute(
+            "SELECT sid, invalid FROM plan WHERE invalid IS NOT NULL ORDER BY expires, sid LIMIT ?", (limit,)
+        )
+        return count, [InvalidRow(sid, reason) for sid, reason in rows]
 
     def summary(self, live_rows: int) -> PlanSummary:
         """The plan in numbers."""
         [first, repeats, newest] = self._connection.execute(
             "SELECT count(*) FILTER (WHERE NOT repeated), count(*) FILTER (WHERE repeated), max(expires) "
-            "FROM plan WHERE skip IS NULL AND NOT owned_twice"
+            "FROM plan WHERE skip IS NULL AND invalid IS NULL"
         ).fetchone()
         skipped = self._connection.execute("SELECT skip, count(*) FROM plan WHERE skip IS NOT NULL GROUP BY skip")
         return PlanSummary(
@@ -108,25 +120,25 @@ class Spool:
 
     def to_release(self) -> Iterator[Planned]:
         """What is to be released: first tries before repeats, oldest expiry first."""
-        return self._planned("skip IS NULL AND NOT owned_twice ORDER BY repeated, expires, sid")
+        return self._planned("skip IS NULL AND invalid IS NULL ORDER BY repeated, expires, sid")
 
     def skipped(self) -> Iterator[Planned]:
         """What was decided to be left alone."""
         return self._planned("skip IS NOT NULL ORDER BY expires, sid")
 
     def by_expiry(self) -> Iterator[Planned]:
-        """All of the plan, oldest expiry first, but for what shares its VM with a row that is not due."""
-        return self._planned("NOT owned_twice ORDER BY expires, sid")
+        """All of the plan, oldest expiry first, but for the invalid rows."""
+        return self._planned("invalid IS NULL ORDER BY expires, sid")
 
-    def find(self, sid: str) -> tuple[Planned, bool] | None:
-        """What is planned for this sid, and whether its VM is also held by a row that is not due."""
-        row = self._connection.execute("SELECT planned, owned_twice FROM plan WHERE sid = ?", (sid,)).fetchone()
-        return (_unpacked(row[0]), bool(row[1])) if row else None
+    def find(self, sid: str) -> tuple[Planned, str | None] | None:
+        """What is planned for this sid, and why it is invalid, where it is."""
+        row = self._connection.execute("SELECT planned, invalid FROM plan WHERE sid = ?", (sid,)).fetchone()
+        return (_unpacked(row[0]), row[1]) if row else None
 
     def provisioners(self) -> Sequence[str]:
         """The provisioners that the plan needs."""
         rows = self._connection.execute(
-            "SELECT DISTINCT provisioner FROM plan WHERE skip IS NULL AND NOT owned_twice ORDER BY provisioner"
+            "SELECT DISTINCT provisioner FROM plan WHERE skip IS NULL AND invalid IS NULL ORDER BY provisioner"
         )
         return [name for (name,) in rows]
 
@@ -140,8 +152,9 @@ class Spool:
             yield _unpacked(stored)
 
 
-def _row(planned: Planned) -> tuple[str, bool, int, SkipReason | None, str, str, bytes]:
+def _row(planned: Planned, references: References) -> tuple[object, ...]:
     allocation = planned.allocation
+    vm = vm_of(allocation, references) if allocation.vm_ref else None
     return (
         allocation.sid,
         not planned.first_try,
@@ -149,6 +162,8 @@ def _row(planned: Planned) -> tuple[str, bool, int, SkipReason | None, str, str,
         planned.skip,
         allocation.provisioner,
         allocation.vm_ref,
+        *((vm.provisioner, vm.reference, vm.uid) if vm else (None, None, None)),
+        NO_VM if vm is None and planned.skip is None else None,
         pickle.dumps(planned, protocol=5),
     )
 

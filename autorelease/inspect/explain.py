@@ -248,9 +248,9 @@ def _would(subject: Subject, decision: Decision, terms: Terms) -> str:
     return _planned(*found, decision) if found is not None else _nothing(subject.row, terms)
 
 
-def _planned(planned: Planned, is_owned_twice: bool, decision: Decision) -> str:  # noqa: FBT001 - as it is found
-    if is_owned_twice:
-        return f"report it as invalid: vm_ref {planned.allocation.vm_ref!r} is also held by a live row that is not due"
+def _planned(planned: Planned, invalid: str | None, decision: Decision) -> str:
+    if invalid is not None:
+        return f"report it as invalid: {invalid}"
     if planned.skip is not None or decision.refusals:
         return f"leave it alone: {planned.skip or SkipReason.REFUSED}"
     return "release it, for the first time" if planned.first_try else "try again to release it"

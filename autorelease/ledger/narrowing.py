@@ -13,6 +13,9 @@ FURTHEST_OFFSET = timedelta(days=2)
 DIGIT = "[0-9]"
 FRACTIONS = ("", "." + DIGIT * 3, "." + DIGIT * 6)
 OFFSETS = ("Z", f"[+-][01]{DIGIT}:[0-5]{DIGIT}")
+# The ASCII part of what Python takes for space; SQLite's own `trim` takes spaces alone.
+SPACE = "' ' || char(9, 10, 11, 12, 13, 28, 29, 30, 31)"
+BEYOND_ASCII = "'*[^' || char(1) || '-' || char(127) || ']*'"
 LONG_MONTHS = "'01', '03', '05', '07', '08', '10', '12'"
 
 
@@ -24,6 +27,38 @@ def quoted(name: str) -> str:
 def literal(text: str) -> str:
     """An SQL string constant; a bound value would hide it from the planner, which then cannot use a partial index."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def folded_if_plain(value: str) -> str:
+    """SQL: what `folded` makes of a value, where it is an integer or text of ASCII characters."""
+    return f"lower(trim({value}, {SPACE}))"
+
+
+def perhaps_not_plain(value: str) -> str:
+    """SQL: false only for an integer, for text of ASCII characters, and for NULL; it may be true for those, too.
+
+    GLOB finds anything beyond ASCII, broken UTF-8 too, but only up to a NUL; that one shows in the lengths.
+    """
+    return (
+        f"typeof({value}) IN ('blob', 'real') OR {value} GLOB {BEYOND_ASCII} "
+        f"OR length({value}) <> length(CAST({value} AS BLOB))"
+    )
+
+
+def reference_of(sid: str, vm_ref: str | None) -> str:
+    """SQL: what a row names its VM by. vm_ref None: the table has no such column.
+
+    Every ledger is asked in this one way, also where a row without a vm_ref has no VM, so that one index serves.
+    """
+    return sid if vm_ref is None else f"coalesce(nullif({vm_ref} COLLATE BINARY, ''), {sid})"
+
+
+def indexes_of_holders(table: str, sid: str, vm_ref: str | None) -> tuple[str, str]:
+    """The two statements that make the look for the holders of a VM one by index."""
+    reference = reference_of(quoted(sid), None if vm_ref is None else quoted(vm_ref))
+    of_plain = f"CREATE INDEX {quoted(f'{table}_vms')} ON {quoted(table)} ({folded_if_plain(reference)})"
+    of_others = f"CREATE INDEX {quoted(f'{table}_odd_vms')} ON {quoted(table)} ({quoted(sid)})"
+    return f"{of_plain};", f"{of_others} WHERE {perhaps_not_plain(reference)};"
 
 
 def certainly_unexpired_from(moment: datetime, words: Vocabulary) -> int | str:

@@ -5,11 +5,15 @@ Everything ambiguous is invalid: not released, and reported with its reason.
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from fractions import Fraction
+from functools import lru_cache
 
+from autorelease.identity import References
 from autorelease.model import DEFAULT_PROVISIONER, Allocation, InvalidRow, RawRow, RawValue
+from autorelease.text import folded
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -28,7 +32,8 @@ MICROSECONDS = 6
 class Vocabulary:
     """What the operator's configuration says about the meaning of stored values.
 
-    timezone: for naive text only; None: naive text is invalid.
+    timezone: for naive text only; None: naive text is invalid. is_vm_ref_named: the file names the column of vm_ref, so
+    that a row without a value there has no VM.
     """
 
     released: str = "Released"
@@ -36,6 +41,8 @@ class Vocabulary:
     never: tuple[int | float | str, ...] = ()
     timestamps: str = "epoch"
     timezone: tzinfo | None = None
+    references: References = References.FOLDED
+    is_vm_ref_named: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +107,7 @@ def _allocation(row: StoredRow, sid: str, raw: RawRow, words: Vocabulary) -> All
         status=status,
         expires_at=expires_at,
         settled=settled,
-        vm_ref=_reference("vm_ref", row.vm_ref) or sid,
+        vm_ref=_vm_ref(row.vm_ref, sid, words),
         raw=raw,
         released=status == words.released,
         provisioner=_reference("provisioner", row.provisioner) or DEFAULT_PROVISIONER,
@@ -126,13 +133,33 @@ def _status(value: RawValue, words: Vocabulary) -> str:
         raise Unreadable("status is NULL")
     if not isinstance(value, str):
         raise Unreadable(f"status is not text but {type(value).__name__}")
-    if value not in (words.released, *words.inactive) and _folded(value) == _folded(words.released):
-        raise Unreadable(f"status {value!r} is {words.released!r} but for case or space")
+    if value == words.released or value in words.inactive:
+        return value
+    meant = _settled(words.released, words.inactive).get(folded(value))
+    if meant is not None:
+        raise Unreadable(_nearly(value, meant))
     return _decodable("status", value)
 
 
-def _folded(status: str) -> str:
-    return status.strip().casefold()
+@lru_cache(maxsize=8)
+def _settled(released: str, inactive: frozenset[str]) -> Mapping[str, str]:
+    """The words for "settled", by what all their spellings have in common."""
+    return {folded(word): word for word in (*sorted(inactive), released)}
+
+
+def _nearly(status: str, meant: str) -> str:
+    if status.strip().casefold() == meant.strip().casefold():
+        return f"status {status!r} is {meant!r} but for case or space"
+    # Both would look the same as they are.
+    return f"status {status!a} is {meant!a} but for the form of its characters"
+
+
+def _vm_ref(value: RawValue, sid: str, words: Vocabulary) -> str:
+    """The name of the VM; '': it has none."""
+    reference = _reference("vm_ref", value)
+    if words.is_vm_ref_named:
+        return reference if reference and reference.strip() else ""
+    return reference or sid
 
 
 def _decodable(name: str, value: str) -> str:

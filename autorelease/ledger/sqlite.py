@@ -12,22 +12,26 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from autorelease.errors import UnusableError
-from autorelease.ledger import Access, Column, Holder, Shape, Stamp, StampResult
+from autorelease.identity import Holder, References
+from autorelease.ledger import Access, Column, Shape, Stamp, StampResult
+from autorelease.ledger.holding import is_plain, read_holder
 from autorelease.ledger.narrowing import (
     certainly_readable,
     certainly_unexpired_from,
+    folded_if_plain,
     literal,
+    perhaps_not_plain,
     quoted,
+    reference_of,
 )
 from autorelease.ledger.rows import (
     StoredRow,
     Vocabulary,
     read_row,
-    readable,
     shown,
     written_like,
 )
-from autorelease.model import DEFAULT_PROVISIONER, Allocation, Census, InvalidRow, RawValue
+from autorelease.model import Allocation, Census, InvalidRow, RawValue
 from autorelease.sqlitefile import (
     OpenFile,
     check_file,
@@ -35,6 +39,7 @@ from autorelease.sqlitefile import (
     check_writable,
     connect,
 )
+from autorelease.text import folded
 
 PAGE_ROWS = 2000
 PAGE_BYTES = 8 * 2**20
@@ -42,8 +47,8 @@ LISTED_INVALID = 1000
 HOLDERS_AT_ONCE = 20_000
 SHARED_AT_ONCE = 500
 REQUIRED = ("sid", "status", "expires_at")
+HELD_BY = ("sid", "provisioner", "vm_ref", "vm_uid")
 ROLES = tuple(StoredRow.__dataclass_fields__)
-BEYOND_ASCII = "'*[^' || char(1) || '-' || char(127) || ']*'"
 SHARED_SID = "sid is shared by several rows"
 REMEDY = "Check [ledger] url and table in the configuration"
 
@@ -201,11 +206,12 @@ class SQLiteLedger:
         """SQL for a superset of the invalid rows among the live ones (1, 0, never NULL)."""
         sid, status = self._column("sid"), self._column("status")
         readable = certainly_readable(self._column("expires_at"), self._words)
-        folded = literal(self._words.released.strip().casefold())
-        blank = literal(" \t\n\x0b\x0c\r\x1c\x1d\x1e\x1f")
+        settled = ", ".join(
+            literal(word) for word in sorted(map(folded, (self._words.released, *self._words.inactive)))
+        )
         doubts = [
             f"{sid} IS NULL OR {sid} = ''",
-            f"typeof({status}) <> 'text' OR lower(trim({status}, {blank})) = {folded}",
+            f"typeof({status}) <> 'text' OR {folded_if_plain(status)} IN ({settled})",
             *(self._undecodable(role) for role in ("sid", "status", "vm_ref", "vm_uid", "provisioner")),
             f"{self._column('expires_at')} IS NOT NULL AND NOT ({readable})",
         ]
@@ -216,14 +222,7 @@ class SQLiteLedger:
         return f"coalesce({' OR '.join(f'({doubt})' for doubt in doubts if doubt)}, 0)"
 
     def _undecodable(self, role: str) -> str:
-        # GLOB finds anything beyond ASCII, broken UTF-8 too, but only up to a NUL; that one shows in the lengths.
-        if not self._has(role):
-            return ""
-        column = self._column(role)
-        return (
-            f"typeof({column}) IN ('blob', 'real') OR {column} GLOB {BEYOND_ASCII} "
-            f"OR length({column}) <> length(CAST({column} AS BLOB))"
-        )
+        return perhaps_not_plain(self._column(role)) if self._has(role) else ""
 
     def _judged(self, row: StoredRow, *, shared: bool) -> Allocation | InvalidRow:
         judged = read_row(row, self._words)
@@ -331,37 +330,43 @@ class SQLiteLedger:
         )
         return [StoredRow(*values) for values in cursor.fetchall()]
 
-    def holders(self, vm_refs: Sequence[str]) -> Iterator[Holder]:
-        """The live rows, readable or not, that hold one of these VMs.
+    @property
+    def references(self) -> References:
+        """How the ids of its VMs are compared."""
+        return self._words.references
 
-        Nothing where the table has no vm_ref: a VM is then known by its sid, and a sid that is shared is invalid.
-        """
-        if not self._has("vm_ref"):
-            return
-        for start in range(0, len(vm_refs), HOLDERS_AT_ONCE):
-            chunk = vm_refs[start : start + HOLDERS_AT_ONCE]
-            # JSON in SQLite ends a text at a NUL: such a name is looked for by itself.
-            plain = [ref for ref in chunk if "\0" not in ref]
-            wanted = [value for ref in plain for value in (ref, _twin(ref)) if value is not None]
-            yield from self._holders("SELECT value FROM json_each(?1)", json.dumps(wanted))
-            for ref in chunk:
-                if "\0" in ref:
-                    yield from self._holders("?1", ref)
+    def holders(self, references: Sequence[str]) -> Iterator[Holder]:
+        """The live rows, readable or not, whose VM has one of these references, of whatever provisioner and uid."""
+        for start in range(0, len(references), HOLDERS_AT_ONCE):
+            yield from self._holders(frozenset(references[start : start + HOLDERS_AT_ONCE]))
 
-    def _holders(self, wanted: str, value: str) -> Iterator[Holder]:
-        column = self._column("provisioner") if self._has("provisioner") else "NULL"
-        ref, sid = self._column("vm_ref"), self._column("sid")
+    def _holders(self, references: frozenset[str]) -> list[Holder]:
+        reference = self._reference
+        # JSON in SQLite ends a text at a NUL: what is found of such a name is too much, and left out below.
+        plain = json.dumps([name for name in map(folded, references) if name.isascii()])
+        # Two statements: with an OR between them neither could go by an index.
         with self._file.in_use():
-            rows = self.connection.execute(
-                f"SELECT {sid}, {column}, {ref} FROM {self._table} WHERE {self._live} AND ({ref} IN ({wanted}) "
-                f"OR (({ref} IS NULL OR {ref} = '') AND {sid} IN ({wanted})))",
-                (value,),
-            ).fetchall()
-        for own_sid, own_provisioner, own_ref in rows:
-            vm_ref = own_sid if own_ref in (None, "") else own_ref
-            provisioner = DEFAULT_PROVISIONER if own_provisioner in (None, "") else readable(own_provisioner)
-            # A real that was found is the whole number that was looked for.
-            yield Holder(readable(own_sid), provisioner, str(int(vm_ref) if isinstance(vm_ref, float) else vm_ref))
+            return [
+                *self._holding(references, f"{folded_if_plain(reference)} IN (SELECT value FROM json_each(?))", plain),
+                *self._holding(references, f"({perhaps_not_plain(reference)})"),
+            ]
+
+    def _holding(self, references: frozenset[str], condition: str, *values: str) -> Iterator[Holder]:
+        """Those among the rows of one of the two statements; values: what it is about plain references."""
+        columns = ", ".join(self._column(role) if self._has(role) else "NULL" for role in HELD_BY)
+        cursor = self.connection.execute(
+            f"SELECT {self._reference}, {columns} FROM {self._table} WHERE {self._live} AND {condition}", values
+        )
+        for reference, sid, provisioner, vm_ref, vm_uid in cursor:
+            # Each row by one of the statements: which of them may find it is for SQL to say only roughly.
+            if is_plain(reference) == bool(values):
+                holder = read_holder(sid, provisioner, vm_ref, vm_uid, self._words)
+                if holder is not None and holder.vm.reference in references:
+                    yield holder
+
+    @property
+    def _reference(self) -> str:
+        return reference_of(self._column("sid"), self._column("vm_ref") if self._has("vm_ref") else None)
 
     # --- what the table is like -------------------------------------------------------------------------------------
 

@@ -1,7 +1,9 @@
 """The plan while it waits: read again in the order of execution, each row once, and no file left behind."""
 
+import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from autorelease.deciding import spool as module
 from autorelease.deciding.spool import Spool
+from autorelease.identity import NO_VM, VM, Holder, References
 from autorelease.model import Allocation, Attempts, Known, Planned, RawRow, SkipReason
 
 NOW = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
@@ -46,6 +49,11 @@ def spool() -> Iterator[Spool]:
     made = Spool()
     yield made
     made.close()
+
+
+def holder(sid: str | None, vm_ref: str, provisioner: str | None = "default", uid: str | None = None) -> Holder:
+    """A live row that holds this VM."""
+    return Holder(sid, VM(provisioner, vm_ref, uid))
 
 
 def sids(items: Iterator[Planned]) -> list[str]:
@@ -119,48 +127,97 @@ def test_the_provisioners_are_those_of_what_is_to_be_released(spool: Spool) -> N
             planned("e", provisioner="doubted", vm_ref="x"),
         ]
     )
-    spool.mark_owned_twice("other", "doubted", "x")
+    spool.mark_owned_twice([holder("other", "x", "doubted")])
     assert spool.provisioners() == ["hetzner", "ovh"]
 
 
 def test_a_vm_that_somebody_else_holds_too_is_nobodys_to_release(spool: Spool) -> None:
     spool.add([planned("a", vm_ref="vm"), planned("b", vm_ref="vm"), planned("c", vm_ref="vm", provisioner="other")])
-    spool.mark_owned_twice("paying", "default", "vm")
+    spool.mark_owned_twice([holder("paying", "vm")])
     assert sids(spool.to_release()) == ["c"]
-    count, rows = spool.owned_twice(limit=10)
+    count, rows = spool.invalid(limit=10)
     assert (count, [row.sid for row in rows]) == (2, ["a", "b"])
-    assert "'vm' is also held by another live row" in rows[0].reason
+    assert {row.reason for row in rows} == {"vm_ref 'vm' is also held by 'paying'"}
     assert spool.summary(9).first_tries == 1
 
 
 def test_a_holder_that_nobody_can_read_is_not_due_and_may_be_of_any_provisioner(spool: Spool) -> None:
     spool.add([planned("None", vm_ref="vm"), planned("b", vm_ref="vm", provisioner="other"), planned("c", vm_ref="w")])
-    spool.mark_owned_twice(None, "default", "vm")
+    spool.mark_owned_twice([holder(None, "vm")])
     assert sids(spool.to_release()) == ["b", "c"]
-    spool.mark_owned_twice(None, None, "vm")
+    spool.mark_owned_twice([holder(None, "vm", None)])
     assert sids(spool.to_release()) == ["c"]
 
 
 def test_a_vm_of_two_due_rows_is_released(spool: Spool) -> None:
     """The row itself and every other due one are reported as holders, too."""
     spool.add([planned("a", vm_ref="vm"), planned("b", vm_ref="vm")])
-    spool.mark_owned_twice("a", "default", "vm")
-    spool.mark_owned_twice("b", "default", "vm")
+    spool.mark_owned_twice([holder("a", "vm"), holder("b", "vm")])
     assert sids(spool.to_release()) == ["a", "b"]
-    assert spool.owned_twice(limit=10) == (0, [])
+    assert spool.invalid(limit=10) == (0, [])
 
 
-def test_a_row_that_is_left_alone_still_holds_its_vm(spool: Spool) -> None:
-    spool.add([planned("a", vm_ref="vm"), planned("b", vm_ref="vm", skip=SkipReason.RESURRECTED)])
-    spool.mark_owned_twice("b", "default", "vm")
+@pytest.mark.parametrize("skip", [SkipReason.RESURRECTED, SkipReason.HELD])
+def test_a_row_that_is_left_alone_still_holds_its_vm(spool: Spool, skip: SkipReason) -> None:
+    spool.add([planned("a", vm_ref="vm"), planned("b", vm_ref="vm", skip=skip)])
+    spool.mark_owned_twice([holder("a", "vm"), holder("b", "vm")])
     assert sids(spool.to_release()) == []
-    assert spool.owned_twice(limit=10)[0] == 1
+    [row] = spool.invalid(limit=10)[1]
+    assert (row.sid, row.reason) == ("a", "vm_ref 'vm' is also held by 'b'")
+
+
+def test_a_row_in_backoff_is_overdue_and_keeps_nobodys_vm(spool: Spool) -> None:
+    spool.add([planned("a", vm_ref="vm"), planned("b", vm_ref="vm", skip=SkipReason.BACKOFF)])
+    spool.mark_owned_twice([holder("a", "vm"), holder("b", "vm")])
+    assert sids(spool.to_release()) == ["a"]
+
+
+def test_two_spellings_are_one_vm_unless_references_are_exact() -> None:
+    for references, going in ((References.FOLDED, []), (References.EXACT, ["a"])):
+        spool = Spool(references)
+        spool.add([planned("a", vm_ref="WEB-1 ")])
+        [[reference]] = spool.due_vms()
+        spool.mark_owned_twice([holder("paying", "web-1")])
+        assert sids(spool.to_release()) == going
+        assert reference == ("web-1" if references is References.FOLDED else "WEB-1 ")
+        spool.close()
+
+
+def test_an_allocation_without_a_vm_is_invalid_by_itself(spool: Spool) -> None:
+    bare = planned("a")
+    spool.add(
+        [
+            Planned(replace(bare.allocation, vm_ref="")),
+            Planned(replace(bare.allocation, sid="b", vm_ref=""), skip=SkipReason.HELD),
+        ]
+    )
+    assert list(spool.due_vms()) == []
+    spool.mark_owned_twice([holder("paying", "")])
+    assert (sids(spool.to_release()), sids(spool.skipped())) == ([], ["b"])
+    count, [row] = spool.invalid(limit=10)
+    assert (count, row.sid, row.reason) == (1, "a", NO_VM)
+    assert spool.summary(9).first_tries == 0
+
+
+def test_a_placeholder_for_a_vm_costs_no_more_than_its_rows(spool: Spool) -> None:
+    """Two thousand due rows and twenty thousand holders of one name: not forty million comparisons."""
+    spool.add(
+        Planned(replace(planned(f"d{number}", vm_ref="n/a").allocation, vm_uid=f"due-{number}"))
+        for number in range(2_000)
+    )
+    holders = [holder(f"h{number}", "n/a", uid=f"live-{number}") for number in range(20_000)]
+    began = time.process_time()
+    spool.mark_owned_twice(holders)
+    assert spool.invalid(limit=1) == (0, [])
+    spool.mark_owned_twice([*holders, holder("last", "n/a")])
+    assert spool.invalid(limit=1)[0] == 2_000
+    assert time.process_time() - began < 5
 
 
 def test_the_list_of_doubted_rows_ends_and_their_number_does_not(spool: Spool) -> None:
     spool.add([planned(str(number), vm_ref="vm") for number in range(5)])
-    spool.mark_owned_twice("paying", "default", "vm")
-    count, rows = spool.owned_twice(limit=3)
+    spool.mark_owned_twice([holder("paying", "vm")])
+    count, rows = spool.invalid(limit=3)
     assert (count, len(rows)) == (5, 3)
 
 
@@ -172,7 +229,7 @@ def test_the_vms_come_in_chunks_while_rows_are_marked(spool: Spool, monkeypatch:
     for chunk in spool.due_vms():
         assert 0 < len(chunk) <= 2
         chunks += chunk
-        spool.mark_owned_twice("paying", "default", chunk[0])
+        spool.mark_owned_twice([holder("paying", chunk[0])])
     assert sorted(chunks) == [f"vm-{number}" for number in range(5)]
 
 
@@ -229,14 +286,14 @@ def nameless_files() -> int:
 def test_the_whole_plan_by_its_expiry(spool: Spool) -> None:
     spool.add([planned("young", 1), planned("held", 5, skip=SkipReason.HELD), planned("again", 9, known=REPEATED)])
     spool.add([planned("shared", 7, vm_ref="vm")])
-    spool.mark_owned_twice("another", "default", "vm")
+    spool.mark_owned_twice([holder("another", "vm")])
     assert sids(spool.by_expiry()) == ["again", "held", "young"]
 
 
 def test_what_is_planned_for_one_sid(spool: Spool) -> None:
     held = planned("held", skip=SkipReason.HELD)
     spool.add([held, planned("shared", vm_ref="vm")])
-    spool.mark_owned_twice("another", "default", "vm")
-    assert spool.find("held") == (held, False)
-    assert spool.find("shared") == (planned("shared", vm_ref="vm"), True)
+    spool.mark_owned_twice([holder("another", "vm")])
+    assert spool.find("held") == (held, None)
+    assert spool.find("shared") == (planned("shared", vm_ref="vm"), "vm_ref 'vm' is also held by 'another'")
     assert spool.find("nobody") is None

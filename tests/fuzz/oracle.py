@@ -4,8 +4,9 @@ Reads values character by character; knows no regular expression, no SQL, and no
 """
 
 import calendar
+import unicodedata
 from collections import defaultdict
-from collections.abc import Container, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -52,7 +53,7 @@ def fates(rows: Sequence[Row], meaning: Meaning, now: Fraction, configured: Sequ
     shared = _shared(known)
     found = [_alone(row, meaning, now, is_shared=number in shared) for number, row in enumerate(known)]
     # A VM that a live row holds which is not to be released: nobody's allocation of it is.
-    kept = {_held(row) for row, fate in zip(known, found, strict=True) if fate in (Fate.NOT_DUE, Fate.INVALID)}
+    kept = _Kept(row for row, fate in zip(known, found, strict=True) if fate in (Fate.NOT_DUE, Fate.INVALID))
     return [
         fate if fate is not Fate.RELEASED else _of_due(row, kept, configured)
         for row, fate in zip(known, found, strict=True)
@@ -86,11 +87,28 @@ def stamped_at(row: Row, meaning: Meaning) -> float:
     return float(instant)
 
 
-def _of_due(row: Known, kept: Container[tuple[str | None, str | None]], configured: Sequence[str]) -> Fate:
-    provisioner, name = _held(row)
-    # Of whom nobody can say where its VM is, it may be here.
-    if (provisioner, name) in kept or (None, name) in kept:
+class _Kept:
+    """The VMs that are somebody's still: by their names, where each is and its second identity, as far as is known."""
+
+    def __init__(self, rows: Iterable[Known]) -> None:
+        self._by_name: dict[str, set[tuple[str | None, str | None]]] = defaultdict(set)
+        for row in rows:
+            if row.sid.kind != "null" or not _is_absent(row.vm_ref):
+                self._by_name[_named_vm(row)].add((_where(row), _second(row)))
+
+    def has(self, row: Known) -> bool:
+        where, second = _where(row), _second(row)
+        return any(
+            # Of whom nobody can say where its VM is, it may be here; and so with what it is.
+            (other is None or other == where) and (known is None or second is None or known == second)
+            for other, known in self._by_name[_named_vm(row)]
+        )
+
+
+def _of_due(row: Known, kept: _Kept, configured: Sequence[str]) -> Fate:
+    if kept.has(row):
         return Fate.INVALID
+    provisioner = "default" if _is_absent(row.provisioner) else _said(row.provisioner)
     return Fate.RELEASED if provisioner in configured else Fate.DEFERRED
 
 
@@ -152,7 +170,8 @@ def _check_name(value: Stored) -> None:
 def _check_status(value: Stored, meaning: Meaning) -> None:
     if value.kind != "text":
         raise Doubt
-    if _decoded(value).strip().casefold() == meaning.released.strip().casefold():
+    # That it is none of them exactly was seen before.
+    if _simple(_decoded(value)) in [_simple(word) for word in (meaning.released, *meaning.inactive)]:
         raise Doubt
 
 
@@ -168,14 +187,32 @@ def _shared(rows: Sequence[Known]) -> set[int]:
     return {number for numbers in same.values() if len(numbers) > 1 for number in numbers}
 
 
-def _held(row: Known) -> tuple[str | None, str | None]:
-    """Which VM it holds, where: None for what nobody can say."""
-    provisioner = "default" if _is_absent(row.provisioner) else _said(row.provisioner)
+def _simple(word: str) -> str:
+    """What all spellings of it have in common."""
+    for _ in range(4):
+        word = unicodedata.normalize("NFKC", word).casefold().strip()
+    return word
+
+
+def _named_vm(row: Known) -> str:
+    """Which VM it holds, in whatever class that is stored."""
     reference = row.sid if _is_absent(row.vm_ref) else row.vm_ref
-    # What is stored as a real may be the whole number of another row, if an INTEGER can be that.
-    if isinstance(reference.value, float) and reference.value.is_integer() and abs(reference.value) < 2.0**63:
-        return provisioner, str(int(reference.value))
-    return provisioner, _said(reference)
+    value = reference.value
+    if isinstance(value, bytes):
+        return _simple(value.decode("utf-8", "surrogateescape"))
+    # What is stored as a real may be the whole number of another row.
+    return _simple(str(int(value) if isinstance(value, float) and value.is_integer() else value))
+
+
+def _where(row: Known) -> str | None:
+    """At which provisioner; None: nobody can say."""
+    said = "default" if _is_absent(row.provisioner) else _said(row.provisioner)
+    return None if said is None else _simple(said) or "default"
+
+
+def _second(row: Known) -> str | None:
+    """Its second identity, where one is known."""
+    return _simple(_said(row.vm_uid) or "") or None
 
 
 def _is_absent(value: Stored) -> bool:

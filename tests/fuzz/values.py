@@ -187,6 +187,8 @@ def _small(chance: random.Random) -> Stored:
     """One of few values, so that they meet, in every class that could be taken for the same."""
     name = chance.choice(["7", "8", "9", "None", "b'x'", "1.5"])
     others = {"None": NULL, "b'x'": blob(b"x"), "1.5": real(1.5)}
+    if chance.random() < 0.2:
+        return text(chance.choice([" 7", "7\u00a0", "\uff17", "NONE", "None\x1f", "\u212a", "k", "07", "7.0"]))
     if chance.random() < 0.5 or name not in "789":
         return chance.choice([text(name), others.get(name, integer(7))])
     return chance.choice([integer(int(name)), real(float(name))])

@@ -272,7 +272,9 @@ def test_the_holders_of_a_vm(bench: Bench) -> None:
         row("gone", vm_ref="vm", status="Released"),
         row("cancelled", vm_ref="vm", status="Cancelled"),
     )
-    found = {(holder.sid, holder.provisioner, holder.vm_ref) for holder in bench.open().holders(["vm", "none"])}
+    found = {
+        (holder.sid, holder.vm.provisioner, holder.vm.reference) for holder in bench.open().holders(["vm", "none"])
+    }
     assert found == {
         ("a", "default", "vm"),
         ("b", "ovh", "vm"),

@@ -73,10 +73,15 @@ statuses = st.one_of(
     st.sampled_from(
         ["released", "RELEASED", " Released", "Released\n", "Released\u00a0", "Released\x00", "Relea\u017fed"]
     ),
+    st.sampled_from(["Gelo\u0308scht", "GEL\u00d6SCHT", "\u2003Gel\u00f6scht", "Gel\u00f6scht", "\uff32eleased"]),
+    st.sampled_from(
+        ["sto\ufb00", "STOFF\x1f", "Cancelled\u2029", "\x1cstopped", "RELEASED\u0085", "\u212a", "k", "K "]
+    ),
     st.sampled_from(["cancelled", "Cancelled ", "", " ", "Active\x00", "é", None, 0, 1, 2.5, b"Active", b"Released"]),
     st.sampled_from(UNDECODABLE),
 )
 references = st.sampled_from([None, None, None, None, "", "vm", 5, "5", 2.5, b"vm", "é", "a\x00b", *UNDECODABLE])
+FURTHER = ["cancelled", "Gel\u00f6scht", "Gelo\u0308scht", "Stoff", "K", "\u212a", " Stopped"]
 released_ats = st.sampled_from([None, None, None, None, 0, 1_796_126_400, "2026-12-01", "", b""])
 NEVERS: list[int | float | str] = [
     0,
@@ -165,7 +170,9 @@ def tables(draw: st.DrawFn) -> Table:
     """A whole ledger."""
     zone = draw(st.sampled_from([None, "Europe/Berlin", "Pacific/Kiritimati", "Pacific/Pago_Pago", "America/St_Johns"]))
     words = Vocabulary(
-        inactive=frozenset(draw(st.lists(st.sampled_from(["Cancelled", "Stopped", "", "RELEASED", "é"]), max_size=3))),
+        inactive=frozenset(
+            draw(st.lists(st.sampled_from(["Cancelled", "Stopped", "", "RELEASED", "é", *FURTHER]), max_size=3))
+        ),
         never=tuple(draw(st.lists(st.sampled_from(NEVERS), max_size=3))),
         timestamps=draw(st.sampled_from(["epoch", "epoch_ms", "iso8601"])),
         timezone=ZoneInfo(zone) if zone else None,

@@ -86,6 +86,46 @@ def test_the_words_of_the_configuration_decide_what_is_nearly_released() -> None
     assert not listed.released
 
 
+@pytest.mark.parametrize(
+    "status",
+    [
+        *("cancelled", "CANCELLED", "Cancelled ", "\tCancelled\x1f", "Cancelled\u00a0", "\u2003cancelled\u2029"),
+        *("\uff23ancelled", "Gelo\u0308scht", "gel\u00f6scht", "GELO\u0308SCHT\n", "Relea\u017fed", "\uff32eleased"),
+    ],
+    ids=ascii,
+)
+def test_a_status_that_is_nearly_one_of_the_settled_is_not_certain(status: str) -> None:
+    words = Vocabulary(inactive=frozenset({"Cancelled", "Gel\u00f6scht"}))
+    judged = read_row(dataclasses.replace(GOOD, status=status), words)
+    assert isinstance(judged, InvalidRow)
+    assert "status" in judged.reason
+
+
+def test_two_words_that_look_the_same_are_shown_as_they_are() -> None:
+    words = Vocabulary(inactive=frozenset({"Gel\u00f6scht"}))
+    judged = read_row(dataclasses.replace(GOOD, status="Gelo\u0308scht"), words)
+    assert isinstance(judged, InvalidRow)
+    assert judged.reason == r"status 'Gelo\u0308scht' is 'Gel\xf6scht' but for the form of its characters"
+
+
+def test_words_that_are_all_configured_are_all_meant_although_they_are_alike() -> None:
+    """Nobody lists two spellings by mistake: each is settled, and only a third one is in doubt."""
+    words = Vocabulary(inactive=frozenset({"Cancelled", "cancelled", "released", "Gel\u00f6scht", "Gelo\u0308scht"}))
+    for status in ("Released", *words.inactive):
+        judged = read_row(dataclasses.replace(GOOD, status=status), words)
+        assert isinstance(judged, Allocation)
+        assert (judged.settled, judged.released) == (True, status == "Released")
+    for status in ("CANCELLED", "RELEASED", "GEL\u00d6SCHT"):
+        assert isinstance(read_row(dataclasses.replace(GOOD, status=status), words), InvalidRow)
+
+
+@pytest.mark.parametrize("nothing", [None, "", " ", "\u00a0\t"], ids=repr)
+def test_where_the_column_is_named_a_row_without_vm_ref_has_no_vm(nothing: RawValue) -> None:
+    judged = read_row(dataclasses.replace(GOOD, vm_ref=nothing), Vocabulary(is_vm_ref_named=True))
+    assert isinstance(judged, Allocation)
+    assert (judged.sid, judged.vm_ref, judged.expires_at) == ("a", "", NOON)
+
+
 VALID: dict[str, dict[str, RawValue]] = {
     "plain": {},
     "sid an integer": {"sid": 5},
