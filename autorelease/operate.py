@@ -1,15 +1,17 @@
-"""An operator's release of a few allocations, expired or not: their decision, by the same executor as the sweep.
+"""An operator's release of a few allocations, expired or not: their decision, carried out as the sweep's are.
 
 No guard and no backoff; but what is held or not understood is left alone here, too. A hold that was ended has no grace
 here: that one is for whoever does not know of it, and this is done by hand.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from autorelease.deciding.unfinished import unfinished_work
-from autorelease.errors import AutoreleaseError, UnusableError
+from autorelease.deciding.judging import NO_GRACE, Judge
+from autorelease.deciding.unfinished import Moment, unfinished_work
+from autorelease.errors import AutoreleaseError
 from autorelease.identity import NO_VM, Holders, vm_of
 from autorelease.journal import Journal, OpenIntent, TickStart
 from autorelease.ledger import Ledger
@@ -17,51 +19,76 @@ from autorelease.model import (
     NOTHING_KNOWN,
     Allocation,
     Finding,
-    Hold,
     InvalidRow,
     Outcome,
     Planned,
     SkipReason,
     TickReport,
 )
-from autorelease.provisioners import Registered
 from autorelease.rules.plan import is_held
-from autorelease.sweep.edge.stop import Stop
-from autorelease.sweep.executor import Executor, Options
-from autorelease.sweep.report import Tally, make_report, tick_object
-from autorelease.sweep.run import close_with
-
-NO_GRACE = timedelta(0)
+from autorelease.sweep.acting import Means
+from autorelease.sweep.carrying import Carried, carry_out
+from autorelease.sweep.report import Tally, make_report
+from autorelease.sweep.run import close_run, close_with
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to become of the named rows. already: nothing is left to release."""
+    """What is to become of the named rows. already: nothing is left to release.
 
-    to_release: Sequence[Planned]
+    version: the ledger's, from before it was read. shared: the VMs that several of them are of.
+    """
+
+    planned: Sequence[Planned]
     held: Sequence[Planned]
     already: Sequence[Allocation]
     invalid: Sequence[InvalidRow]
+    version: int | None = None
+    shared: frozenset[tuple[str | None, str]] = frozenset()
 
     @property
     def rows(self) -> int:
         """How many are named, but for those that are not understood."""
-        return len(self.to_release) + len(self.held) + len(self.already)
+        return len(self.planned) + len(self.held) + len(self.already)
+
+    def to_release(self) -> Iterator[Planned]:
+        """What is to be released, as it was named."""
+        return iter(self.planned)
+
+    def provisioners(self) -> Sequence[str]:
+        """The names of the provisioners that it needs."""
+        return sorted({item.allocation.provisioner for item in self.planned})
+
+    def shared_vms(self) -> frozenset[tuple[str | None, str]]:
+        """The VMs that more than one of its rows are of."""
+        return self.shared
 
 
-def make_order(rows: Sequence[Allocation | InvalidRow], ledger: Ledger, journal: Journal, now: datetime) -> Order:
-    """Sort the named rows by what can be done with them."""
+def make_order(
+    rows: Sequence[Allocation | InvalidRow],
+    ledger: Ledger,
+    journal: Journal,
+    now: datetime,
+    *,
+    version: int | None = None,
+) -> Order:
+    """Sort the named rows by what can be done with them. version: the ledger's, from before they were read."""
     readable = [row for row in rows if isinstance(row, Allocation)]
     live = [row for row in readable if not row.settled]
     known = journal.known(live)
     planned = [Planned(row, known.get((row.sid, row.expires_at), NOTHING_KNOWN)) for row in live]
     wanted = [item for item in planned if not is_held(item.known.hold, now, NO_GRACE)]
     invalid = _invalid([item.allocation for item in wanted], ledger)
+    going = [item for item in wanted if item.allocation.sid not in invalid]
+    vms = [vm_of(item.allocation, ledger.references) for item in going]
+    count = Counter((vm.provisioner, vm.reference) for vm in vms)
     return Order(
-        to_release=[item for item in wanted if item.allocation.sid not in invalid],
+        planned=going,
         held=[item for item in planned if is_held(item.known.hold, now, NO_GRACE)],
         already=[row for row in readable if row.settled],
         invalid=[*(row for row in rows if isinstance(row, InvalidRow)), *invalid.values()],
+        version=version,
+        shared=frozenset(key for key, rows_of_it in count.items() if rows_of_it > 1),
     )
 
 
@@ -78,85 +105,62 @@ def _invalid(wanted: Sequence[Allocation], ledger: Ledger) -> Mapping[str, Inval
     return invalid
 
 
-def run_release(
-    order: Order,
-    *,
-    ledger: Ledger,
-    journal: Journal,
-    provisioners: Mapping[str, Registered],
-    start: TickStart,
-    options: Options,
-    stop: Stop,
-    clock: Callable[[], datetime],
-    jitter: Callable[[], float],
-    watch: Callable[[Finding], None] = lambda _: None,
-) -> TickReport:
+def run_release(order: Order, judge: Judge[Journal], means: Means, start: TickStart) -> TickReport:
     """Carry the order out, and keep a record of it like a tick's.
 
-    Raises UnusableError, with the record closed in the journal, where nothing can be begun.
+    judge: of the sweep; here the named rows are due whatever their expiry says, and a hold has no grace. Raises
+    UnusableError, with the record closed in the journal, where nothing can be begun.
     """
-    tally = Tally(start.now, options.grace)
+    tally = Tally(start.now, judge.grace)
 
-    def found(finding: Finding) -> None:
+    def watch(finding: Finding) -> None:
         tally.add(finding)
-        watch(finding)
+        means.watch(finding)
 
-    def held(hold: Hold) -> bool:
-        return is_held(hold, start.now, NO_GRACE)
-
-    executor = Executor(
-        ledger=ledger,
-        journal=journal,
-        provisioners=provisioners,
-        tick=start.tick,
-        now=start.now,
-        options=options,
-        stop=stop,
-        is_due=lambda row: not row.settled,
-        is_held=held,
-        found=found,
-        clock=clock,
-        jitter=jitter,
-    )
-    journal.open_tick(start)
+    named = frozenset(item.allocation.sid for item in order.planned)
+    orderly = replace(judge, hold_grace=NO_GRACE, is_named=named.__contains__)
+    judge.journal.open_tick(start)
     try:
-        _carry_out(order, executor, found)
+        carried = _carry_out(order, orderly, replace(means, watch=watch), start.tick)
     except AutoreleaseError as error:
-        close_with(journal, start, clock, error)
+        close_with(judge.journal, start, means.clock, error)
         raise
     report = make_report(
         tally,
         tick=start.tick,
         started_at=start.started_at,
-        finished_at=clock(),
+        finished_at=means.clock(),
         dry_run=False,
         rows_examined=order.rows + len(order.invalid),
         rows_expired=order.rows,
         rows_invalid=len(order.invalid),
         invalid=order.invalid,
-        down=executor.down,
-        unproven=executor.unproven,
-        stopped_by=stop.by,
-        lost=executor.lost,
+        down=carried.down,
+        unproven=len(carried.unproven),
+        stopped_by=means.stop.by,
+        lost=carried.lost,
         is_ordered=True,
     )
-    try:
-        journal.close_tick(start.tick, report.finished_at, tick_object(report))
-    except UnusableError as error:
-        return replace(report, lost=str(error))
-    return report
+    return close_run(judge.journal, start, report)
 
 
-def _carry_out(order: Order, executor: Executor, found: Callable[[Finding], None]) -> None:
+def _carry_out(order: Order, judge: Judge[Journal], means: Means, run: str) -> Carried:
     for row in order.already:
-        found(Finding(row, Outcome.ALREADY_RELEASED, evidence=f"the row is {row.status!r}"))
+        means.watch(Finding(row, Outcome.ALREADY_RELEASED, evidence=f"the row is {row.status!r}"))
     for item in order.held:
-        found(Finding(item.allocation, Outcome.SKIPPED, reason=SkipReason.HELD))
-    if order.to_release:
-        executor.rehearse(order.to_release[0], sorted({item.allocation.provisioner for item in order.to_release}))
-        executor.execute(order.to_release)
+        means.watch(Finding(item.allocation, Outcome.SKIPPED, reason=SkipReason.HELD))
+    return carry_out(judge, means, run, order, version=order.version)
 
 
-def conflicts_of(sids: Sequence[str], ledger: Ledger, journal: Journal) -> Sequence[OpenIntent]:
-    """The open conflicts of these sids: what `retry` acknowledges."""
-    return [intent for intent, _ in unfinished_work(ledger, journal).conflicts if intent.sid in sids]
+def conflicts_of(
+    sids: Sequence[str], ledger: Ledger, journal: Journal, moment: Moment
+) -> tuple[Sequence[OpenIntent], Collection[str]]:
+    """The open conflicts of these sids, which `retry` acknowledges; and those whose release is under way just now.
+
+    What is under way can still come to any end: nobody can have looked at that yet.
+    """
+    found = [intent for intent, _ in unfinished_work(ledger, journal, moment).conflicts if intent.sid in sids]
+    under_way = {
+        intent.sid for intent in journal.open_intents() if intent.sid in sids and intent.run in moment.running
+    }
+    return [intent for intent in found if intent.is_known_conflict or intent.sid not in under_way], under_way

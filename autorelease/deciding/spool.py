@@ -15,12 +15,14 @@ from typing import Any
 
 from autorelease.identity import NO_VM, VM, Holder, Holders, References, vm_of
 from autorelease.model import Allocation, Attempts, Hold, InvalidRow, Known, Planned, PlanSummary, RawRow, SkipReason
+from autorelease.rules.identities import Identities, identity, packed
 from autorelease.sqlitefile import speaking_of
 
 FIRST_SIDS = 5
 CHUNK = 20_000
 PLACE = "the plan's temporary file (in SQLITE_TMPDIR, TMPDIR or /var/tmp)"
 ZERO = datetime.min.replace(tzinfo=UTC)
+TO_RELEASE = "skip IS NULL AND invalid IS NULL AND NOT uncovered"
 
 
 def _shallowly(kind: type[Any]) -> Callable[[Any], tuple[type[Any], Any]]:
@@ -47,7 +49,8 @@ class Spool:
         self._connection.execute("PRAGMA journal_mode = OFF")
         self._connection.execute(
             "CREATE TABLE plan (sid TEXT PRIMARY KEY, repeated INTEGER, expires INTEGER, skip TEXT, "
-            "provisioner TEXT, vm_ref TEXT, vm_provisioner TEXT, vm TEXT, vm_uid TEXT, invalid TEXT, planned BLOB)"
+            "provisioner TEXT, vm_ref TEXT, vm_provisioner TEXT, vm TEXT, vm_uid TEXT, invalid TEXT, identity BLOB, "
+            "uncovered INTEGER DEFAULT 0, planned BLOB)"
         )
         self._connection.execute("CREATE INDEX vms ON plan (vm)")
 
@@ -57,7 +60,7 @@ class Spool:
             self._connection.execute("BEGIN")
             self._connection.executemany(
                 "INSERT OR IGNORE INTO plan (sid, repeated, expires, skip, provisioner, vm_ref, vm_provisioner, vm, "
-                "vm_uid, invalid, planned) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "vm_uid, invalid, identity, planned) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (_row(item, self._references) for item in planned),
             )
             self._connection.execute("COMMIT")
@@ -106,7 +109,7 @@ class Spool:
         """The plan in numbers."""
         [first, repeats, newest] = self._connection.execute(
             "SELECT count(*) FILTER (WHERE NOT repeated), count(*) FILTER (WHERE repeated), max(expires) "
-            "FROM plan WHERE skip IS NULL AND invalid IS NULL"
+            f"FROM plan WHERE {TO_RELEASE}"
         ).fetchone()
         skipped = self._connection.execute("SELECT skip, count(*) FROM plan WHERE skip IS NOT NULL GROUP BY skip")
         return PlanSummary(
@@ -120,7 +123,36 @@ class Spool:
 
     def to_release(self) -> Iterator[Planned]:
         """What is to be released: first tries before repeats, oldest expiry first."""
-        return self._planned("skip IS NULL AND invalid IS NULL ORDER BY repeated, expires, sid")
+        return self._planned(f"{TO_RELEASE} ORDER BY repeated, expires, sid")
+
+    def cover(self, rows: Identities) -> None:
+        """Of the first tries, release none but these: an operator has answered for them alone."""
+        first_tries = self._connection.execute(f"SELECT sid, identity FROM plan WHERE {TO_RELEASE} AND NOT repeated")
+        uncovered = [(sid,) for sid, found in first_tries if found not in rows]
+        with speaking_of(PLACE):
+            self._connection.execute("BEGIN")
+            self._connection.executemany("UPDATE plan SET uncovered = 1 WHERE sid = ?", uncovered)
+            self._connection.execute("COMMIT")
+
+    def cover_all(self) -> None:
+        """Let the plan be as it was decided."""
+        self._connection.execute("UPDATE plan SET uncovered = 0 WHERE uncovered")
+
+    def not_covered(self) -> Iterator[Planned]:
+        """The first tries that nobody has answered for."""
+        return self._planned("uncovered ORDER BY expires, sid")
+
+    def identities(self) -> bytes:
+        """Of all that no tick has tried yet, packed: what is admitted, or refused, with this plan."""
+        rows = self._connection.execute(f"SELECT identity FROM plan WHERE {TO_RELEASE} AND identity IS NOT NULL")
+        return packed(found for (found,) in rows)
+
+    def shared_vms(self) -> frozenset[tuple[str | None, str]]:
+        """The VMs that more than one row to be released is of, as provisioner and reference."""
+        rows = self._connection.execute(
+            f"SELECT vm_provisioner, vm FROM plan WHERE {TO_RELEASE} GROUP BY vm, vm_provisioner HAVING count(*) > 1"
+        )
+        return frozenset(rows.fetchall())
 
     def skipped(self) -> Iterator[Planned]:
         """What was decided to be left alone."""
@@ -138,7 +170,7 @@ class Spool:
     def provisioners(self) -> Sequence[str]:
         """The provisioners that the plan needs."""
         rows = self._connection.execute(
-            "SELECT DISTINCT provisioner FROM plan WHERE skip IS NULL AND invalid IS NULL ORDER BY provisioner"
+            f"SELECT DISTINCT provisioner FROM plan WHERE {TO_RELEASE} ORDER BY provisioner"
         )
         return [name for (name,) in rows]
 
@@ -164,8 +196,14 @@ def _row(planned: Planned, references: References) -> tuple[object, ...]:
         allocation.vm_ref,
         *((vm.provisioner, vm.reference, vm.uid) if vm else (None, None, None)),
         NO_VM if vm is None and planned.skip is None else None,
+        None if _was_tried(planned) else identity(allocation.sid, allocation.expires_at),
         pickle.dumps(planned, protocol=5),
     )
+
+
+def _was_tried(planned: Planned) -> bool:
+    """Whether it is more than admitted: what was begun is remembered by itself."""
+    return planned.known.attempts is not None or planned.known.intent
 
 
 def _unpacked(stored: bytes) -> Planned:

@@ -88,6 +88,12 @@ class Ledger(Protocol):
         references: as a `VM` has them. Asked in groups: a look costs nearly the same for one and for five hundred.
         """
 
+    def paid_for(self, provisioner: str, now: datetime, limit: int) -> Sequence[Allocation]:
+        """Some readable live rows of this provisioner whose expiry is ahead, or never comes; the latest first."""
+
+    def version(self) -> int | None:
+        """A number that changes whenever somebody else has written; None: nobody can say."""
+
     def read(self, sid: str) -> Allocation | InvalidRow | None:
         """The allocation with this sid as it is now; None: no such row."""
 

@@ -292,6 +292,30 @@ class SQLiteLedger:
             found.update(sid for sid in chunk if len(self._matching(sid)) > 1)
         return found
 
+    def paid_for(self, provisioner: str, now: datetime, limit: int) -> Sequence[Allocation]:
+        """Some readable live rows of this provisioner whose expiry is ahead, or never comes; the latest first."""
+        expires_at = self._column("expires_at")
+        served = f"AND {self._column('provisioner')} = ?2" if self._has("provisioner") else ""
+        if self._has("provisioner") and provisioner == DEFAULT_PROVISIONER:
+            served = f"AND coalesce({self._column('provisioner')}, '') IN ('', ?2)"
+        statement = (
+            f"SELECT {self._select} FROM {self._table} WHERE {expires_at} > ?1 AND {self._live} {served} "
+            f"ORDER BY {expires_at} DESC LIMIT {limit}"
+        )
+        ahead = certainly_unexpired_from(now, self._words)
+        with self._file.in_use():
+            values = (ahead, provisioner) if served else (ahead,)
+            rows = self.connection.execute(statement, values).fetchall()
+            shared = self._shared_among([sid for sid, *_ in rows])
+        judged = [self._judged(row, shared=row.sid in shared) for row in (StoredRow(*values) for values in rows)]
+        # One provisioner alone serves a table that names none.
+        return [row for row in judged if isinstance(row, Allocation) and row.provisioner == provisioner and row.vm_ref]
+
+    def version(self) -> int | None:
+        """A number that changes whenever another connection has committed (SQLite's PRAGMA data_version)."""
+        with self._file.in_use():
+            return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
+
     def read(self, sid: str) -> Allocation | InvalidRow | None:
         """The allocation with this sid as it is now; None: no such row."""
         with self._file.in_use():

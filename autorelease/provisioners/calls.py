@@ -11,13 +11,25 @@ from datetime import timedelta
 
 from autorelease.errors import ProvisionerDown, ProvisionerError
 from autorelease.model import Allocation, Release, Result
-from autorelease.provisioners import Provisioner
+from autorelease.provisioners import Identifying, Probing, Provisioner, Registered
 from autorelease.text import plain
 
 logger = logging.getLogger(__name__)
 
 # What is asked for beyond this is no wish to wait, but nonsense; so is a NaN.
 LONGEST_WAIT = 1e9
+
+
+class Failure(str):
+    """In words, why a call came to nothing."""
+
+    __slots__ = ()
+
+
+class TooSlow(Failure):
+    """It did not come back within its time."""
+
+    __slots__ = ()
 
 
 def release(provisioner: Provisioner, allocation: Allocation) -> Release | ProvisionerError:
@@ -43,35 +55,63 @@ def release(provisioner: Provisioner, allocation: Allocation) -> Release | Provi
 
 def why_unusable(provisioner: Provisioner, limit: timedelta) -> str | None:
     """Its preflight in words; None: it is usable. One that does not come back within the limit is not."""
-    return _in_time(provisioner.preflight, limit, "its preflight")
+    return _why(_in_time(provisioner.preflight, limit), "its preflight")
 
 
 def close(provisioner: Provisioner, limit: timedelta) -> None:
     """Let it give back what it holds. That it cannot changes nothing of what was done, and is only logged."""
-    problem = _in_time(provisioner.close, limit, "its close")
+    problem = _why(_in_time(provisioner.close, limit), "its close")
     if problem is not None:
         logger.warning("a provisioner could not be closed: %s", problem)
 
 
-def _in_time(call: Callable[[], object], limit: timedelta, name: str) -> str | None:
-    """Make a call that has no time limit of its own; returns what is wrong, in words."""
-    said: list[str | None] = []
+def fingerprint(registered: Registered, name: str, limit: timedelta) -> str | None:
+    """What a provisioner earns belief under; None: nothing that it says earns any.
+
+    One that cannot say what it is known by is known by its kind and its section's name.
+    """
+    provisioner = registered.provisioner
+    if not isinstance(provisioner, Identifying):
+        return f"{registered.kind} {name}"
+    given = _in_time(provisioner.fingerprint, limit)
+    if isinstance(given, Failure):
+        logger.warning("the provisioner %s cannot say what it is known by: %s", name, given)
+        return None
+    return None if given is None else plain(given)
+
+
+def why_not_there(provisioner: Probing, allocation: Allocation, limit: timedelta) -> str | None:
+    """Why this VM counts as not found, in words; None: it is there. Who cannot tell has not found it."""
+    answer = _in_time(lambda: provisioner.exists(allocation), limit)
+    if isinstance(answer, Failure):
+        return answer
+    return None if answer is True else "it says that there is no such VM"
+
+
+def _in_time(call: Callable[[], object], limit: timedelta) -> object:
+    """What a call without a time limit of its own returns; a Failure where it raises, or does not come back."""
+    came_back: list[object] = []
     # A daemon, and named as the workers are: the end of the process does not wait for it.
-    thread = threading.Thread(target=lambda: said.append(_complaint(call)), name="release-once", daemon=True)
+    thread = threading.Thread(target=lambda: came_back.append(_returned(call)), name="release-once", daemon=True)
     thread.start()
     thread.join(limit.total_seconds())
-    return said[0] if said else f"{name} did not come back within {limit.total_seconds():g} s"
+    return came_back[0] if came_back else TooSlow(f"did not come back within {limit.total_seconds():g} s")
 
 
-def _complaint(call: Callable[[], object]) -> str | None:
+def _why(returned: object, name: str) -> str | None:
+    if isinstance(returned, TooSlow):
+        return f"{name} {returned}"
+    return returned if isinstance(returned, Failure) else None
+
+
+def _returned(call: Callable[[], object]) -> object:
     try:
-        call()
+        return call()
     except ProvisionerError as error:
-        return str(_understood(error))
+        return Failure(_understood(error))
     except BaseException as error:
         logger.exception("the provisioner raised what it must not")
-        return _broke(error)
-    return None
+        return Failure(_broke(error))
 
 
 def _understood(error: ProvisionerError) -> ProvisionerError:

@@ -1,32 +1,21 @@
-"""One sweep: decide, ask the guard, hand over to the executor, report. Listing, dry run and tick go the same way."""
+"""One sweep: decide, ask the guard, carry out, report. What an operator orders goes the last part of the same way."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from autorelease.deciding.decide import Decision, decide, moment_of
+from autorelease.deciding.judging import Judge
 from autorelease.errors import AutoreleaseError, UnusableError
-from autorelease.journal import Event, Journal, OpenIntent, PastTick, Step, TickStart
-from autorelease.ledger import Ledger
-from autorelease.model import (
-    Allocation,
-    Finding,
-    Hold,
-    Outcome,
-    Planned,
-    PlanSummary,
-    Refusal,
-    ReleaseError,
-    SkipReason,
-    TickReport,
-)
-from autorelease.provisioners import Registered
+from autorelease.journal import Event, IntentChange, Journal, OpenIntent, PastTick, Step, TickKind, TickStart
+from autorelease.model import Finding, Outcome, Planned, PlanSummary, Refusal, ReleaseError, SkipReason, TickReport
 from autorelease.rules import guard
-from autorelease.rules.expiry import find_expired
-from autorelease.rules.plan import is_held
-from autorelease.sweep.edge.stop import DEADLINE, Stop
-from autorelease.sweep.executor import Executor, Options
+from autorelease.rules.identities import Identities, packed
+from autorelease.sweep.acting import Means
+from autorelease.sweep.carrying import NOBODY, Carried, carry_out
+from autorelease.sweep.edge.stop import DEADLINE
+from autorelease.sweep.preview import count_decided, skipped
 from autorelease.sweep.report import Tally, error_object, make_report, tick_object
 
 logger = logging.getLogger(__name__)
@@ -34,78 +23,58 @@ logger = logging.getLogger(__name__)
 EVENTS_AT_ONCE = 500
 
 
-def preview(decision: Decision, *, tick: str, clock: Callable[[], datetime], grace: timedelta) -> TickReport:
-    """The report of a dry run: what a tick at this `now` would begin with."""
-    tally = Tally(decision.now, grace)
-    started_at = clock()
-    _count_decided(decision, tally.add)
-    reason = SkipReason.REFUSED if decision.refusals else SkipReason.DRY_RUN
-    for planned in decision.spool.to_release():
-        tally.add(_skipped(planned, reason))
-    return make_report(
-        tally,
-        tick=tick,
-        started_at=started_at,
-        finished_at=clock(),
-        dry_run=True,
-        rows_examined=decision.census.rows_examined,
-        rows_expired=decision.rows_expired,
-        rows_invalid=decision.rows_invalid,
-        invalid=decision.invalid,
-        rows_acknowledged=decision.census.rows_acknowledged,
-        refused=decision.refusals,
-    )
-
-
 def run_tick(
-    *,
-    ledger: Ledger,
-    journal: Journal,
-    provisioners: Mapping[str, Registered],
+    judge: Judge[Journal],
+    means: Means,
     start: TickStart,
-    options: Options,
+    *,
     limits: guard.Limits,
-    stop: Stop,
-    clock: Callable[[], datetime],
-    jitter: Callable[[], float],
     keep: timedelta,
     confirm: int | None = None,
-    watch: Callable[[Finding], None] = lambda _: None,
     planned: Callable[[PlanSummary], None] = lambda _: None,
 ) -> TickReport:
     """Sweep once. The caller holds the lock.
 
-    clock dates records, jitter gives 0 to 1; `start.now` alone decides. watch is called with every finding as it is
-    made, planned with the plan before it is begun. confirm: the operator's answer to the last refusal.
-
-    Raises UnusableError, with the tick closed in the journal, where nothing can be begun.
+    `judge.now` alone decides. planned is called with the plan before it is begun. confirm: the operator's answer to the
+    last refusal. Raises UnusableError, with the tick closed in the journal, where nothing can be begun.
     """
-    sweep = _Sweep(
-        ledger=ledger,
-        journal=journal,
-        provisioners=provisioners,
-        start=start,
-        options=options,
-        limits=limits,
-        stop=stop,
-        clock=clock,
-        jitter=jitter,
-        watch=watch,
-        planned=planned,
-        confirm=confirm,
-    )
+    journal = judge.journal
     last = journal.newest_tick()
-    journal.open_tick(start)
+    running = [run.tick for run in journal.unfinished_runs() if run.kind is TickKind.RELEASE and means.is_running(run)]
+    journal.open_tick(start, running)
+    sweep = _Sweep(judge, means, start, limits, confirm, last, planned)
     try:
-        report = sweep.run(last)
+        report = sweep.run(running)
     except AutoreleaseError as error:
-        close_with(journal, start, clock, error)
+        close_with(journal, start, means.clock, error)
         raise
-    try:
-        journal.close_tick(start.tick, report.finished_at, tick_object(report), confirmable=sweep.confirmable(report))
+    return close_run(
+        journal,
+        start,
+        report,
+        confirmable=sweep.confirmable(report),
+        unproven=packed(sweep.carried.unproven) or None,
         # A clock that was not believed must not decide what is old.
-        if not report.refused:
-            journal.prune(clock() - keep)
+        prune_before=None if report.refused else means.clock() - keep,
+    )
+
+
+def close_run(
+    journal: Journal,
+    start: TickStart,
+    report: TickReport,
+    *,
+    confirmable: int | None = None,
+    unproven: bytes | None = None,
+    prune_before: datetime | None = None,
+) -> TickReport:
+    """Write the report down, and forget what is old."""
+    try:
+        journal.close_tick(
+            start.tick, report.finished_at, tick_object(report), confirmable=confirmable, unproven=unproven
+        )
+        if prune_before is not None:
+            journal.prune(prune_before)
     except UnusableError as error:
         # What was done is done and must be reported; that it could not be written down is the worst of it.
         return replace(report, lost=str(error))
@@ -121,7 +90,7 @@ def note_failed_start(
 
 
 def close_with(journal: Journal, start: TickStart, clock: Callable[[], datetime], error: AutoreleaseError) -> None:
-    """End a tick in the journal with the error that ended it."""
+    """End a run in the journal with the error that ended it."""
     try:
         journal.close_tick(start.tick, clock(), error_object(error))
     except AutoreleaseError as second:
@@ -129,64 +98,65 @@ def close_with(journal: Journal, start: TickStart, clock: Callable[[], datetime]
         logger.error("this tick could not be closed in the journal: %s", second)
 
 
-@dataclass(slots=True)
 class _Sweep:
-    """The collaborators of one tick, and its way from the decision to the report."""
+    """The way of one tick from the decision to the report. carried: what went wrong beside the findings."""
 
-    ledger: Ledger
-    journal: Journal
-    provisioners: Mapping[str, Registered]
-    start: TickStart
-    options: Options
-    limits: guard.Limits
-    stop: Stop
-    clock: Callable[[], datetime]
-    jitter: Callable[[], float]
-    watch: Callable[[Finding], None]
-    planned: Callable[[PlanSummary], None]
-    confirm: int | None
-    decided: PlanSummary | None = None
+    def __init__(
+        self,
+        judge: Judge[Journal],
+        means: Means,
+        start: TickStart,
+        limits: guard.Limits,
+        confirm: int | None,
+        last: PastTick | None,
+        planned: Callable[[PlanSummary], None],
+    ) -> None:
+        self.carried = Carried()
+        self._judge = judge
+        self._means = means
+        self._start = start
+        self._limits = limits
+        self._confirm = confirm
+        self._answered = _last_refusal(last)
+        self._planned = planned
+        self._first_tries = 0
 
-    def run(self, last: PastTick | None) -> TickReport:
-        decision = decide(
-            ledger=self.ledger,
-            journal=self.journal,
-            moment=moment_of(self.start),
-            grace=self.options.grace,
-            hold_grace=self.options.hold_grace,
-            limits=self.limits,
-        )
+    def run(self, running: Sequence[str]) -> TickReport:
+        version = self._judge.ledger.version()
+        decision = decide(self._judge, moment_of(self._start), self._limits, running=running)
         try:
-            return self._carry_out(decision, last)
+            return self._report(decision, version)
         finally:
             decision.spool.close()
 
     def confirmable(self, report: TickReport) -> int | None:
         """The number that `--confirm` would answer this tick with."""
-        if report.refused and self.decided is not None:
-            return self.decided.first_tries
-        return report.unproven or None
+        return self._first_tries if report.refused else report.unproven or None
 
-    def _carry_out(self, decision: Decision, last: PastTick | None) -> TickReport:
-        tally = Tally(decision.now, self.options.grace)
-        self.decided = decision.summary
-        self.planned(decision.summary)
-        refusals = self._answered(decision, last)
+    def _report(self, decision: Decision, version: int | None) -> TickReport:
+        tally = Tally(decision.now, self._judge.grace)
+        self._first_tries = decision.summary.first_tries
+        self._planned(decision.summary)
+        refusals = self._refusals(decision)
+        means = replace(self._means, watch=self._counting(tally))
         # What another ledger says of a sid is no news of a release that was begun in this one.
         if not any(refusal.code == guard.OTHER_LEDGER for refusal in refusals):
             self._note_unfinished(decision)
-        self._note_decided(decision, tally)
-        executor = self._executor(tally, last)
+        count_decided(decision, means.watch)
+        self._note_skips((planned, planned.skip) for planned in decision.spool.skipped())
+        self._judge.journal.note_plan(self._start.tick, decision.spool.identities(), is_admitted=not refusals)
         if refusals:
-            self._leave(decision, tally)
+            self._refuse(decision.spool.to_release(), means)
         else:
-            self.journal.admit_tick(self.start.tick)
-            self._execute(decision, executor)
+            self._refuse(decision.spool.not_covered(), means)
+            self.carried = carry_out(
+                self._judge, means, self._start.tick, decision.spool, version=version, vouched=self._vouched()
+            )
         return make_report(
             tally,
-            tick=self.start.tick,
-            started_at=self.start.started_at,
-            finished_at=self.clock(),
+            tick=self._start.tick,
+            started_at=self._start.started_at,
+            finished_at=means.clock(),
             dry_run=False,
             rows_examined=decision.census.rows_examined,
             rows_expired=decision.rows_expired,
@@ -194,51 +164,89 @@ class _Sweep:
             invalid=decision.invalid,
             rows_acknowledged=decision.census.rows_acknowledged,
             refused=refusals,
-            down=executor.down,
-            unproven=executor.unproven,
+            down=self.carried.down,
+            unproven=len(self.carried.unproven),
             stopped_by=self._stopped_by(tally),
-            lost=executor.lost,
+            lost=self.carried.lost,
         )
 
-    def _answered(self, decision: Decision, last: PastTick | None) -> Sequence[Refusal]:
-        refusals = decision.refusals
-        if self.confirm is not None:
-            refusal = _last_refusal(last)
-            refusals = guard.judge_confirmed(decision.summary, refusals, self.confirm, refusal, decision.now)
+    def _counting(self, tally: Tally) -> Callable[[Finding], None]:
+        def watch(finding: Finding) -> None:
+            tally.add(finding)
+            self._means.watch(finding)
+
+        return watch
+
+    # --- the guard --------------------------------------------------------------------------------------------------
+
+    def _refusals(self, decision: Decision) -> Sequence[Refusal]:
+        """The guard's reasons to refuse, once the operator's answer has been heard."""
+        if self._confirm is None:
+            return decision.refusals
+        unconfirmed = guard.reason_not_to_confirm(self._confirm, self._answered, decision.now)
+        if unconfirmed is not None or self._answered is None:
+            return [*decision.refusals, *([unconfirmed] if unconfirmed else [])]
+        if not self._answered.codes:
+            # It vouches for misses alone.
+            return decision.refusals
+        decision.spool.cover(self._answered.rows or NOBODY)
+        covered = decision.spool.summary(decision.census.rows_examined)
+        refusals = guard.judge_confirmed(
+            covered, decision.summary.first_tries, self._limits, decision.facts, self._answered
+        )
+        if refusals:
+            decision.spool.cover_all()
         return refusals
 
+    def _vouched(self) -> Identities:
+        is_for_misses = self._confirm is not None and self._answered is not None and not self._answered.codes
+        return (self._answered.rows if is_for_misses and self._answered is not None else None) or NOBODY
+
+    def _refuse(self, rows: Iterable[Planned], means: Means) -> None:
+        def refused() -> Iterable[tuple[Planned, SkipReason]]:
+            for planned in rows:
+                means.watch(skipped(planned, SkipReason.REFUSED))
+                yield planned, SkipReason.REFUSED
+
+        self._note_skips(refused())
+
+    def _stopped_by(self, tally: Tally) -> str | None:
+        # A deadline that passed when all was done has stopped nothing.
+        stop = self._means.stop
+        is_harmless = stop.by == DEADLINE and not tally.skipped[SkipReason.DEFERRED]
+        return None if is_harmless else stop.by
+
+    # --- what is written down before anything is done ---------------------------------------------------------------
+
     def _note_unfinished(self, decision: Decision) -> None:
-        events = [self._event_of(intent, Outcome.RELEASED) for intent in decision.unfinished.released]
+        events = [
+            self._event_of(intent, Outcome.RELEASED, evidence=evidence)
+            for intent, evidence in decision.unfinished.released
+        ]
         events += [
-            self._event_of(intent, Outcome.FAILED, finding.error)
+            self._event_of(intent, Outcome.FAILED, error=finding.error)
             for intent, finding in decision.unfinished.conflicts
             if not intent.is_known_conflict
         ]
         for first in range(0, len(events), EVENTS_AT_ONCE):
-            self.journal.record(self.start.tick, events[first : first + EVENTS_AT_ONCE])
+            self._judge.journal.record(self._start.tick, events[first : first + EVENTS_AT_ONCE])
 
-    def _event_of(self, intent: OpenIntent, outcome: Outcome, error: ReleaseError | None = None) -> Event:
+    def _event_of(
+        self, intent: OpenIntent, outcome: Outcome, *, evidence: str | None = None, error: ReleaseError | None = None
+    ) -> Event:
         return Event(
             step=Step.OUTCOME,
-            at=self.clock(),
+            at=self._means.clock(),
             sid=intent.sid,
             expires_at=intent.expires_at,
             provisioner=intent.provisioner,
             vm_ref=intent.vm_ref,
             outcome=outcome,
             reason=error.code if error else None,
-            evidence=None if error else "the row is Released",
+            evidence=evidence,
             error=error.message if error else None,
-            keeps_intent=error is not None,
+            intent=IntentChange.KEPT if error else IntentChange.CLOSED,
         )
-
-    def _note_decided(self, decision: Decision, tally: Tally) -> None:
-        def add(finding: Finding) -> None:
-            tally.add(finding)
-            self.watch(finding)
-
-        _count_decided(decision, add)
-        self._note_skips((planned, planned.skip) for planned in decision.spool.skipped())
 
     def _note_skips(self, skips: Iterable[tuple[Planned, SkipReason | None]]) -> None:
         """Write down those whose reason is another than the last one written."""
@@ -247,92 +255,29 @@ class _Sweep:
             if planned.known.skipped != reason:
                 events.append(self._skip_event(planned, reason))
             if len(events) >= EVENTS_AT_ONCE:
-                self.journal.record(self.start.tick, events)
+                self._judge.journal.record(self._start.tick, events)
                 events.clear()
         if events:
-            self.journal.record(self.start.tick, events)
+            self._judge.journal.record(self._start.tick, events)
 
     def _skip_event(self, planned: Planned, reason: SkipReason | None) -> Event:
         allocation = planned.allocation
         return Event(
             step=Step.SKIP,
-            at=self.clock(),
+            at=self._means.clock(),
             sid=allocation.sid,
             expires_at=allocation.expires_at,
             provisioner=allocation.provisioner,
             vm_ref=allocation.vm_ref,
             outcome=Outcome.SKIPPED,
             reason=reason,
-            keeps_intent=planned.known.intent,
         )
-
-    def _stopped_by(self, tally: Tally) -> str | None:
-        # A deadline that passed when all was done has stopped nothing.
-        is_harmless = self.stop.by == DEADLINE and not tally.skipped[SkipReason.DEFERRED]
-        return None if is_harmless else self.stop.by
-
-    def _executor(self, tally: Tally, last: PastTick | None) -> Executor:
-        def found(finding: Finding) -> None:
-            tally.add(finding)
-            self.watch(finding)
-
-        def is_due(row: Allocation) -> bool:
-            return any(find_expired([row], self.start.now, grace=self.options.grace))
-
-        def held(hold: Hold) -> bool:
-            return is_held(hold, self.start.now, self.options.hold_grace)
-
-        return Executor(
-            ledger=self.ledger,
-            journal=self.journal,
-            provisioners=self.provisioners,
-            tick=self.start.tick,
-            now=self.start.now,
-            options=self.options,
-            confirmed_misses=self._confirmed_misses(last),
-            stop=self.stop,
-            is_due=is_due,
-            is_held=held,
-            found=found,
-            clock=self.clock,
-            jitter=self.jitter,
-        )
-
-    def _confirmed_misses(self, last: PastTick | None) -> int:
-        refusal = _last_refusal(last)
-        return self.confirm if self.confirm is not None and refusal is not None and not refusal.codes else 0
-
-    def _leave(self, decision: Decision, tally: Tally) -> None:
-        for planned in decision.spool.to_release():
-            finding = _skipped(planned, SkipReason.REFUSED)
-            tally.add(finding)
-            self.watch(finding)
-        self._note_skips((planned, SkipReason.REFUSED) for planned in decision.spool.to_release())
-
-    def _execute(self, decision: Decision, executor: Executor) -> None:
-        first = next(decision.spool.to_release(), None)
-        if first is None:
-            return
-        executor.rehearse(first, decision.spool.provisioners())
-        executor.execute(decision.spool.to_release())
-
-
-def _count_decided(decision: Decision, add: Callable[[Finding], None]) -> None:
-    for _, finding in decision.unfinished.conflicts:
-        add(finding)
-    for planned in decision.spool.skipped():
-        if planned.skip is not None:
-            add(_skipped(planned, planned.skip))
-
-
-def _skipped(planned: Planned, reason: SkipReason) -> Finding:
-    attempts = planned.known.attempts
-    quarantined = attempts is not None and attempts.quarantined
-    return Finding(planned.allocation, Outcome.SKIPPED, reason=reason, quarantined=quarantined)
 
 
 def _last_refusal(last: PastTick | None) -> guard.LastRefusal | None:
     if last is None or last.confirmable is None or last.finished_at is None or last.report is None:
         return None
     codes = frozenset(refusal["code"] for refusal in last.report.get("refused", ()))
-    return guard.LastRefusal(last.finished_at, last.confirmable, codes)
+    written = last.admission if codes else last.unproven
+    rows = None if written is None else Identities(written)
+    return guard.LastRefusal(last.finished_at, last.confirmable, codes, rows)

@@ -1,0 +1,47 @@
+"""The report of a dry run; and what is counted before anything is done, in a dry run and in a real one."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from autorelease.deciding.decide import Decision
+from autorelease.model import Finding, Outcome, Planned, SkipReason, TickReport
+from autorelease.sweep.report import Tally, make_report
+
+
+def preview(decision: Decision, *, tick: str, clock: Callable[[], datetime], grace: timedelta) -> TickReport:
+    """The report of a dry run: what a tick at this `now` would begin with."""
+    tally = Tally(decision.now, grace)
+    started_at = clock()
+    count_decided(decision, tally.add)
+    reason = SkipReason.REFUSED if decision.refusals else SkipReason.DRY_RUN
+    for planned in decision.spool.to_release():
+        tally.add(skipped(planned, reason))
+    return make_report(
+        tally,
+        tick=tick,
+        started_at=started_at,
+        finished_at=clock(),
+        dry_run=True,
+        rows_examined=decision.census.rows_examined,
+        rows_expired=decision.rows_expired,
+        rows_invalid=decision.rows_invalid,
+        invalid=decision.invalid,
+        rows_acknowledged=decision.census.rows_acknowledged,
+        refused=decision.refusals,
+    )
+
+
+def count_decided(decision: Decision, add: Callable[[Finding], None]) -> None:
+    """Hand on what came to its end by the decision: conflicts, and what is left alone."""
+    for _, finding in decision.unfinished.conflicts:
+        add(finding)
+    for planned in decision.spool.skipped():
+        if planned.skip is not None:
+            add(skipped(planned, planned.skip))
+
+
+def skipped(planned: Planned, reason: SkipReason) -> Finding:
+    """An allocation that is left alone."""
+    attempts = planned.known.attempts
+    quarantined = attempts is not None and attempts.quarantined
+    return Finding(planned.allocation, Outcome.SKIPPED, reason=reason, quarantined=quarantined)
