@@ -1,9 +1,27 @@
-"""Text from outside: made safe to show, so that nothing of it can break a line or steer a terminal; and folded, so that
-two spellings of one word are found to be one. And the names of users.
+"""Text from outside: made safe to show, so that nothing of it breaks a line, steers a terminal or is a secret; and
+folded, so that two spellings of one word are found to be one. And the names of users.
 """
 
+import re
+from collections.abc import Iterable, Iterator
 from pwd import getpwuid
 from unicodedata import normalize
+
+HIDDEN = "***"
+_SECRET_NAME = re.compile(
+    r"(?i)secret|token|passw|passphrase|pwd|credential|authori[sz]ation|bearer|cookie|key([_-]file|[_-]path)?$"
+)
+# What ends so names the place of a secret, which is none.
+_PLACE_NAME = re.compile(r"(?i)[_-](file|path|dir)$")
+# Of an option or a file: what is there holds a secret. -H and -K are curl's.
+_PLACE_OF_SECRET = re.compile(r"(?i)header|netrc|^-[HK]$")
+# user:PASSWORD@host in a URL.
+_USER_INFO = re.compile(r"(://[^/:\s]*:)[^/\s]+(?=@)")
+# --token=SECRET, token: SECRET, "Authorization: Bearer SECRET", ?access_token=SECRET.
+_PAIR = re.compile(r"([\w.-]+)(\s*[=:]\s*)((?:(?:bearer|basic|token|digest)\s+)?\S+)", re.IGNORECASE)
+_WHOLE_PAIR = re.compile(r"([\w.-]+)(\s*[=:]\s*)(.+)", re.DOTALL)
+# curl(1): what follows is user:PASSWORD.
+_USER_OPTIONS = ("-u", "--user", "-U", "--proxy-user")
 
 
 def escaped(text: str) -> str:
@@ -41,6 +59,41 @@ def folded(text: str) -> str:
     while (simpler := normalize("NFKC", text.strip()).casefold()) != text:
         text = simpler
     return text
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether what goes by this name (of a key, an option, a header, a file) looks like a secret."""
+    return bool(_SECRET_NAME.search(name)) and not _PLACE_NAME.search(name)
+
+
+def is_place_of_secret(name: str) -> bool:
+    """Whether what goes by this name (of an option, of a file) looks like a place that holds a secret."""
+    return bool(_SECRET_NAME.search(name) or _PLACE_OF_SECRET.search(name))
+
+
+def without_secrets(text: str) -> str:
+    """The text with what looks like a secret in it hidden: a value by its name, a password in a URL."""
+    text = _USER_INFO.sub(lambda match: match[1] + HIDDEN, text)
+    whole = _WHOLE_PAIR.fullmatch(text)
+    if whole and is_secret_name(whole[1]):
+        return f"{whole[1]}{whole[2]}{HIDDEN}"
+    return _PAIR.sub(_hidden_pair, text)
+
+
+def words_without_secrets(words: Iterable[str]) -> Iterator[str]:
+    """The words of a command with what looks like a secret hidden, also where the option stands in the word before."""
+    before = ""
+    for word in words:
+        is_value = before.startswith("-") and is_secret_name(before) and "=" not in before
+        if before in _USER_OPTIONS:
+            yield re.sub(r"(?s):.*", f":{HIDDEN}", word)
+        else:
+            yield HIDDEN if is_value else without_secrets(word)
+        before = word
+
+
+def _hidden_pair(match: re.Match[str]) -> str:
+    return f"{match[1]}{match[2]}{HIDDEN}" if is_secret_name(match[1]) else match[0]
 
 
 def user_name(uid: int) -> str:

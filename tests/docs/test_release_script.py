@@ -129,7 +129,7 @@ def test_its_statuses_are_those_of_the_table() -> None:
 
 
 def test_a_tick_releases_through_it(cloud: Cloud, place: Place, tmp_path: Path) -> None:
-    place.configure(command_provisioner([script(tmp_path, cloud.url), "{vm_ref}"]), PERMISSIVE)
+    place.configure(command_provisioner([script(tmp_path, cloud.url), "{vm_ref}"], "already = [3]"), PERMISSIVE)
     place.make_ledger([allocation("a", NOW - HOUR, vm_ref="web-1"), allocation("b", NOW + HOUR, vm_ref="web-2")])
     cloud.answers = {"DELETE": [202], "GET": [200, 404]}
     assert place.run("tick", "--once").code == 0
@@ -140,7 +140,9 @@ def test_a_tick_releases_through_it(cloud: Cloud, place: Place, tmp_path: Path) 
 def test_an_ended_call_is_finished_by_the_next_one(cloud: Cloud, place: Place, tmp_path: Path) -> None:
     """As README says: what was ended by its time is unfinished work, and may be found gone."""
     release = '[release]\ntimeout = "2s"\n'
-    place.configure(command_provisioner([script(tmp_path, cloud.url), "{vm_ref}"]), PERMISSIVE, release)
+    place.configure(
+        command_provisioner([script(tmp_path, cloud.url), "{vm_ref}"], "already = [3]"), PERMISSIVE, release
+    )
     place.make_ledger([allocation("a", NOW - HOUR, vm_ref="web-1")])
     cloud.answers = {"DELETE": [202, 404], "GET": [200]}
     report = place.run("tick", "--once", "--json").json()

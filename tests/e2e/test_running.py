@@ -47,7 +47,7 @@ def slowly(place: Place, names: Iterable[str], *sections: str, concurrency: int 
     """Rows that are due in this order, and a release program that waits for the file `go`."""
     script = program(place.folder, SLOW.format(folder=place.folder))
     release = f"[release]\nconcurrency = {concurrency}\n"
-    place.configure(command_provisioner([script, "{sid}"]), PERMISSIVE, release + "".join(sections))
+    place.configure(command_provisioner([script, "{sid}"], "already = [3]"), PERMISSIVE, release + "".join(sections))
     place.make_ledger(allocation(name, NOW - DAY + number) for number, name in enumerate(names))
 
 

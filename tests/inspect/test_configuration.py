@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from autorelease.inspect.configuration import HIDDEN, effective
+from autorelease.inspect.configuration import effective
 from autorelease.settings import Columns, File, Guard, JournalSettings, LedgerSettings, Release, load_settings
+from autorelease.text import HIDDEN
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
