@@ -160,7 +160,5 @@ def conflicts_of(
     What is under way can still come to any end: nobody can have looked at that yet.
     """
     found = [intent for intent, _ in unfinished_work(ledger, journal, moment).conflicts if intent.sid in sids]
-    under_way = {
-        intent.sid for intent in journal.open_intents() if intent.sid in sids and intent.run in moment.running
-    }
+    under_way = {intent.sid for intent in journal.open_intents() if intent.sid in sids and intent.run in moment.running}
     return [intent for intent in found if intent.is_known_conflict or intent.sid not in under_way], under_way

@@ -75,9 +75,13 @@ def _what_happened(intent: OpenIntent, row: Row, moment: Moment) -> str | None:
 
 
 def _finding(intent: OpenIntent, row: Row, happened: str) -> Finding:
-    message = f"a release was begun at {intent.begun_at:%Y-%m-%d %H:%M:%S}Z, its end is unknown, and {happened}: {FEARED}"
+    message = (
+        f"a release was begun at {intent.begun_at:%Y-%m-%d %H:%M:%S}Z, its end is unknown, and {happened}: {FEARED}"
+    )
     if intent.is_known_conflict:
-        message = f"a conflict, {happened}, about a release that was begun at {intent.begun_at:%Y-%m-%d %H:%M:%S}Z: {FEARED}"
+        message = (
+            f"a conflict, {happened}, about a release that was begun at {intent.begun_at:%Y-%m-%d %H:%M:%S}Z: {FEARED}"
+        )
     error = ReleaseError(
         sid=intent.sid,
         provisioner=intent.provisioner,

@@ -47,9 +47,7 @@ class Outbox:
         held: list[frozenset[str]] = []
 
         def write() -> None:
-            held.append(
-                self._journal.begin(self._run, self._events, intents, is_held=is_held, answers=self._answers)
-            )
+            held.append(self._journal.begin(self._run, self._events, intents, is_held=is_held, answers=self._answers))
 
         return held[0] if self._wrote(write) else None
 

@@ -74,9 +74,7 @@ class Stamper:
             [result] = self._ledger.stamp([Stamp(work.allocation, earned.at)])
         except StampRefusedError as error:
             fingerprint = self._crew.fingerprint(work.allocation.provisioner)
-            verdict = verdicts.unstampable(
-                work, earned, str(error), fingerprint, self._charge(), self._means.clock()
-            )
+            verdict = verdicts.unstampable(work, earned, str(error), fingerprint, self._charge(), self._means.clock())
             self._books.settle(work, verdict)
         else:
             self._stamped(work, earned, result)
