@@ -112,7 +112,8 @@ def test_the_lowest_modules_import_nothing_of_ours(name: str) -> None:
         ("belief", {"journal"}),
         ("report", {"model", "errors", "stop"}),
         ("spool", {"model", "sqlitefile"}),
-        ("sqlitefile", {"errors"}),
+        ("sqlitefile", {"errors", "sqliteadvice"}),
+        ("sqliteadvice", {"errors"}),
         ("settings", {"errors", "trust"}),
         ("trust", {"errors", "text"}),
     ],
@@ -131,7 +132,7 @@ def test_ledger_journal_and_provisioners_never_know_each_other(package: str) -> 
 @pytest.mark.parametrize("package", ["ledger", "journal", "provisioners"])
 def test_ledger_journal_and_provisioners_know_model_errors_and_how_to_open_a_file(package: str) -> None:
     for module in within(package):
-        assert ours(module) <= {package, "model", "errors", "sqlitefile", "workers", "text"}, module
+        assert ours(module) <= {package, "model", "errors", "sqlitefile", "sqliteadvice", "workers", "text"}, module
 
 
 @pytest.mark.parametrize("name", ["tick", "executor"])

@@ -27,6 +27,7 @@ from autorelease.journal.rows import (
 )
 from autorelease.journal.schema import VERSION, bring_up_to_date, is_journal, version_of
 from autorelease.model import NOTHING_KNOWN, Allocation, ErrorCode, Hold, Known, Outcome, rfc3339
+from autorelease.sqliteadvice import check_version
 from autorelease.sqlitefile import OpenFile, check_file, check_writable, connect, speaking_of
 from autorelease.text import user_name
 
@@ -47,8 +48,9 @@ COUNTED = ("success", "partial", "refused", "stopped")
 def make_journal(path: Path) -> None:
     """Make a new, empty journal, mode 0640.
 
-    Raises FileExistsError where something is, UnusableError for a folder that cannot be used.
+    Raises FileExistsError where something is, UnusableError for a folder or an SQLite that cannot be used.
     """
+    check_version()
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, MODE))
         lock = os.open(lock_path(path), os.O_CREAT | os.O_RDONLY, MODE)
@@ -405,7 +407,7 @@ class SQLiteJournal:
         self.connection.execute(
             "INSERT INTO attempts (sid, expires_at, provisioner, vm_ref, failed_ticks, pending_ticks, quarantined) "
             "VALUES (?, ?, ?, ?, 0, 0, 0) "
-            "ON CONFLICT DO UPDATE SET provisioner = excluded.provisioner, vm_ref = excluded.vm_ref",
+            "ON CONFLICT (sid, expires_at) DO UPDATE SET provisioner = excluded.provisioner, vm_ref = excluded.vm_ref",
             (*key, event.provisioner, event.vm_ref),
         )
         changes = changes_of(event)
