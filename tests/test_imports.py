@@ -14,7 +14,7 @@ import autorelease
 ROOT = Path(autorelease.__file__).parent
 # The house, from its ground up: a room may know what is on the floors below it, and beside it only what is named.
 FLOORS = [
-    {"model", "errors", "text", "limits", "sqliteadvice", "sqlitefile", "trust", "logs"},
+    {"model", "errors", "text", "limits", "sqliteadvice", "sqlitefile", "processes", "trust", "logs"},
     {"settings", "rules"},
     {"ledger", "journal", "provisioners"},
     {"deciding"},
@@ -26,6 +26,7 @@ FLOORS = [
 BESIDE = {
     "sqliteadvice": {"errors"},
     "sqlitefile": {"errors", "sqliteadvice", "text"},
+    "processes": set[str](),
     "trust": {"errors", "text"},
     "logs": {"model", "text"},
     "ledger": set[str](),
