@@ -1,6 +1,7 @@
 # make demo   watch expired allocations being released, on a sample
 # make test   install what the tests need and run them all
 # make check  format, lint, types, documents, units, and then make test
+# make test-old-sqlite  a few of the tests with the oldest SQLite that is supported; builds it, which needs npm and gcc
 # make mutants  take one protection away at a time, and see its test fail
 # make fuzz N=1000000  that many arbitrary rows, and a twentieth of it of configurations and of command lines, from
 #              a new seed, which is printed (SEED=... for those of an earlier run); and EXAMPLES=5000 of the machine
@@ -34,13 +35,17 @@ unexport PIP_TARGET
 unexport PIP_PREFIX
 unexport PIP_ROOT
 
-.PHONY: demo test check format docs bench mutants fuzz newest install uninstall deb test-host clean
+.PHONY: demo test test-old-sqlite check format docs bench mutants fuzz newest install uninstall deb test-host clean
 
 demo: $(VENV)/.installed
 	sh scripts/demo.sh $(BIN)/autorelease
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term $(TESTS)
+
+test-old-sqlite: $(VENV)/.installed-dev
+	sh scripts/old-sqlite.sh .old-sqlite
+	$(BIN)/python -m pytest tests/e2e/test_old_sqlite.py
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
@@ -86,7 +91,7 @@ test-host: deb
 	sh tests/host/run.sh dist/autorelease_*.deb
 
 clean:
-	rm -rf $(VENV) .venv-newest
+	rm -rf $(VENV) .venv-newest .old-sqlite
 
 # The stamp files are written last, so that a half-made environment is made anew.
 $(VENV)/.installed: pyproject.toml constraints.txt scripts/make-venv.sh

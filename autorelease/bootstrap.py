@@ -12,6 +12,7 @@ from autorelease.errors import UnusableError, UsageError
 from autorelease.journal.sqlite import make_journal
 from autorelease.ledger.narrowing import indexes_of_holders
 from autorelease.model import rfc3339
+from autorelease.sqliteadvice import check_version
 
 FOLDER_MODE = 0o750
 FILE_MODE = 0o640
@@ -75,19 +76,20 @@ kind = "ledger"                   # the stamp is the release: nothing but the le
 # allow_dash = false              # whether a value may begin with a dash
 """
 
+# Not STRICT: SQLite before 3.37 could not open the file, and an operator's own programs may use such a one.
 TABLE = """
 CREATE TABLE vm_allocations (
-    sid TEXT PRIMARY KEY,
+    sid TEXT NOT NULL PRIMARY KEY,
     owner TEXT,
     plan TEXT,
     provisioner TEXT,
     vm_ref TEXT,
     vm_uid TEXT,
     status TEXT NOT NULL CHECK (status IN ('Active', 'Released')),
-    created_at INTEGER,
-    expires_at INTEGER,
-    released_at INTEGER
-) STRICT
+    created_at INTEGER CHECK (typeof(created_at) IN ('integer', 'null')),
+    expires_at INTEGER CHECK (typeof(expires_at) IN ('integer', 'null')),
+    released_at INTEGER CHECK (typeof(released_at) IN ('integer', 'null'))
+)
 """
 INDEXES = (
     "CREATE INDEX vm_allocations_due ON vm_allocations (expires_at, sid) WHERE status <> 'Released'",
@@ -98,8 +100,10 @@ INDEXES = (
 def make_folder(folder: Path, *, sample: bool, now: datetime) -> None:
     """Make a folder with a configuration, a ledger (with sample rows) and a journal.
 
-    Raises UsageError where one of the files is there already, UnusableError where the folder cannot be made.
+    Raises UsageError where one of the files is there already, UnusableError where the folder cannot be made or SQLite
+    is too old.
     """
+    check_version()
     present = [name for name in (CONFIG, LEDGER, JOURNAL) if (folder / name).exists()]
     if present:
         raise UsageError(f"{folder / present[0]} is there already, and init overwrites nothing: name another folder")

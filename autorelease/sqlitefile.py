@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from autorelease.errors import UnusableError
+from autorelease.sqliteadvice import check_version, names_what_is_missing, primary_code, remedy
 
 BUSY_SECONDS = 10
 HEADER = b"SQLite format 3\x00"
@@ -28,6 +29,7 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
 
     Text that is not UTF-8 arrives with lone surrogates instead of ending the whole cursor. Raises UnusableError.
     """
+    check_version()
     with speaking_of(path):
         connection = sqlite3.connect(
             f"file:{quote(str(path))}?mode={'ro' if read_only and not _can_only_be_read_by_a_writer(path) else 'rw'}",
@@ -79,6 +81,7 @@ class OpenFile:
 
 def check_file(path: Path, what: str, remedy: str) -> None:
     """Raise UnusableError unless `path` is a readable SQLite database (an empty file is one, of no tables)."""
+    check_version()
     try:
         if path.is_dir():
             raise UnusableError(f"{path}: the {what} is a folder, not a database file. {remedy}")
@@ -148,32 +151,10 @@ def speaking_of(path: Path | str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        if isinstance(error, sqlite3.IntegrityError) or _code(error) in OF_ONE_ROW:
+        is_of_one_row = isinstance(error, sqlite3.IntegrityError) or primary_code(error) in OF_ONE_ROW
+        if is_of_one_row and not names_what_is_missing(error):
             raise StampRefusedError(f"{path}: the table's own rules refuse the change: {error}") from error
-        raise UnusableError(f"{path}: {error}. {_remedy(error)}") from error
-
-
-def _remedy(error: sqlite3.Error) -> str:
-    if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY_ROLLBACK:
-        return (
-            "Whoever wrote it last was killed, and what was half written must be taken back first, which takes the "
-            "right to write: look as the owner, or wait for the next tick"
-        )
-    return {
-        sqlite3.SQLITE_BUSY: f"Another program has held it for {BUSY_SECONDS} s: find it with fuser, or wait",
-        sqlite3.SQLITE_LOCKED: "Another connection has locked the table: wait and try again",
-        sqlite3.SQLITE_CORRUPT: "The file is damaged: restore it from a backup",
-        sqlite3.SQLITE_NOTADB: "The file is no SQLite database: check the path, or restore it from a backup",
-        sqlite3.SQLITE_FULL: "The disk is full: make room on it",
-        sqlite3.SQLITE_READONLY: "It cannot be written: check the rights of the file and its folder, and the mount",
-        sqlite3.SQLITE_CANTOPEN: "It cannot be opened: check the rights of the file and its folder",
-        sqlite3.SQLITE_IOERR: "The disk failed it: check the room on it and the kernel's log",
-    }.get(_code(error), "Check the database with the sqlite3 shell")
-
-
-def _code(error: sqlite3.Error) -> int:
-    """The primary result code; 0 for an error that Python made itself."""
-    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+        raise UnusableError(f"{path}: {error}. {remedy(error, BUSY_SECONDS)}") from error
 
 
 def _sidecar(path: Path, end: str) -> Path:

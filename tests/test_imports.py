@@ -14,7 +14,7 @@ import autorelease
 ROOT = Path(autorelease.__file__).parent
 # The house, from its ground up: a room may know what is on the floors below it, and beside it only what is named.
 FLOORS = [
-    {"model", "errors", "text", "limits", "identity", "sqlitefile", "trust", "logs"},
+    {"model", "errors", "text", "limits", "identity", "sqliteadvice", "sqlitefile", "processes", "trust", "logs"},
     {"settings", "rules"},
     {"ledger", "journal", "provisioners"},
     {"deciding"},
@@ -24,7 +24,9 @@ FLOORS = [
     {"__main__"},
 ]
 BESIDE = {
-    "sqlitefile": {"errors", "text"},
+    "sqliteadvice": {"errors"},
+    "sqlitefile": {"errors", "sqliteadvice", "text"},
+    "processes": set[str](),
     "trust": {"errors", "text"},
     "logs": {"model", "text"},
     "identity": {"model", "text"},

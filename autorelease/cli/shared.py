@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from autorelease.errors import UsageError
+from autorelease.processes import boot_id
 from autorelease.text import escaped, user_name
 
 if TYPE_CHECKING:
@@ -110,14 +111,3 @@ def moment(settings: "Settings", now: datetime) -> "Moment":
     from autorelease.rules.guard import Moment
 
     return Moment(now, settings.ledger_name, boot_id(), time.clock_gettime(time.CLOCK_BOOTTIME))
-
-
-def boot_id() -> str | None:
-    """Which boot of the machine this is, as 32 hex digits; a confined service is told by its environment."""
-    given = os.environ.get("AUTORELEASE_BOOT_ID")
-    if not given:
-        try:
-            given = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-        except OSError:
-            return None
-    return given.strip().replace("-", "").lower()

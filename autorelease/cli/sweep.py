@@ -1,13 +1,11 @@
 """`tick`: one sweep over the ledger, or its dry run."""
 
 import logging
-import os
 import random
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,22 +14,21 @@ import typer
 from autorelease import __version__
 from autorelease.cli.decided import check_provisioners, decided, limits
 from autorelease.cli.shared import TIMES, actor, clock, moment, new_tick_id, parse_time, shared
-from autorelease.errors import AutoreleaseError, LockedError, OutputError, ReaderGoneError, UnusableError, UsageError
+from autorelease.errors import OutputError, ReaderGoneError, UnusableError, UsageError
 from autorelease.model import rfc3339
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
-    from autorelease.journal import JournalReader, PastTick, TickStart
+    from autorelease.journal import TickStart
     from autorelease.model import Finding, PlanSummary, TickReport
     from autorelease.settings import Settings
+    from autorelease.sweep.edge.lock import Lock
     from autorelease.sweep.edge.stop import Stop
     from autorelease.sweep.executor import Options
 
 logger = logging.getLogger(__name__)
 
-# How long a tick that has the lock may take until the journal knows of it.
-STARTING_SECONDS = 3.0
 ONCE = (
     "tick sweeps once, and wants to be told so: autorelease tick --once. The loop is the timer: "
     "systemctl enable --now autorelease.timer"
@@ -100,9 +97,11 @@ def _dry_run(settings: "Settings", now: datetime, at: str | None) -> "TickReport
 
 def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickReport":
     from autorelease.journal import open_journal
+    from autorelease.journal.sqlite import lock_path
     from autorelease.ledger import open_ledger
     from autorelease.provisioners import open_provisioners
     from autorelease.provisioners.calls import close
+    from autorelease.sweep.edge.alone import alone
     from autorelease.sweep.edge.stop import stopped_by_signals
     from autorelease.sweep.run import note_failed_start, run_tick
 
@@ -119,7 +118,7 @@ def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickRep
         stack.enter_context(stopped_by_signals(stop))
         journal = open_journal(settings)
         stack.callback(journal.close)
-        stack.enter_context(_alone(settings.journal_path, journal, now))
+        lock = stack.enter_context(alone(lock_path(settings.journal_path), journal, now))
         start = start_of(settings, now)
         try:
             ledger = open_ledger(settings, read_only=False)
@@ -127,7 +126,7 @@ def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickRep
             note_failed_start(journal, start, clock, error)
             raise
         stack.callback(ledger.close)
-        watcher = _Watcher(stack)
+        watcher = _Watcher(stack, lock)
         report = run_tick(
             ledger=ledger,
             journal=journal,
@@ -175,87 +174,40 @@ def options_of(settings: "Settings") -> "Options":
 def start_of(settings: "Settings", now: datetime) -> "TickStart":
     """What is written down of a tick before it does anything."""
     from autorelease.journal import TickStart
+    from autorelease.processes import own_process
 
-    begun = moment(settings, now)
+    begun, process = moment(settings, now), own_process()
     return TickStart(
         tick=new_tick_id(now),
         now=now,
         started_at=now,
         ends_by=now + settings.release.deadline,
-        pid=os.getpid(),
+        pid=process.pid,
         host=socket.gethostname(),
         version=__version__,
         actor=actor(),
-        boot_id=begun.boot_id,
+        boot_id=process.boot_id,
         boot_seconds=begun.boot_seconds,
         ledger=begun.ledger,
+        pid_started=process.started,
+        pid_namespace=process.namespace,
     )
-
-
-@contextmanager
-def _alone(journal_path: "Path", journal: "JournalReader", now: datetime) -> Iterator[None]:
-    """Hold the lock of this journal; raises LockedError, or UnusableError where the holder is long past its time."""
-    from autorelease.journal.sqlite import lock_path
-    from autorelease.sweep.edge.lock import locked
-
-    with locked(lock_path(journal_path)) as is_ours:
-        if not is_ours:
-            raise _other_tick(journal, now)
-        yield
-
-
-def _other_tick(journal: "JournalReader", now: datetime) -> AutoreleaseError:
-    from autorelease.limits import LOCK_SLACK
-
-    newest = _newest_tick_once_it_lives(journal)
-    if newest is None or newest.finished_at is not None:
-        return LockedError("another tick is running: it has the lock and is only just starting. Nothing was done")
-    start = newest.start
-    who = f"tick {start.tick}, pid {start.pid} on {start.host}, started at {rfc3339(start.started_at)}"
-    if now > start.ends_by + LOCK_SLACK:
-        return UnusableError(
-            f"another tick holds the lock and is past its deadline: {who}, should have ended by "
-            f"{rfc3339(start.ends_by)}. Look at that process, and end it: the lock goes with it"
-        )
-    return LockedError(f"another tick is running: {who}. Nothing was done")
-
-
-def _newest_tick_once_it_lives(journal: "JournalReader") -> "PastTick | None":
-    """The newest tick of the journal. Whoever has the lock writes itself down next, so that is waited for, a little.
-
-    Until then the newest may be one that was killed: its pid would be the wrong one to look at, and its deadline none
-    that somebody overran.
-    """
-    gives_up = time.monotonic() + STARTING_SECONDS
-    while True:
-        newest = journal.newest_tick()
-        lives = newest is not None and newest.finished_at is None and _lives(newest.start.pid)
-        if lives or time.monotonic() >= gives_up:
-            return newest
-        time.sleep(0.05)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        # Somebody else's, and there.
-        pass
-    return True
 
 
 class _Watcher:
     """Logs every finding, and moves the progress bar."""
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack, lock: "Lock") -> None:
         self._stack = stack
+        self._lock = lock
         self._advance: Callable[[], None] = lambda: None
         self.summary: PlanSummary | None = None
 
     def planned(self, summary: "PlanSummary") -> None:
-        """Begin the bar."""
+        """Begin the bar, where the tick, which is in the journal by now, is still alone."""
+        from autorelease.sweep.edge.alone import check_lock
+
+        check_lock(self._lock)
         self.summary = summary
         from autorelease.render import progress
 

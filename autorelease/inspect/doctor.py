@@ -5,6 +5,7 @@ A part that cannot be looked at is a line, too, and what rests on it is left out
 
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
@@ -21,6 +22,7 @@ from autorelease.model import InvalidRow, PlanSummary, rfc3339
 from autorelease.provisioners import calls, open_provisioners
 from autorelease.rules import guard
 from autorelease.settings import Release, Settings
+from autorelease.sqliteadvice import check_version, version_in_use
 
 MAX_AGE = timedelta(hours=2)
 MOST_REASONS = 5
@@ -35,6 +37,7 @@ SOME_WORK = PlanSummary(first_tries=0, repeats=1, skipped={}, live_rows=1)
 def examine(settings: Settings, moment: guard.Moment, limits: guard.Limits) -> Iterator[Check]:
     """Check everything, in the order in which one thing rests on another."""
     yield Check("configuration", State.OK, f"{settings.config} is understood")
+    yield _sqlite()
     with ExitStack() as stack:
         journal = _opened_journal(settings)
         if isinstance(journal, Check):
@@ -56,6 +59,7 @@ def examine(settings: Settings, moment: guard.Moment, limits: guard.Limits) -> I
 def examine_without(error: ConfigurationError) -> Iterator[Check]:
     """What can be checked where the configuration cannot be used."""
     yield Check("configuration", State.FAIL, str(error), CONFIGURATION)
+    yield _sqlite()
     yield synchronisation()
     yield from units(Release().timeout, Release().deadline)
 
@@ -63,6 +67,14 @@ def examine_without(error: ConfigurationError) -> Iterator[Check]:
 def has_failed(checks: Sequence[Check]) -> bool:
     """Whether one of them is a fail."""
     return any(check.state is State.FAIL for check in checks)
+
+
+def _sqlite() -> Check:
+    try:
+        check_version()
+    except UnusableError as error:
+        return Check("sqlite", State.FAIL, str(error), table.UNUSABLE)
+    return Check("sqlite", State.OK, f"{version_in_use()}, as the sqlite3 module of {sys.executable} has it")
 
 
 # --- journal ----------------------------------------------------------------------------------------------------------

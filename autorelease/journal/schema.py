@@ -1,6 +1,8 @@
 """The tables of the SQLite journal, and the steps from each version of them to the next.
 
-A step is never changed once released: a new version is a new step.
+A step is never changed once released: a new version is a new step. One exception: up to a certain release, the first
+two steps made STRICT tables, where the SQLite of then could. SQLite before 3.37 cannot open a file with such a table.
+They make plain ones now, in new files alone: no later step may need the one or the other.
 """
 
 import sqlite3
@@ -37,7 +39,6 @@ def _first_tables(database: "Database") -> None:
         },
         pk="seq",
         not_null={"tick", "now", "started_at", "ends_by", "pid", "host", "version", "actor", "admitted"},
-        strict=True,
     )
     database.table("ticks").create_index(["tick"], unique=True)
     database.table("events").create(
@@ -58,7 +59,6 @@ def _first_tables(database: "Database") -> None:
         },
         pk="id",
         not_null={"at", "tick", "sid", "event", "provisioner"},
-        strict=True,
     )
     database.table("events").create_index(["sid"])
     database.table("events").create_index(["tick"])
@@ -82,7 +82,6 @@ def _first_tables(database: "Database") -> None:
         },
         pk=("sid", "expires_at"),
         not_null={"sid", "expires_at", "provisioner", "vm_ref", "failed_ticks", "pending_ticks", "quarantined"},
-        strict=True,
     )
     database.conn.execute("CREATE INDEX open_intents ON attempts (intent_at, sid) WHERE intent_at IS NOT NULL")
 
@@ -102,7 +101,6 @@ def _holds_and_clocks(database: "Database") -> None:
         },
         pk="id",
         not_null={"sid", "held_at", "reason", "actor"},
-        strict=True,
     )
     database.table("holds").create_index(["sid"])
     for column in ("kind TEXT NOT NULL DEFAULT 'tick'", "reason TEXT", "ledger TEXT", "boot_seconds REAL"):

@@ -31,6 +31,7 @@ from autorelease.journal.rows import (
 )
 from autorelease.journal.schema import VERSION, bring_up_to_date, is_journal, version_of
 from autorelease.model import NOTHING_KNOWN, Allocation, Answer, Hold, Known, rfc3339
+from autorelease.sqliteadvice import check_version
 from autorelease.sqlitefile import OpenFile, check_file, check_writable, connect, speaking_of
 from autorelease.text import user_name
 
@@ -50,8 +51,9 @@ COUNTED = ("success", "partial", "refused", "stopped")
 def make_journal(path: Path) -> None:
     """Make a new, empty journal, mode 0640.
 
-    Raises FileExistsError where something is, UnusableError for a folder that cannot be used.
+    Raises FileExistsError where something is, UnusableError for a folder or an SQLite that cannot be used.
     """
+    check_version()
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, MODE))
         lock = os.open(lock_path(path), os.O_CREAT | os.O_RDONLY, MODE)

@@ -94,6 +94,7 @@ def test_all_is_well(patient: Patient) -> None:
     assert found.pop("timer").state is State.WARN
     assert list(found) == [
         "configuration",
+        "sqlite",
         "journal",
         "journal rights",
         "ledger",
@@ -126,7 +127,7 @@ def test_a_configuration_that_cannot_be_used(new: Patient) -> None:
     checks = list(examine_without(caught.value))
     assert checks[0].state is State.FAIL
     assert "'leger'" in checks[0].message
-    assert [check.name for check in checks] == ["configuration", "clock synchronisation", "timer"]
+    assert [check.name for check in checks] == ["configuration", "sqlite", "clock synchronisation", "timer"]
 
 
 def test_a_missing_journal(patient: Patient) -> None:

@@ -323,8 +323,8 @@ class Engine:
     @contextmanager
     def alone(self) -> Iterator[bool]:
         """The lock of a tick; False where another tick has it."""
-        with locked(lock_path(self.place.journal)) as is_ours:
-            yield is_ours
+        with locked(lock_path(self.place.journal)) as lock:
+            yield lock is not None
 
     def later(self, pause: timedelta = timedelta(hours=1)) -> None:
         """Let time pass; the next tick has not been asked to stop."""
