@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from autorelease import rehearsal
 from autorelease.belief import WINDOW, disbelief
 from autorelease.calls import why_unusable
 from autorelease.errors import ProvisionerDown, ProvisionerError, UnusableError
@@ -144,6 +145,7 @@ class Executor:
     _unwritten: list[Earned] = field(init=False, default_factory=list)
     _records: list[Event] = field(init=False, default_factory=list)
     _failing: dict[str, float] = field(init=False, default_factory=dict)
+    _refused: set[str] = field(init=False, default_factory=set)
     _resume_at: float = field(init=False, default=0.0)
     _write_seconds: float = field(init=False, default=0.0)
 
@@ -158,22 +160,30 @@ class Executor:
         self._breakers[provisioner].open = True
         self.down.setdefault(provisioner, message)
 
-    def rehearse(self, first: Planned, provisioners: Iterable[str]) -> None:
-        """While every VM still stands: make the first stamp and take it back, and ask each provisioner if it is usable.
+    def rehearse(self, plan: Callable[[], Iterable[Planned]], provisioners: Iterable[str]) -> None:
+        """While every VM still stands: make a stamp and take it back, and ask each provisioner if it is usable.
 
-        Raises UnusableError where the ledger would not take the stamp.
+        plan: begins anew with each call. A row whose stamp is refused is charged, and `execute` passes it by. Raises
+        UnusableError where the ledger would take no stamp at all.
         """
         if self.options.stamps:
-            self.ledger.rehearse(Stamp(first.allocation, self.clock()))
+            self._charge_refused(rehearsal.of_plan(self.ledger, plan, self.clock()))
         for name in provisioners:
             if (registered := self.provisioners.get(name)) is not None:
                 problem = why_unusable(registered.provisioner, self.options.timeout + ABANDONED_AFTER)
                 if problem is not None:
                     self.take_down(name, problem)
 
+    def _charge_refused(self, rehearsed: rehearsal.Rehearsed) -> None:
+        for planned, why in rehearsed.refused:
+            self._refused.add(planned.allocation.sid)
+            self._fail(Work(planned, planned.known.intent), ProvisionerError(why))
+        self._write_records()
+        rehearsed.check()
+
     def execute(self, plan: Iterable[Planned]) -> None:
         """Release what is planned, in its order; exactly one finding for each comes out of `found`."""
-        coming = _Coming(plan)
+        coming = _Coming(planned for planned in plan if planned.allocation.sid not in self._refused)
         while True:
             self._begin(coming)
             if not (self._flights or (self.lost is None and self._more_to_do(coming))):
@@ -228,6 +238,7 @@ class Executor:
                 taken += not registered.immediate
             if len(self._records) >= GROUP:
                 self._write_records()
+        chosen = self._without_refused(chosen)
         held = self._write_intents([work for work, _ in chosen])
         if held is None:
             self._returned += [work for work, _ in chosen]
@@ -237,6 +248,23 @@ class Executor:
                 self._skip(work, SkipReason.HELD)
             else:
                 self._call(work, registered)
+
+    def _without_refused(self, chosen: list[tuple[Work, Registered]]) -> list[tuple[Work, Registered]]:
+        """Those whose stamp the ledger would take; what is refused fails before anybody is called for it."""
+        group = [work for work, registered in chosen if not registered.immediate and self.options.stamps]
+        under_way = [flight.work.allocation for flight in self._flights.values() if not flight.immediate]
+        try:
+            refusals = rehearsal.of_group(self.ledger, under_way, [work.allocation for work in group], self.clock())
+        except UnusableError as error:
+            # Another name than that of reading, which goes on and would begin the minute anew each time.
+            self._fails("ledger for writing", error)
+            self._returned += [work for work, _ in chosen]
+            return []
+        self._failing.pop("ledger for writing", None)
+        for work in group:
+            if (why := refusals.get(work.allocation.sid)) is not None:
+                self._fail(work, ProvisionerError(why))
+        return [(work, registered) for work, registered in chosen if work.allocation.sid not in refusals]
 
     def _next(self, coming: "_Coming", chosen: int, taken: int) -> Work | None:
         """The next work there is a free worker for: one that came back from an attempt, else the next of the plan.

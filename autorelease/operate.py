@@ -154,7 +154,7 @@ def _carry_out(order: Order, executor: Executor, found: Callable[[Finding], None
     for item in order.held:
         found(Finding(item.allocation, Outcome.SKIPPED, reason=SkipReason.HELD))
     if order.to_release:
-        executor.rehearse(order.to_release[0], sorted({item.allocation.provisioner for item in order.to_release}))
+        executor.rehearse(lambda: order.to_release, sorted({item.allocation.provisioner for item in order.to_release}))
         executor.execute(order.to_release)
 
 

@@ -419,10 +419,9 @@ class _Sweep:
         self._note_skips((planned, SkipReason.REFUSED) for planned in decision.spool.to_release())
 
     def _execute(self, decision: Decision, executor: Executor) -> None:
-        first = next(decision.spool.to_release(), None)
-        if first is None:
+        if next(decision.spool.to_release(), None) is None:
             return
-        executor.rehearse(first, decision.spool.provisioners())
+        executor.rehearse(decision.spool.to_release, decision.spool.provisioners())
         executor.execute(decision.spool.to_release())
 
 
