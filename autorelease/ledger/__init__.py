@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
+from autorelease.errors import UnusableError
 from autorelease.identity import Holder, References
 from autorelease.model import Allocation, Census, InvalidRow, RawValue
 
@@ -112,8 +113,15 @@ class Ledger(Protocol):
     def due_access(self, now: datetime, grace: timedelta) -> Access:
         """How `due` finds its rows; nothing is read of them."""
 
-    def rehearse(self, stamp: Stamp) -> None:
-        """Do the stamp inside a transaction and roll it back; raises what a real one would."""
+    def has_rules(self) -> bool:
+        """Whether the table's own rules could refuse one row's stamp and take another's; in doubt they could."""
+
+    def rehearse(self, stamps: Sequence[Stamp]) -> Sequence[UnusableError | None]:
+        """Do these stamps, one upon the other, inside a transaction that is rolled back.
+
+        Returns for each why the table's own rules refuse it, None where they do not. A row that has changed since it
+        was judged is refused by nobody. Raises UnusableError where no stamp at all can be done.
+        """
 
     def stamp(self, stamps: Sequence[Stamp]) -> Sequence[StampResult]:
         """Mark all as Released in one durable transaction; raises, with nothing changed, where one of them fails."""

@@ -31,13 +31,16 @@ from autorelease.ledger.rows import (
     shown,
     written_like,
 )
-from autorelease.model import Allocation, Census, InvalidRow, RawValue
+from autorelease.ledger.rules import NO_RULES, Row, read_rules, schema_version
+from autorelease.model import DEFAULT_PROVISIONER, Allocation, Census, InvalidRow, RawValue
 from autorelease.sqlitefile import (
     OpenFile,
+    StampRefusedError,
     check_file,
     check_reading_is_harmless,
     check_writable,
     connect,
+    speaking_of,
 )
 from autorelease.text import folded
 
@@ -74,9 +77,13 @@ class SQLiteLedger:
         self._file = OpenFile(path, "ledger")
         self._words = words
         self._name = table
+        self._rules = NO_RULES
         self.connection = connect(path, read_only=read_only)
         try:
             with self._file.in_use():
+                if not read_only:
+                    # Of our own connection alone. Without it a stamp would break the operator's keys without a word.
+                    self.connection.execute("PRAGMA foreign_keys = ON")
                 self._columns = self._checked_columns(table, columns, named)
                 self._sid_is_unique = self._is_unique(table, self._columns["sid"])
         except BaseException:
@@ -455,39 +462,88 @@ class SQLiteLedger:
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
-    def rehearse(self, stamp: Stamp) -> None:
-        """Do the stamp inside a transaction and roll it back; raises what a real one would."""
+    def has_rules(self) -> bool:
+        """Whether the table's own rules could refuse one row's stamp and take another's; in doubt they could."""
         with self._file.in_use():
-            self._begin()
+            self._look_at_rules()
+        return self._rules.refuses
+
+    def rehearse(self, stamps: Sequence[Stamp]) -> Sequence[UnusableError | None]:
+        """Do these stamps, one upon the other, inside a transaction that is rolled back; returns who refuses which."""
+        with self._file.in_use():
             try:
-                result = self._stamp_one(stamp)
-                if result is StampResult.UNCHANGED and self._holds_judged_values(stamp):
-                    raise sqlite3.IntegrityError("the stamp is ignored without an error (a trigger's RAISE(IGNORE)?)")
+                self._begin()
+                return self._rehearse_all(stamps)
             finally:
                 self._roll_back()
+
+    def _rehearse_all(self, stamps: Sequence[Stamp]) -> list[UnusableError | None]:
+        refusals: list[UnusableError | None] = []
+        for stamp in stamps:
+            if not self.connection.in_transaction:
+                # A trigger ended it: what was taken before it is there to be met again.
+                self._begin()
+                before = zip(stamps, refusals, strict=False)
+                for taken in [earlier for earlier, refusal in before if refusal is None]:
+                    self._stamp_one(taken)
+            self.connection.execute("SAVEPOINT one_stamp")
+            refusals.append(self._refusal(stamp))
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK TO one_stamp" if refusals[-1] else "RELEASE one_stamp")
+        return refusals
+
+    def _refusal(self, stamp: Stamp) -> StampRefusedError | None:
+        try:
+            with speaking_of(self._path):
+                self._rehearse_one(stamp)
+        except StampRefusedError as error:
+            return error
+        return None
+
+    def _rehearse_one(self, stamp: Stamp) -> None:
+        row = self._row_of(stamp)
+        children = self._rules.children(self.connection, row)
+        if self._stamp_one(stamp) is StampResult.STAMPED:
+            # A deferred key says nothing before the COMMIT that never comes here.
+            self._rules.check_parents(self.connection, row)
+            self._rules.check_children(self.connection, children)
+        elif self._holds_judged_values(stamp):
+            raise sqlite3.IntegrityError("the stamp is ignored without an error (a trigger's RAISE(IGNORE)?)")
+
+    def _look_at_rules(self) -> None:
+        """Read the rules again where the schema is another one; within a transaction it stays what it is."""
+        if self._rules.version != schema_version(self.connection):
+            stamped = [self._columns[role] for role in ("status", "released_at") if self._has(role)]
+            self._rules = read_rules(self.connection, self._name, stamped)
 
     def stamp(self, stamps: Sequence[Stamp]) -> Sequence[StampResult]:
         """Mark all as Released in one durable transaction; raises, with nothing changed, where one of them fails."""
         with self._file.in_use():
-            self._begin()
             try:
+                self._begin()
                 results = [self._stamp_one(stamp) for stamp in stamps]
                 self.connection.execute("COMMIT")
             finally:
                 self._roll_back()
         return results
 
+    def _row_of(self, stamp: Stamp) -> Row:
+        sid, raw = self._column("sid"), stamp.allocation.raw
+        condition = f"{sid} = ? AND {sid} COLLATE BINARY IS ? AND typeof({sid}) = ?"
+        return Row(condition, (raw.sid, raw.sid, _storage_class(raw.sid)))
+
     def _stamp_one(self, stamp: Stamp) -> StampResult:
-        raw = stamp.allocation.raw
-        sid, status, expires_at = (self._column(role) for role in REQUIRED)
+        raw, row = stamp.allocation.raw, self._row_of(stamp)
+        _, status, expires_at = (self._column(role) for role in REQUIRED)
         changes = {"status": self._words.released, **self._released_at(stamp)}
         assignments = ", ".join(f"{quoted(self._columns[role])} = ?" for role in changes)
-        judged = (raw.sid, raw.sid, _storage_class(raw.sid), raw.status, raw.expires_at, _storage_class(raw.expires_at))
+        self._rules.check_carries_nothing(self.connection, row)
+        # Said only where it is needed: it holds for the statements of the table's own triggers, too.
+        conflict = "OR ABORT " if self._rules.replaces else ""
         changed = self._update(
-            f"UPDATE {self._table} SET {assignments} "
-            f"WHERE {sid} = ? AND {sid} COLLATE BINARY IS ? AND typeof({sid}) = ? "
+            f"UPDATE {conflict}{self._table} SET {assignments} WHERE {row.condition} "
             f"AND {status} COLLATE BINARY IS ? AND {expires_at} COLLATE BINARY IS ? AND typeof({expires_at}) = ?",
-            (*changes.values(), *judged),
+            (*changes.values(), *row.values, raw.status, raw.expires_at, _storage_class(raw.expires_at)),
         )
         if changed == 0:
             return StampResult.UNCHANGED
@@ -502,6 +558,11 @@ class SQLiteLedger:
             # The general error code: of a trigger that broke on this row, or of a table that has changed altogether.
             if error.sqlite_errorcode == sqlite3.SQLITE_ERROR and self._can_be_read():
                 raise sqlite3.IntegrityError(str(error)) from error
+            raise
+        except sqlite3.IntegrityError as error:
+            # SQLite does not say which one.
+            if error.sqlite_errorcode == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY and (keys := self._rules.keys):
+                raise sqlite3.IntegrityError(f"{error} ({keys})") from error
             raise
 
     def _can_be_read(self) -> bool:
@@ -531,6 +592,7 @@ class SQLiteLedger:
 
     def _begin(self) -> None:
         self.connection.execute("BEGIN IMMEDIATE")
+        self._look_at_rules()
 
     def _roll_back(self) -> None:
         if self.connection.in_transaction:

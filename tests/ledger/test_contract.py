@@ -209,9 +209,18 @@ def test_a_rehearsal_changes_nothing(bench: Bench) -> None:
     before = bench.rows()
     ledger = bench.open()
     stamp = stamp_of(ledger, "a")
-    ledger.rehearse(stamp)
+    assert list(ledger.rehearse([stamp])) == [None]
     assert bench.rows() == before
     assert list(ledger.stamp([stamp])) == [StampResult.STAMPED]
+
+
+def test_a_row_that_was_rehearsed_already_is_refused_by_nobody_and_no_rehearsal_is_none(bench: Bench) -> None:
+    bench.fill(row("a"), row("b"))
+    ledger = bench.open()
+    stamp = stamp_of(ledger, "a")
+    assert list(ledger.rehearse([stamp, stamp, stamp_of(ledger, "b")])) == [None] * 3
+    assert list(ledger.rehearse([])) == []
+    assert isinstance(ledger.has_rules(), bool)
 
 
 def test_a_stamp_is_there_for_everybody_when_it_is_counted(bench: Bench) -> None:
@@ -292,7 +301,7 @@ def test_a_ledger_opened_to_be_read_changes_nothing(bench: Bench) -> None:
     with pytest.raises(UnusableError):
         ledger.stamp([stamp])
     with pytest.raises(UnusableError):
-        ledger.rehearse(stamp)
+        ledger.rehearse([stamp])
     assert bench.rows() == before
 
 
