@@ -78,7 +78,7 @@ class TickStart:
     """What is written down before a tick does anything.
 
     ledger: which file and table. boot_id, boot_seconds: which boot, and how long ago. reason: an operator's, for a
-    release.
+    release. pid_started: when the process began, in clock ticks since the boot; pid_namespace: where its pid counts.
     """
 
     tick: str
@@ -94,6 +94,8 @@ class TickStart:
     ledger: str | None = None
     kind: TickKind = TickKind.TICK
     reason: str | None = None
+    pid_started: int | None = None
+    pid_namespace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
