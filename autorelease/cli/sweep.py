@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from autorelease.executor import Options
-    from autorelease.journal import JournalReader, PastTick, TickStart
+    from autorelease.journal import Journal, JournalReader, PastTick, TickStart
     from autorelease.model import Finding, PlanSummary, TickReport
     from autorelease.settings import Settings
     from autorelease.stop import Stop
@@ -32,6 +32,10 @@ logger = logging.getLogger(__name__)
 
 # How long a tick that has the lock may take until the journal knows of it.
 STARTING_SECONDS = 3.0
+ON_AN_OLDER_JOURNAL = (
+    "another tick is running: it has the lock, and the journal is of an older version: either it is brought up to date "
+    "at this moment, or that tick is one of the older program. Nothing was done"
+)
 ONCE = (
     "tick sweeps once, and wants to be told so: autorelease tick --once. The loop is the timer: "
     "systemctl enable --now autorelease.timer"
@@ -117,9 +121,10 @@ def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickRep
         for registered in provisioners.values():
             stack.callback(close, registered.provisioner, release.timeout)
         stack.enter_context(stopped_by_signals(stop))
-        journal = open_journal(settings)
+        journal = open_journal(settings, may_be_older=True)
         stack.callback(journal.close)
         stack.enter_context(_alone(settings.journal_path, journal, now))
+        journal.bring_up_to_date()
         start = start_of(settings, now)
         try:
             ledger = open_ledger(settings, read_only=False)
@@ -193,14 +198,14 @@ def start_of(settings: "Settings", now: datetime) -> "TickStart":
 
 
 @contextmanager
-def _alone(journal_path: "Path", journal: "JournalReader", now: datetime) -> Iterator[None]:
+def _alone(journal_path: "Path", journal: "Journal", now: datetime) -> Iterator[None]:
     """Hold the lock of this journal; raises LockedError, or UnusableError where the holder is long past its time."""
     from autorelease.journal.sqlite import lock_path
     from autorelease.lock import locked
 
     with locked(lock_path(journal_path)) as is_ours:
         if not is_ours:
-            raise _other_tick(journal, now)
+            raise LockedError(ON_AN_OLDER_JOURNAL) if journal.is_older() else _other_tick(journal, now)
         yield
 
 

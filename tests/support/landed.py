@@ -74,10 +74,10 @@ def landed_engine(place: Place) -> Engine:
     return engine
 
 
-def run_at_now(place: Place, *arguments: str) -> Ran:
-    """Run the installed command as if it were NOW."""
+def run_at_now(place: Place, *arguments: str, later: timedelta = timedelta(0), before: Sequence[str] = ()) -> Ran:
+    """Run the installed command as if it were NOW, or later than that. before: what it is started with."""
     completed = subprocess.run(
-        [*set_to(NOW), COMMAND, "--config", place.config, *arguments],
+        [*set_to(NOW + later), *before, COMMAND, "--config", place.config, *arguments],
         env=fresh_environment(place.folder),
         cwd=place.folder,
         capture_output=True,
