@@ -61,7 +61,7 @@ def _bring_up_to_date(settings: "Settings") -> Path | None:
     """As the next tick would; returns the copy that was made before, None where it is up to date."""
     from autorelease.journal import open_journal
     from autorelease.journal.sqlite import lock_path
-    from autorelease.lock import locked
+    from autorelease.sweep.edge.lock import locked
 
     with closing(open_journal(settings, may_be_older=True)) as journal:
         if not journal.is_older():

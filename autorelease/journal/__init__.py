@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from autorelease.model import Allocation, Attempts, Hold, Known
+from autorelease.model import Allocation, Answer, Attempts, Hold, Known
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,16 +37,6 @@ class TickKind(StrEnum):
 
     TICK = "tick"
     RELEASE = "release"
-
-
-class Answer(StrEnum):
-    """What a provisioner answered, for judging whether its "not found" can be believed."""
-
-    RELEASED = "released"
-    GONE = "gone"
-    MISS = "miss"
-    EXPECTED_MISS = "expected_miss"
-    PENDING = "pending"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from autorelease.errors import ConfigurationError, ExitCode, UnusableError
-from autorelease.journal import Answer, Event, OpenIntent, PastTick, Step, TickKind, TickStart
+from autorelease.journal import Event, OpenIntent, PastTick, Step, TickKind, TickStart
 from autorelease.journal.rows import (
     HISTORY_FIELDS,
     HOLD_COLUMNS,
@@ -27,7 +27,7 @@ from autorelease.journal.rows import (
 )
 from autorelease.journal.schema import VERSION, bring_up_to_date, is_journal, version_of
 from autorelease.journal.upgrade import upgrade
-from autorelease.model import NOTHING_KNOWN, Allocation, ErrorCode, Hold, Known, Outcome, rfc3339
+from autorelease.model import NOTHING_KNOWN, Allocation, Answer, ErrorCode, Hold, Known, Outcome, rfc3339
 from autorelease.sqlitefile import OpenFile, check_file, check_writable, connect, speaking_of
 from autorelease.text import user_name
 

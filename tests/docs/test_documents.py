@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from autorelease import guard
 from autorelease.errors import ExitCode
 from autorelease.provisioners import open_provisioners
 from autorelease.provisioners.command import PLACES, VARIABLES, Options
+from autorelease.rules import guard
 from autorelease.settings import File, parse_duration
 from tests.docs.documents import (
     DOCUMENTS,

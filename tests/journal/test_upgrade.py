@@ -13,8 +13,8 @@ from autorelease.inspect.health import judge
 from autorelease.journal.schema import APPLICATION_ID
 from autorelease.journal.schema import VERSION as PRESENT
 from autorelease.journal.sqlite import SQLiteJournal, lock_path
-from autorelease.lock import locked
-from autorelease.report import tick_object
+from autorelease.sweep.edge.lock import locked
+from autorelease.sweep.report import tick_object
 from tests.e2e.reports import tick_report
 from tests.support.engine import Scripted
 from tests.support.landed import (

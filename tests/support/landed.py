@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from autorelease.guard import Limits
 from autorelease.journal.schema import bring_up_to_date
+from autorelease.rules.guard import Limits
 from tests.faults.clocks import set_to
 from tests.support.engine import Engine
 from tests.support.place import COMMAND, Place, Ran, command_provisioner, fresh_environment, program
