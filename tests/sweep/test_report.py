@@ -326,7 +326,7 @@ def test_the_fields_and_their_order_are_those_of_the_contract() -> None:
 
 def test_the_object_of_an_empty_tick() -> None:
     found = tick_object(report())
-    assert found["schema"] == "autorelease.sweep.run/1"
+    assert found["schema"] == "autorelease.tick/1"
     assert (found["status"], found["exit_code"], found["stopped_by"]) == ("success", 0, None)
     assert all(found[key] == 0 for key in KEYS if key.startswith("rows_"))
     assert [found[key] for key in ("refused", "down", "errors", "invalid")] == [[], [], [], []]
