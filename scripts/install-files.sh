@@ -22,7 +22,7 @@ put deploy/man/autorelease.1 "$manual"
 put deploy/completions/autorelease.bash "$bash_completion"
 put deploy/completions/_autorelease "$zsh_completion"
 put deploy/completions/autorelease.fish "$fish_completion"
-for document in README.md runbook.md CHANGELOG.md LICENSE docs/provisioners.md docs/schema/*.json; do
+for document in README.md runbook.md CHANGELOG.md LICENSE docs/provisioners.md docs/upgrade.md docs/schema/*.json; do
     put "$document" "$documents/$document"
 done
 put deploy/config.toml "$documents/examples/config.toml"

@@ -1,13 +1,17 @@
 """`init`: the journal that the configuration names, or a whole new folder."""
 
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from autorelease.cli.shared import Shared, clock, shared
-from autorelease.errors import UsageError
+from autorelease.errors import LockedError, UsageError
 from autorelease.render import show_lines
+
+if TYPE_CHECKING:
+    from autorelease.settings import Settings
 
 
 def init(
@@ -20,6 +24,8 @@ def init(
     sample: Annotated[bool, typer.Option("--sample", help="With DIR: fill its ledger with sample rows.")] = False,
 ) -> None:
     """Make the journal that the configuration names; or a new folder with configuration, ledger and journal.
+
+    A journal that is there already is left as it is; one of an older version is copied, and brought up to date.
 
     Example: autorelease init demo --sample
     """
@@ -38,9 +44,29 @@ def init(
 def _make_journal(options: Shared) -> None:
     from autorelease.journal.sqlite import make_journal
 
-    path = options.settings().journal_path
+    settings = options.settings()
+    path = settings.journal_path
     try:
         make_journal(path)
     except FileExistsError as error:
-        raise UsageError(f"{path}: a journal is there already, and init overwrites nothing") from error
+        copy = _bring_up_to_date(settings)
+        if copy is None:
+            raise UsageError(f"{path}: a journal is there already, and init overwrites nothing") from error
+        show_lines([f"brought {path} up to date; as it was before: {copy}"])
+        return
     show_lines([f"made {path}"])
+
+
+def _bring_up_to_date(settings: "Settings") -> Path | None:
+    """As the next tick would; returns the copy that was made before, None where it is up to date."""
+    from autorelease.journal import open_journal
+    from autorelease.journal.sqlite import lock_path
+    from autorelease.sweep.edge.lock import locked
+
+    with closing(open_journal(settings, may_be_older=True)) as journal:
+        if not journal.is_older():
+            return None
+        with locked(lock_path(settings.journal_path)) as is_ours:
+            if not is_ours:
+                raise LockedError("a tick is running: the journal is of an older version, and that tick's. Try again")
+            return journal.bring_up_to_date()

@@ -116,7 +116,7 @@ def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickRep
         for registered in provisioners.values():
             stack.callback(close, registered.provisioner, release.timeout)
         stack.enter_context(stopped_by_signals(stop))
-        journal = open_journal(settings)
+        journal = open_journal(settings, may_be_older=True)
         stack.callback(journal.close)
         lock = stack.enter_context(alone(lock_path(settings.journal_path), journal, now))
         start = start_of(settings, now)

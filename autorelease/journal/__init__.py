@@ -195,6 +195,15 @@ class JournalReader(Protocol):
 class Journal(JournalReader, Protocol):
     """The whole journal, for a tick. Used by one thread alone."""
 
+    def is_older(self) -> bool:
+        """Whether its tables are those of an older version, in which nothing but `bring_up_to_date` is of use."""
+
+    def bring_up_to_date(self) -> "Path | None":
+        """Give an older journal the tables of the present version; the caller holds the lock of a tick.
+
+        Returns the copy that was made of it before; None: it was up to date.
+        """
+
     def open_tick(self, start: TickStart, running: Collection[str] = ()) -> None:
         """Begin a tick; every older run that never ended is marked as crashed, but for those that are `running`.
 
@@ -260,15 +269,15 @@ class Journal(JournalReader, Protocol):
         """Forget ticks and events that are older; what is known of each (sid, expires_at) stays."""
 
 
-def open_journal(settings: "Settings") -> Journal:
+def open_journal(settings: "Settings", *, may_be_older: bool = False) -> Journal:
     """Open the journal that the settings name, to write in it; `init` alone makes one.
 
-    Raises UnusableError (exit 5) where it is missing: one made anew in silence would have forgotten every failure and
-    every refusal.
+    may_be_older: for who brings it up to date next. Raises UnusableError (exit 5) where it is missing: one made anew in
+    silence would have forgotten every failure and every refusal.
     """
     from autorelease.journal.sqlite import SQLiteJournal
 
-    return SQLiteJournal(settings.journal_path, read_only=False)
+    return SQLiteJournal(settings.journal_path, read_only=False, may_be_older=may_be_older)
 
 
 def open_journal_reader(settings: "Settings") -> JournalReader:

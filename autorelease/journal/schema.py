@@ -151,15 +151,26 @@ def is_journal(connection: sqlite3.Connection) -> bool:
     return int(connection.execute("PRAGMA application_id").fetchone()[0]) == APPLICATION_ID
 
 
-def bring_up_to_date(connection: sqlite3.Connection, steps: "Sequence[Callable[[Database], None]]" = STEPS) -> None:
-    """Take the missing steps, all or none."""
+def bring_up_to_date(
+    connection: sqlite3.Connection,
+    steps: "Sequence[Callable[[Database], None]]" = STEPS,
+    *,
+    first: "Callable[[int], object] | None" = None,
+) -> None:
+    """Take the missing steps, all or none.
+
+    first: called before them where the tables are of an older version, with that, while nobody else can write.
+    """
     # Imported for a new or an old journal alone: it costs a tick a fifth of its start.
     from sqlite_utils import Database
 
     database = Database(connection, execute_plugins=False)
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for step in steps[version_of(connection) :]:
+        version = version_of(connection)
+        if first is not None and 0 < version < len(steps):
+            first(version)
+        for step in steps[version:]:
             step(database)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {len(steps)}")

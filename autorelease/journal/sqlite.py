@@ -30,6 +30,7 @@ from autorelease.journal.rows import (
     read_start,
 )
 from autorelease.journal.schema import VERSION, bring_up_to_date, is_journal, version_of
+from autorelease.journal.upgrade import upgrade
 from autorelease.model import NOTHING_KNOWN, Allocation, Answer, Hold, Known, rfc3339
 from autorelease.sqliteadvice import check_version
 from autorelease.sqlitefile import OpenFile, check_file, check_writable, connect, speaking_of
@@ -80,7 +81,7 @@ def lock_path(journal: Path) -> Path:
 class SQLiteJournal:
     """See `autorelease.journal.Journal`."""
 
-    def __init__(self, path: Path, *, read_only: bool) -> None:
+    def __init__(self, path: Path, *, read_only: bool, may_be_older: bool = False) -> None:
         check_file(path, "journal", REMEDY)
         if not read_only:
             _refuse_foreign_root(path)
@@ -90,14 +91,14 @@ class SQLiteJournal:
         self.connection = connect(path, read_only=read_only)
         try:
             with self._file.in_use():
-                self._check(read_only=read_only)
+                self._check(may_be_older=may_be_older)
                 if not read_only:
                     self.connection.execute("PRAGMA journal_mode = TRUNCATE")
         except BaseException:
             self.connection.close()
             raise
 
-    def _check(self, *, read_only: bool) -> None:
+    def _check(self, *, may_be_older: bool) -> None:
         if not is_journal(self.connection):
             raise UnusableError(
                 f"{self._path}: is not a journal of autorelease. Check [journal] url in the configuration, or make "
@@ -106,10 +107,21 @@ class SQLiteJournal:
         version = version_of(self.connection)
         if version > VERSION:
             raise UnusableError(f"{self._path}: was written by a newer autorelease ({version}): upgrade")
-        if version < VERSION:
-            if read_only:
-                raise UnusableError(f"{self._path}: is of an older version: the next tick brings it up to date")
-            bring_up_to_date(self.connection)
+        if version < VERSION and not may_be_older:
+            raise UnusableError(
+                f"{self._path}: is of an older version: the next tick brings it up to date. Not to wait for that, and "
+                "to release nothing: autorelease init"
+            )
+
+    def is_older(self) -> bool:
+        """Whether its tables are those of an older version, in which nothing but `bring_up_to_date` is of use."""
+        with self._file.in_use():
+            return version_of(self.connection) < VERSION
+
+    def bring_up_to_date(self) -> Path | None:
+        """Give an older journal the tables of the present version; returns the copy that was made of it before."""
+        with self._file.in_use():
+            return upgrade(self.connection, self._path)
 
     # --- ticks ------------------------------------------------------------------------------------------------------
 

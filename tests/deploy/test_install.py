@@ -56,6 +56,7 @@ def test_files_are_where_they_are_looked_for(prefix: str, tmp_path: Path) -> Non
         "/etc/cron.d/autorelease",
         *(f"{share}/doc/autorelease/{name}" for name in ("README.md", "runbook.md", "CHANGELOG.md", "LICENSE")),
         f"{share}/doc/autorelease/docs/provisioners.md",
+        f"{share}/doc/autorelease/docs/upgrade.md",
         *(f"{share}/doc/autorelease/docs/schema/{path.name}" for path in (ROOT / "docs/schema").iterdir()),
         f"{share}/doc/autorelease/examples/config.toml",
         f"{share}/doc/autorelease/examples/cron",

@@ -5,6 +5,7 @@ Only the wall clock is another; the monotonic clock and the time since boot stay
 
 import subprocess
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,12 @@ def off_by(offset: str) -> list[str]:
     """What to start a command with, so that its clock is off by this: +3h, -2h, +30d."""
     _need_faketime()
     return [*FAKETIME, offset]
+
+
+def set_to(instant: datetime) -> list[str]:
+    """What to start a command with, so that its clock begins at this instant."""
+    _need_faketime()
+    return ["env", "TZ=UTC", *FAKETIME, f"@{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S}"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
 """The journal's tables through the versions: steps are taken once, all or none, and never backwards."""
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -51,8 +53,10 @@ def tables(connection: sqlite3.Connection) -> set[str]:
 
 def future(monkeypatch: pytest.MonkeyPatch, steps: Steps) -> None:
     """A later release of the program, with these steps."""
-    monkeypatch.setattr("autorelease.journal.sqlite.VERSION", len(steps))
-    monkeypatch.setattr("autorelease.journal.sqlite.bring_up_to_date", partial(schema.bring_up_to_date, steps=steps))
+    for module in ("sqlite", "upgrade"):
+        monkeypatch.setattr(f"autorelease.journal.{module}.VERSION", len(steps))
+        taken = partial(schema.bring_up_to_date, steps=steps)
+        monkeypatch.setattr(f"autorelease.journal.{module}.bring_up_to_date", taken)
 
 
 def test_a_new_journal_is_of_the_present_version(connection: sqlite3.Connection) -> None:
@@ -121,20 +125,30 @@ def test_nothing_of_earlier_steps_stays_either(connection: sqlite3.Connection) -
     assert schema.version_of(connection) == schema.VERSION
 
 
-def test_opening_to_write_brings_an_old_journal_up_to_date(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_journal_is_brought_up_to_date_on_demand(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     future(monkeypatch, (*schema.STEPS, add_table))
-    journal = SQLiteJournal(path, read_only=False)
+    journal = SQLiteJournal(path, read_only=False, may_be_older=True)
+    assert journal.is_older()
+    assert "added" not in tables(journal.connection)
+    copy = journal.bring_up_to_date()
+    assert copy == path.with_name(f"{path.name}.v{len(schema.STEPS)}")
+    assert not journal.is_older()
     assert "added" in tables(journal.connection)
     assert schema.version_of(journal.connection) == len(schema.STEPS) + 1
+    assert journal.bring_up_to_date() is None
     journal.close()
     SQLiteJournal(path, read_only=True).close()
+    SQLiteJournal(path, read_only=False).close()
 
 
-def test_what_only_reads_leaves_an_old_journal_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("read_only", [False, True])
+def test_whoever_does_not_ask_for_it_leaves_an_old_journal_alone(
+    path: Path, monkeypatch: pytest.MonkeyPatch, *, read_only: bool
+) -> None:
     before = path.read_bytes()
     future(monkeypatch, (*schema.STEPS, add_table))
-    with pytest.raises(UnusableError, match="older version"):
-        SQLiteJournal(path, read_only=True)
+    with pytest.raises(UnusableError, match=r"older version.*the next tick.*autorelease init"):
+        SQLiteJournal(path, read_only=read_only)
     assert path.read_bytes() == before
 
 
@@ -149,12 +163,38 @@ def test_a_journal_of_a_newer_program_is_left_alone(path: Path, *, read_only: bo
     assert path.read_bytes() == before
 
 
-def test_a_step_that_fails_is_an_unusable_journal(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_fails_leaves_the_journal_as_it_was_and_no_copy(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy for each further try would fill the disk."""
+    before = path.read_bytes()
+    names = sorted(path.parent.iterdir())
     future(monkeypatch, (*schema.STEPS, add_half))
+    journal = SQLiteJournal(path, read_only=False, may_be_older=True)
     with pytest.raises(UnusableError, match="no_such_table"):
-        SQLiteJournal(path, read_only=False)
+        journal.bring_up_to_date()
+    journal.close()
+    assert path.read_bytes() == before
+    assert sorted(path.parent.iterdir()) == names
     monkeypatch.undo()
     SQLiteJournal(path, read_only=False).close()
+
+
+def test_nobody_writes_between_the_copy_and_the_steps(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process: to make and to close a copy must not give back the lock that this one has."""
+    ended: list[subprocess.CompletedProcess[str]] = []
+    writes = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('DELETE FROM holds')"
+
+    def write_elsewhere(_: Database) -> None:
+        assert path.with_name(f"{path.name}.v{len(schema.STEPS)}").exists()
+        command = [sys.executable, "-c", writes, str(path)]
+        ended.append(subprocess.run(command, capture_output=True, text=True, check=False))
+
+    future(monkeypatch, (*schema.STEPS, write_elsewhere))
+    journal = SQLiteJournal(path, read_only=False, may_be_older=True)
+    journal.bring_up_to_date()
+    journal.close()
+    assert "database is locked" in ended[0].stderr
 
 
 def test_two_programs_at_once_take_each_step_once(path: Path) -> None:

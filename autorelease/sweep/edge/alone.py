@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from autorelease.errors import AutoreleaseError, LockedError, UnusableError
-from autorelease.journal import JournalReader, PastTick, TickStart
+from autorelease.journal import Journal, JournalReader, PastTick, TickStart
 from autorelease.limits import LOCK_SLACK
 from autorelease.model import rfc3339
 from autorelease.processes import Life, Process, find_life, is_running, own_process
@@ -20,17 +20,24 @@ from autorelease.sweep.edge.lock import Lock, locked
 
 # How long a tick that has the lock may take until the journal knows of it.
 STARTING_SECONDS = 3.0
+ON_AN_OLDER_JOURNAL = (
+    "another tick is running: it has the lock, and the journal is of an older version: either it is brought up to date "
+    "at this moment, or that tick is one of the older program. Nothing was done"
+)
 
 
 @contextmanager
-def alone(path: Path, journal: JournalReader, now: datetime) -> Iterator[Lock]:
+def alone(path: Path, journal: Journal, now: datetime) -> Iterator[Lock]:
     """Hold the lock for as long as the block runs. Whoever has written itself down asks `check_lock` before it acts.
+
+    An older journal is brought up to date, which the lock is needed for.
 
     Raises LockedError where another tick runs, UnusableError where that one is long past its time.
     """
     with locked(path) as lock:
         if lock is None:
-            raise _holder(journal, now)
+            raise LockedError(ON_AN_OLDER_JOURNAL) if journal.is_older() else _holder(journal, now)
+        journal.bring_up_to_date()
         if (unlocked := _tick_without_lock(journal, now)) is not None:
             raise unlocked
         yield lock
