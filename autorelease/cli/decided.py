@@ -4,10 +4,12 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
+    from datetime import datetime
 
     from autorelease.deciding.decide import Decision
-    from autorelease.journal import JournalReader
+    from autorelease.deciding.judging import Judge, Records
+    from autorelease.journal import JournalReader, TickStart
     from autorelease.ledger import Ledger
     from autorelease.rules.guard import Limits, Moment
     from autorelease.settings import Settings
@@ -19,6 +21,26 @@ def limits(settings: "Settings") -> "Limits":
 
     guard = settings.guard
     return Limits(guard.max_releases, guard.max_percent, guard.min_fleet, guard.max_clock_gap)
+
+
+def judge_of(settings: "Settings", ledger: "Ledger", journal: "Records", now: "datetime") -> "Judge[Records]":
+    """What judges, as configured."""
+    from autorelease.deciding.judging import Judge
+
+    release = settings.release
+    return Judge(ledger, journal, now, release.grace, release.hold_grace)
+
+
+def is_running(start: "TickStart") -> bool:
+    """Whether the process of a run still is."""
+    from autorelease import processes
+
+    return processes.is_running(processes.Process(start.pid, start.pid_started, start.pid_namespace, start.boot_id))
+
+
+def running(journal: "JournalReader") -> "Collection[str]":
+    """The runs that are under way now."""
+    return frozenset(start.tick for start in journal.unfinished_runs() if is_running(start))
 
 
 def check_provisioners(settings: "Settings") -> None:
@@ -46,12 +68,10 @@ def decided(
         journal = open_journal_reader(settings)
         stack.callback(journal.close)
         decision = decide(
-            ledger=ledger,
-            journal=journal,
-            moment=at,
-            grace=settings.release.grace,
-            hold_grace=settings.release.hold_grace,
-            limits=limits(settings),
+            judge_of(settings, ledger, journal, at.now),
+            at,
+            limits(settings),
+            running=running(journal),
             is_hypothetical=is_hypothetical,
         )
         stack.callback(decision.spool.close)

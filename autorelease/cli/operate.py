@@ -1,7 +1,6 @@
 """`release`, `hold`, `unhold`, `retry`: an operator's decisions, journalled with who made them."""
 
 import logging
-import random
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autorelease.cli.decided import judge_of, running
 from autorelease.cli.shared import TIMES, actor, check_utf8, clock, parse_time, shared
-from autorelease.cli.sweep import log_finding, options_of, show_report, start_of, stop_at_deadline
+from autorelease.cli.sweep import log_finding, means_of, show_report, start_of, stop_at_deadline
 from autorelease.errors import ExitCode, UsageError
 from autorelease.model import rfc3339
 from autorelease.render import show_lines
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+UNDER_WAY = "its release is under way just now, whose end is not known yet: look again when that run is over"
 Sids = Annotated[list[str], typer.Argument(metavar="SID...", show_default=False, help="The allocations.")]
 Sid = Annotated[str, typer.Argument(metavar="SID", show_default=False, help="The allocation.")]
 
@@ -70,22 +71,17 @@ def _release(
         stack.callback(journal.close)
         ledger = open_ledger(settings, read_only=False)
         stack.callback(ledger.close)
-        order = make_order(_named_rows(ledger, sids), ledger, journal, now)
+        version = ledger.version()
+        order = make_order(_named_rows(ledger, sids), ledger, journal, now, version=version)
         _tell_of_holds(order)
         if not is_confirmed:
             _ask(order)
         stack.enter_context(stopped_by_signals(stop))
         return run_release(
             order,
-            ledger=ledger,
-            journal=journal,
-            provisioners=provisioners,
-            start=replace(start_of(settings, now), kind=TickKind.RELEASE, reason=reason),
-            options=options_of(settings),
-            stop=stop,
-            clock=clock,
-            jitter=random.random,
-            watch=log_finding,
+            judge_of(settings, ledger, journal, now),
+            means_of(settings, provisioners, stop, log_finding),
+            replace(start_of(settings, now), kind=TickKind.RELEASE, reason=reason),
         )
 
 
@@ -112,10 +108,10 @@ def _ask(order: "Order") -> None:
     show_lines(
         f"{row.sid}  {row.owner or '-'}  {row.vm_ref}  {row.provisioner}  {row.status}  expires "
         f"{rfc3339(row.expires_at) if row.expires_at else 'never'}"
-        for row in (item.allocation for item in order.to_release)
+        for row in (item.allocation for item in order.planned)
     )
     sys.stdout.flush()
-    if order.to_release and not typer.confirm(f"Release {len(order.to_release)} now? There is no undo.", err=True):
+    if order.planned and not typer.confirm(f"Release {len(order.planned)} now? There is no undo.", err=True):
         raise typer.Abort
 
 
@@ -216,17 +212,19 @@ def _retry_all(settings: "Settings", provisioner: str | None) -> Sequence[str]:
 
 
 def _retry_these(settings: "Settings", sids: Sequence[str]) -> Sequence[str]:
+    from autorelease.deciding.unfinished import Moment
     from autorelease.journal import open_journal
     from autorelease.ledger import open_ledger
     from autorelease.operate import conflicts_of
 
-    now, said = clock(), []
+    now, lines = clock(), []
     with ExitStack() as stack:
         journal = open_journal(settings)
         stack.callback(journal.close)
         ledger = open_ledger(settings, read_only=True)
         stack.callback(ledger.close)
-        conflicts = conflicts_of(sids, ledger, journal)
+        moment = Moment(now, settings.release.grace, running(journal))
+        conflicts, under_way = conflicts_of(sids, ledger, journal, moment)
         in_conflict = {intent.sid for intent in conflicts}
         # The row of a conflict may be gone: that is what is acknowledged.
         _named_rows(ledger, [sid for sid in sids if sid not in in_conflict])
@@ -235,7 +233,8 @@ def _retry_these(settings: "Settings", sids: Sequence[str]) -> Sequence[str]:
             forgotten = journal.forget_failures(now, actor(), sid=sid, provisioner=None)
             done = [
                 *(["conflict acknowledged"] if sid in in_conflict else []),
+                *([UNDER_WAY] if sid in under_way else []),
                 *(["failures forgotten"] if forgotten else []),
             ]
-            said.append(f"{sid}: {' and '.join(done) or 'nothing to forget'}")
-    return said
+            lines.append(f"{sid}: {' and '.join(done) or 'nothing to forget'}")
+    return lines

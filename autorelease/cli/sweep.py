@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autorelease import __version__
-from autorelease.cli.decided import check_provisioners, decided, limits
+from autorelease.cli.decided import check_provisioners, decided, is_running, judge_of, limits
 from autorelease.cli.shared import TIMES, actor, clock, moment, new_tick_id, parse_time, shared
 from autorelease.errors import OutputError, ReaderGoneError, UnusableError, UsageError
 from autorelease.model import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from autorelease.journal import TickStart
     from autorelease.model import Finding, PlanSummary, TickReport
+    from autorelease.provisioners import Registered
     from autorelease.settings import Settings
+    from autorelease.sweep.acting import Means
     from autorelease.sweep.edge.lock import Lock
     from autorelease.sweep.edge.stop import Stop
-    from autorelease.sweep.executor import Options
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ def show_report(report: "TickReport", *, as_json: bool) -> None:
 
 
 def _dry_run(settings: "Settings", now: datetime, at: str | None) -> "TickReport":
-    from autorelease.sweep.run import preview
+    from autorelease.sweep.preview import preview
 
     check_provisioners(settings)
     then = moment(settings, parse_time(at, now) if at else now)
@@ -128,18 +129,12 @@ def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickRep
         stack.callback(ledger.close)
         watcher = _Watcher(stack, lock)
         report = run_tick(
-            ledger=ledger,
-            journal=journal,
-            provisioners=provisioners,
-            start=start,
-            options=options_of(settings),
+            judge_of(settings, ledger, journal, now),
+            means_of(settings, provisioners, stop, watcher.watch),
+            start,
             limits=limits(settings),
-            stop=stop,
-            clock=clock,
-            jitter=random.random,
             keep=settings.journal.keep,
             confirm=confirm,
-            watch=watcher.watch,
             planned=watcher.planned,
         )
     _log_refusals(report, watcher.summary)
@@ -154,21 +149,25 @@ def stop_at_deadline(deadline: timedelta) -> "Stop":
     return Stop(lambda: time.monotonic() >= ends)
 
 
-def options_of(settings: "Settings") -> "Options":
-    """The limits of execution, as configured."""
-    from autorelease.sweep.executor import Options
+def means_of(
+    settings: "Settings",
+    provisioners: "Mapping[str, Registered]",
+    stop: "Stop",
+    watch: "Callable[[Finding], None]",
+) -> "Means":
+    """What a run acts with, as configured."""
+    from autorelease.sweep.acting import Means, Options
 
     release = settings.release
-    return Options(
+    options = Options(
         concurrency=release.concurrency,
         timeout=release.timeout,
         attempts=release.attempts,
         quarantine_after=release.quarantine_after,
-        grace=release.grace,
-        hold_grace=release.hold_grace,
         max_gone_percent=settings.guard.max_gone_percent,
         stamps=settings.ledger.stamp,
     )
+    return Means(provisioners, options, stop, clock, random.random, watch, is_running)
 
 
 def start_of(settings: "Settings", now: datetime) -> "TickStart":

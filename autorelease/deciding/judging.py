@@ -12,11 +12,12 @@ from autorelease.rules.expiry import find_expired
 from autorelease.rules.plan import is_held
 
 NO_GRACE = timedelta(0)
-Records = TypeVar("Records", bound=JournalReader, covariant=True)
+Records = TypeVar("Records", bound=JournalReader)
+Records_co = TypeVar("Records_co", bound=JournalReader, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Judge(Generic[Records]):
+class Judge(Generic[Records_co]):
     """Has the last word on every row, as often as it is asked: before the plan, and again before every call.
 
     hold_grace: how long a hold goes on after its end. is_named: for an operator's order, which rows it names: these
@@ -24,7 +25,7 @@ class Judge(Generic[Records]):
     """
 
     ledger: Ledger
-    journal: Records
+    journal: Records_co
     now: datetime
     grace: timedelta
     hold_grace: timedelta

@@ -179,7 +179,7 @@ class Spool:
         self._connection.close()
 
     def _planned(self, condition: str) -> Iterator[Planned]:
-        statement = f"SELECT planned FROM plan WHERE {condition}"  # noqa: S608 - a constant of the callers above
+        statement = f"SELECT planned FROM plan WHERE {condition}"
         for (stored,) in self._connection.execute(statement):
             yield _unpacked(stored)
 

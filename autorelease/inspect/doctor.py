@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 
 from autorelease.deciding.decide import Decision, decide, moment_of
+from autorelease.deciding.judging import Judge
 from autorelease.errors import ConfigurationError, UnusableError
 from autorelease.inspect import Check, State, in_words, page, table
 from autorelease.inspect.health import PAGES, find_health
@@ -131,14 +132,8 @@ def _rows(
     yield table.statuses(ledger, words)
     yield table.columns(ledger, settings)
     yield table.index(ledger, words, moment.now, settings)
-    decision = decide(
-        ledger=ledger,
-        journal=journal,
-        moment=moment,
-        grace=settings.release.grace,
-        hold_grace=settings.release.hold_grace,
-        limits=limits,
-    )
+    release = settings.release
+    decision = decide(Judge(ledger, journal, moment.now, release.grace, release.hold_grace), moment, limits)
     decision.spool.close()
     yield _invalid(decision)
     yield _guard(decision)

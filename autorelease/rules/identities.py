@@ -33,7 +33,7 @@ class Identities:
         return len(self._value) // DIGEST_BYTES
 
     def __contains__(self, wanted: bytes) -> bool:
-        place = bisect_left(self, wanted)  # type: ignore[arg-type]
+        place = bisect_left(self, wanted)
         return place < len(self) and self[place] == wanted
 
     def __getitem__(self, place: int) -> bytes:

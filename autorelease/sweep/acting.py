@@ -1,4 +1,4 @@
-"""What acts: the provisioners, the limits, the clocks, and the wish to stop. Handed down whole, and changed by nobody."""
+"""What acts: the provisioners, the limits, the clocks, and the wish to stop. Handed down whole, changed by nobody."""
 
 import time
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Judged again: what the plan was made of may have changed before a call is made. Here it is asked once more, in groups.
+"""Judged again: what a plan was made of may have changed before a call is made. So it is asked once more, in groups.
 
 The row itself, as often as it is called for; and who else holds its VM, whenever somebody has written since the plan.
 """

@@ -190,7 +190,7 @@ class Loop:
     # --- wait and take ----------------------------------------------------------------------------------------------
 
     def _awake_at(self) -> float | None:
-        """The monotonic instant at which something is to be done, whatever comes back until then; None: none is known."""
+        """The monotonic instant at which something is to be done, whatever comes back until then; None: not known."""
         instants = [self._trouble.resume_at] if self._trouble.is_resting() else []
         waiting = self._works.of(State.WAITING)
         if waiting and self._underway.free and not self._means.stop.wished():

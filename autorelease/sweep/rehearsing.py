@@ -1,4 +1,4 @@
-"""Stamps that are tried and taken back while the VMs stand: what the ledger would refuse is charged, and never called."""
+"""Stamps that are tried and taken back while the VMs stand: what the ledger would refuse is charged, and not called."""
 
 from collections.abc import Mapping, Sequence
 

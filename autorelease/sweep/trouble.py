@@ -1,4 +1,4 @@
-"""A ledger or a journal that cannot be used for a while: begin nothing new, try again every second, give up in the end."""
+"""A ledger or a journal that cannot be used for a while: begin nothing new, try every second, give up in the end."""
 
 import logging
 from collections.abc import Callable

@@ -9,7 +9,7 @@ from autorelease.sweep.worklist import VMKey
 
 
 class VMs:
-    """Which VMs are being released, and which were. shared: those of more than one row; of the others nothing is kept."""
+    """Which VMs are being released, and which were. shared: those of more than one row; of others nothing is kept."""
 
     def __init__(self, references: References, shared: frozenset[VMKey]) -> None:
         self._references = references

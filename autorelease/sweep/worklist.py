@@ -1,4 +1,4 @@
-"""What a run is to release, one row after the other; where the rows come from is the business of whoever made the plan."""
+"""What a run is to release, one row after the other; where the rows come from is for whoever made the plan to say."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Protocol

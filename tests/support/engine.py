@@ -10,9 +10,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from autorelease.deciding import unfinished
 from autorelease.deciding.decide import Decision, decide
+from autorelease.deciding.judging import Judge
 from autorelease.errors import ExitCode
-from autorelease.journal import Event, Step, TickKind, TickStart
+from autorelease.journal import Event, IntentChange, Step, TickKind, TickStart
 from autorelease.journal.sqlite import SQLiteJournal, lock_path, make_journal
 from autorelease.ledger.rows import Vocabulary
 from autorelease.ledger.sqlite import SQLiteLedger
@@ -21,14 +23,15 @@ from autorelease.operate import conflicts_of, make_order, run_release
 from autorelease.provisioners import Provisioner, Registered
 from autorelease.rules.guard import Limits, Moment
 from autorelease.settings import Columns
+from autorelease.sweep.acting import Means, Options
 from autorelease.sweep.edge.lock import locked
 from autorelease.sweep.edge.stop import Stop
-from autorelease.sweep.executor import Options
 from autorelease.sweep.report import exit_code
 from autorelease.sweep.run import run_tick
 from tests.support.place import TABLE, Place
 
 if TYPE_CHECKING:
+    from autorelease.deciding.judging import Records
     from autorelease.journal import Journal, JournalReader
     from autorelease.ledger import Ledger
 
@@ -157,10 +160,10 @@ class Engine:
             timeout=timedelta(seconds=30),
             attempts=3,
             quarantine_after=5,
-            grace=timedelta(0),
-            hold_grace=timedelta(0),
             max_gone_percent=50,
         )
+        self.grace = self.hold_grace = timedelta(0)
+        self.running: set[str] = set()
         self.limits = Limits(max_releases=1000, max_percent=100, min_fleet=20)
         self.boot_id: str | None = None
         self.boot_seconds: float | None = None
@@ -168,7 +171,9 @@ class Engine:
         self._numbers = itertools.count(1)
 
     def configure(self, **options: Any) -> None:
-        """Change some of the options."""
+        """Change some of the options, or how long a release is delayed."""
+        self.grace = options.pop("grace", self.grace)
+        self.hold_grace = options.pop("hold_grace", self.hold_grace)
         self.options = replace(self.options, **options)
 
     def add(self, *sids: str, expires_at: int = EXPIRED, **columns: Any) -> None:
@@ -203,16 +208,34 @@ class Engine:
             ledger=self.ledger_name,
         )
 
+    def judge(self, ledger: "Ledger", journal: "Records") -> "Judge[Records]":
+        """What judges at the present time."""
+        return Judge(ledger, journal, self.now, self.grace, self.hold_grace)
+
+    def means(
+        self,
+        provisioner: Provisioner | Mapping[str, Provisioner],
+        watch: Callable[[Finding], None],
+        immediate: Iterable[str] = (),
+    ) -> Means:
+        """What acts. A single provisioner is the default one; `immediate` names those that need no thread."""
+        given = provisioner if isinstance(provisioner, Mapping) else {"default": provisioner}
+        # One of a kind whose release is the stamp earns nothing by it.
+        registered = {name: Registered(made, name in set(immediate), "test") for name, made in given.items()}
+        return Means(
+            provisioners=registered,
+            options=self.options,
+            stop=self.stop,
+            clock=lambda: self.now,
+            jitter=lambda: 0.5,
+            watch=watch,
+            is_running=lambda start: start.tick in self.running,
+        )
+
     def decide(self, ledger: "Ledger", journal: "JournalReader") -> Decision:
         """What a tick at the present time would begin with; the caller closes its spool."""
-        return decide(
-            ledger=ledger,
-            journal=journal,
-            moment=Moment(self.now, self.ledger_name, self.boot_id, self.boot_seconds),
-            grace=self.options.grace,
-            hold_grace=self.options.hold_grace,
-            limits=self.limits,
-        )
+        moment = Moment(self.now, self.ledger_name, self.boot_id, self.boot_seconds)
+        return decide(self.judge(ledger, journal), moment, self.limits, running=self.running)
 
     def hold(self, sid: str, until: datetime | None = None) -> datetime | None:
         """An operator holds a sid; returns when a running tick has begun its release."""
@@ -241,25 +264,18 @@ class Engine:
         ledger: SQLiteLedger | None = None,
     ) -> Ticked:
         """Sweep once. A single provisioner is the default one; `immediate` names those that need no thread."""
-        given = provisioner if isinstance(provisioner, Mapping) else {"default": provisioner}
         findings: list[Finding] = []
         summaries: list[PlanSummary] = []
         ledger = ledger or self.open_ledger()
         journal = self.open_journal()
         try:
             report = run_tick(
-                ledger=cast("Ledger", around_ledger(ledger)),
-                journal=cast("Journal", around_journal(journal)),
-                provisioners={name: Registered(made, name in set(immediate)) for name, made in given.items()},
-                start=self.start(),
-                options=self.options,
+                self.judge(cast("Ledger", around_ledger(ledger)), cast("Journal", around_journal(journal))),
+                self.means(provisioner, findings.append, immediate),
+                self.start(),
                 limits=self.limits,
-                stop=self.stop,
-                clock=lambda: self.now,
-                jitter=lambda: 0.5,
                 keep=timedelta(days=400),
                 confirm=confirm,
-                watch=findings.append,
                 planned=summaries.append,
             )
         finally:
@@ -282,26 +298,20 @@ class Engine:
         """Release these by an operator's order. meanwhile: called between the making of the order and its carrying out,
         which is when the operator is asked.
         """
-        given = provisioner if isinstance(provisioner, Mapping) else {"default": provisioner}
         findings: list[Finding] = []
         ledger = ledger or self.open_ledger()
         journal = self.open_journal()
         try:
+            version = ledger.version()
             rows = [row for sid in sids if (row := ledger.read(sid)) is not None]
             assert len(rows) == len(sids)
-            order = make_order(rows, ledger, journal, self.now)
+            order = make_order(rows, ledger, journal, self.now, version=version)
             meanwhile()
             report = run_release(
                 order,
-                ledger=cast("Ledger", around_ledger(ledger)),
-                journal=cast("Journal", around_journal(journal)),
-                provisioners={name: Registered(made, name in set(immediate)) for name, made in given.items()},
-                start=replace(self.start(), kind=TickKind.RELEASE, reason="because"),
-                options=self.options,
-                stop=self.stop,
-                clock=lambda: self.now,
-                jitter=lambda: 0.5,
-                watch=findings.append,
+                self.judge(cast("Ledger", around_ledger(ledger)), cast("Journal", around_journal(journal))),
+                self.means(provisioner, findings.append, immediate),
+                replace(self.start(), kind=TickKind.RELEASE, reason="because"),
             )
         finally:
             ledger.close()
@@ -313,7 +323,8 @@ class Engine:
         """An operator has looked at these: their conflicts are acknowledged, their failures forgotten."""
         ledger, journal = self.open_ledger(read_only=True), self.open_journal()
         try:
-            journal.acknowledge(conflicts_of(sids, ledger, journal), self.now, "tests")
+            moment = unfinished.Moment(self.now, self.grace, self.running)
+            journal.acknowledge(conflicts_of(sids, ledger, journal, moment)[0], self.now, "tests")
             for sid in sids:
                 journal.forget_failures(self.now, "tests", sid=sid, provisioner=None)
         finally:
@@ -384,6 +395,7 @@ class Engine:
             expires_at=datetime.fromtimestamp(expires_at, UTC),
             provisioner=provisioner,
             vm_ref=vm_ref or sid,
+            intent=IntentChange.OPENED,
         )
         journal.record("a-lost-tick", [event])
         journal.close()

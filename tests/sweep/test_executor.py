@@ -37,7 +37,7 @@ def engine(tmp_path: Path) -> Engine:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Locks, rescues and pauses that last milliseconds."""
     monkeypatch.setattr("autorelease.sqlitefile.BUSY_SECONDS", SHORT)
-    monkeypatch.setattr("autorelease.sweep.executor.RESCUE_PAUSE_SECONDS", SHORT)
+    monkeypatch.setattr("autorelease.sweep.trouble.PAUSE_SECONDS", SHORT)
     monkeypatch.setattr("autorelease.limits.STAMP_RESCUE", timedelta(seconds=10))
     monkeypatch.setattr("autorelease.rules.retry.FIRST_PAUSE_SECONDS", 0.002)
 
