@@ -252,6 +252,8 @@ class Executor:
     def _without_refused(self, chosen: list[tuple[Work, Registered]]) -> list[tuple[Work, Registered]]:
         """Those whose stamp the ledger would take; what is refused fails before anybody is called for it."""
         group = [work for work, registered in chosen if not registered.immediate and self.options.stamps]
+        if not group:
+            return chosen
         under_way = [flight.work.allocation for flight in self._flights.values() if not flight.immediate]
         try:
             refusals = rehearsal.of_group(self.ledger, under_way, [work.allocation for work in group], self.clock())

@@ -134,7 +134,7 @@ def test_ledger_journal_and_provisioners_know_model_errors_and_how_to_open_a_fil
         assert ours(module) <= {package, "model", "errors", "sqlitefile", "workers", "text"}, module
 
 
-@pytest.mark.parametrize("name", ["tick", "executor"])
+@pytest.mark.parametrize("name", ["tick", "executor", "rehearsal"])
 def test_the_sweep_knows_no_database_and_no_back_end(name: str) -> None:
     found = imports(f"autorelease.{name}")
     assert {each.split(".")[0] for each in found}.isdisjoint({"sqlite3", "sqlite_utils", "typer", "rich"})
