@@ -98,7 +98,8 @@ class Rules:
         """Raise IntegrityError where rows that pointed at the row before its stamp point at nobody now."""
         for key, values in children:
             child = _main(key.child)
-            pointing = " AND ".join(f"{child}.{quoted(name)} = ?" for name, _ in key.columns)
+            pairs = zip(key.columns, values, strict=True)
+            pointing = " AND ".join(f"{child}.{quoted(name)} = {_parameter(value)}" for (name, _), value in pairs)
             statement = f"SELECT 1 FROM {child} WHERE {pointing} AND NOT EXISTS ({_parent_of(key, child)}) LIMIT 1"
             if connection.execute(statement, [_bindable(value) for value in values]).fetchone():
                 raise sqlite3.IntegrityError(f"{key} would be left without its row here")
@@ -232,7 +233,14 @@ def _lowered(name: str) -> str:
     return "".join(character.lower() if character.isascii() else character for character in name)
 
 
+def _is_undecodable(value: RawValue) -> bool:
+    return isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _parameter(value: RawValue) -> str:
+    # Text that is no UTF-8 came with lone surrogates, and can be bound as bytes alone. The + keeps the type to itself.
+    return "+CAST(? AS TEXT)" if _is_undecodable(value) else "?"
+
+
 def _bindable(value: RawValue) -> RawValue:
-    # Text that is no UTF-8 came with lone surrogates, which cannot be bound.
-    is_broken = isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value)
-    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) and is_broken else value
+    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) and _is_undecodable(value) else value

@@ -501,11 +501,10 @@ class SQLiteLedger:
         return None
 
     def _rehearse_one(self, stamp: Stamp) -> None:
-        row = self._row_of(stamp)
-        children = self._rules.children(self.connection, row)
+        children = self._rules.children(self.connection, self._judged_row(stamp))
         if self._stamp_one(stamp) is StampResult.STAMPED:
             # A deferred key says nothing before the COMMIT that never comes here.
-            self._rules.check_parents(self.connection, row)
+            self._rules.check_parents(self.connection, self._row(stamp))
             self._rules.check_children(self.connection, children)
         elif self._holds_judged_values(stamp):
             raise sqlite3.IntegrityError("the stamp is ignored without an error (a trigger's RAISE(IGNORE)?)")
@@ -527,27 +526,33 @@ class SQLiteLedger:
                 self._roll_back()
         return results
 
-    def _row_of(self, stamp: Stamp) -> Row:
+    def _row(self, stamp: Stamp) -> Row:
         sid, raw = self._column("sid"), stamp.allocation.raw
         condition = f"{sid} = ? AND {sid} COLLATE BINARY IS ? AND typeof({sid}) = ?"
         return Row(condition, (raw.sid, raw.sid, _storage_class(raw.sid)))
 
+    def _judged_row(self, stamp: Stamp) -> Row:
+        """The row as long as it holds the very values that were judged."""
+        raw, row = stamp.allocation.raw, self._row(stamp)
+        status, expires_at = self._column("status"), self._column("expires_at")
+        judged = f"{status} COLLATE BINARY IS ? AND {expires_at} COLLATE BINARY IS ? AND typeof({expires_at}) = ?"
+        values = (*row.values, raw.status, raw.expires_at, _storage_class(raw.expires_at))
+        return Row(f"{row.condition} AND {judged}", values)
+
     def _stamp_one(self, stamp: Stamp) -> StampResult:
-        raw, row = stamp.allocation.raw, self._row_of(stamp)
-        _, status, expires_at = (self._column(role) for role in REQUIRED)
+        row = self._judged_row(stamp)
         changes = {"status": self._words.released, **self._released_at(stamp)}
         assignments = ", ".join(f"{quoted(self._columns[role])} = ?" for role in changes)
         self._rules.check_carries_nothing(self.connection, row)
         # Said only where it is needed: it holds for the statements of the table's own triggers, too.
         conflict = "OR ABORT " if self._rules.replaces else ""
         changed = self._update(
-            f"UPDATE {conflict}{self._table} SET {assignments} WHERE {row.condition} "
-            f"AND {status} COLLATE BINARY IS ? AND {expires_at} COLLATE BINARY IS ? AND typeof({expires_at}) = ?",
-            (*changes.values(), *row.values, raw.status, raw.expires_at, _storage_class(raw.expires_at)),
+            f"UPDATE {conflict}{self._table} SET {assignments} WHERE {row.condition}",
+            (*changes.values(), *row.values),
         )
         if changed == 0:
             return StampResult.UNCHANGED
-        self._check_stamped(raw.sid, changed)
+        self._check_stamped(stamp.allocation.raw.sid, changed)
         return StampResult.STAMPED
 
     def _update(self, statement: str, values: Sequence[RawValue]) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from autorelease.bootstrap import make_folder
-from autorelease.ledger import Stamp
+from autorelease.ledger import Stamp, StampResult
 from autorelease.ledger.rows import StoredRow, Vocabulary
 from autorelease.ledger.sqlite import SQLiteLedger
 from autorelease.model import Allocation
@@ -289,6 +289,14 @@ def test_a_row_that_others_point_at_by_its_status(opened: Open, path: Path, acti
     assert stored(path, "SELECT sid, status FROM disks") == [("a", "Active")]
 
 
+def test_a_key_whose_other_value_is_no_text_that_can_be_read(opened: Open) -> None:
+    key = f"FOREIGN KEY (plan, word) REFERENCES vm_allocations (plan, status) {DEFERRED}"
+    child = f"CREATE TABLE disks (plan TEXT, word, {key})"
+    broken = "CAST(x'ff41' AS TEXT)"
+    made = [row("a", plan=broken), row("b", plan="'1'"), f"INSERT INTO disks VALUES ({broken}, 'Active')"]
+    assert refused(opened(f"{PLAIN}, UNIQUE (plan, status)", child, *made), *"ab") == ["a"]
+
+
 @pytest.mark.parametrize("action", ["CASCADE", "SET NULL", "SET DEFAULT"])
 def test_no_stamp_is_carried_into_another_table(opened: Open, path: Path, action: str) -> None:
     child = CHILD.format(f"ON UPDATE {action}")
@@ -300,6 +308,16 @@ def test_no_stamp_is_carried_into_another_table(opened: Open, path: Path, action
     assert path.read_bytes() == before
     ledger.stamp([stamp_of(ledger, "b")])
     assert stored(path, "SELECT * FROM disks") == [(1, "a", "Active")]
+
+
+@pytest.mark.parametrize("change", ["expires_at = 0", "status = 'Released'"])
+def test_a_row_that_has_changed_is_refused_by_no_key(opened: Open, path: Path, change: str) -> None:
+    """Somebody else's stamp has been carried along already."""
+    ledger = opened(UNIQUE, CHILD.format("ON UPDATE CASCADE"), row("a"))
+    stamp = stamp_of(ledger, "a")
+    execute(path, f"UPDATE vm_allocations SET {change}", "INSERT INTO disks SELECT 1, sid, status FROM vm_allocations")
+    assert ledger.rehearse([stamp]) == [None]
+    assert ledger.stamp([stamp]) == [StampResult.UNCHANGED]
 
 
 def test_other_tables_broken_keys_are_none_of_ours(opened: Open, path: Path) -> None:
