@@ -338,10 +338,23 @@ def open_place() -> Iterator[Place]:
         path.chmod(0o644)
     yield made
     shutil.rmtree(folder)
+    shutil.rmtree(f"{folder}-etc", ignore_errors=True)
+
+
+def move_configuration(place: Place) -> None:
+    """To a folder of its own, which is nobody else's to write: or nobody would believe it."""
+    etc = place.folder.with_name(f"{place.folder.name}-etc")
+    etc.mkdir()
+    text = place.config.read_text("utf-8").replace("sqlite:///allocations.db", f"sqlite:///{place.ledger}")
+    place.config = etc / "config.toml"
+    place.config.write_text(f'{text}\n[journal]\nurl = "sqlite:///{place.journal}"\n', "utf-8")
+    for path, mode in ((etc, 0o755), (place.config, 0o644)):
+        path.chmod(mode)
 
 
 def share_with_group(place: Place, ledger_mode: int) -> None:
     """Give folder and ledger to a group, as an operator does who wants to look without being the owner."""
+    move_configuration(place)
     if os.geteuid() == 0:
         os.chown(place.folder, -1, OTHER_USER)
         os.chown(place.ledger, -1, OTHER_USER)
@@ -376,6 +389,7 @@ def test_a_wal_ledger_whose_group_may_write_is_read(open_place: Place) -> None:
 def test_root_does_not_write_in_the_journal_of_another_user(open_place: Place) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root: it is root that is refused")
+    move_configuration(open_place)
     os.chown(open_place.folder, OTHER_USER, OTHER_USER)
     before = footprint(open_place.folder)
     ran = open_place.run("tick", "--once")
