@@ -13,6 +13,7 @@ import pytest
 
 from autorelease.bootstrap import CONFIGURATION, describe_folder, make_folder, sample_rows
 from autorelease.deciding.decide import Decision, decide
+from autorelease.deciding.judging import Judge
 from autorelease.errors import UnusableError, UsageError
 from autorelease.journal import open_journal
 from autorelease.ledger import open_ledger
@@ -41,14 +42,7 @@ def decided(folder: Path, now: datetime) -> Decision:
     found = settings(folder)
     ledger, journal = open_ledger(found, read_only=True), open_journal(found)
     try:
-        return decide(
-            ledger=ledger,
-            journal=journal,
-            moment=Moment(now),
-            grace=timedelta(0),
-            hold_grace=timedelta(0),
-            limits=Limits(1000, 50, 20),
-        )
+        return decide(Judge(ledger, journal, now, timedelta(0), timedelta(0)), Moment(now), Limits(1000, 50, 20))
     finally:
         ledger.close()
         journal.close()

@@ -21,8 +21,8 @@ from autorelease.provisioners.memory import MemoryProvisioner
 from autorelease.rules.guard import Limits
 from autorelease.sweep.edge.stop import Stop
 from autorelease.sweep.edge.workers import Workers
-from autorelease.sweep.report import tick_object
 from autorelease.sweep.preview import preview
+from autorelease.sweep.report import tick_object
 from autorelease.sweep.run import note_failed_start
 from tests.support.engine import EXPIRED, NOW, RENEWED, Answer, Engine, Scripted, Wrapper
 from tests.support.place import TABLE
