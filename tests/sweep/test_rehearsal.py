@@ -84,7 +84,7 @@ def test_one_of_eleven_whose_trigger_says_no(engine: Engine, action: str, refuse
         engine, refused, action=f"CASE OLD.sid WHEN '{refused}' THEN {action} END" if "RAISE" not in action else action
     )
     if "gone" in action:
-        # A function that is not there breaks the statement for every row: the ledger is at fault, and nobody is charged.
+        # A function that is not there breaks the statement for every row: the ledger is at fault, and nobody charged.
         refused_altogether(engine, [], why="no such function")
     else:
         only_refused(engine, refused, others=[sid for sid in ELEVEN if sid != refused])
