@@ -42,7 +42,7 @@ url = "sqlite:///allocations.db"  # sqlite:////absolute/path.db
 # released_at = "released_at"     # this one and those below may be absent
 # owner = "owner"
 # plan = "plan"
-# vm_ref = "vm_ref"               # the provisioner's own id of the VM. Unwritten: NULL: the sid. Written: invalid
+# vm_ref = "vm_ref"               # the provisioner's own id of the VM. Unwritten: NULL = the sid. Written: invalid
 # vm_uid = "vm_uid"
 # provisioner = "provisioner"     # which [provisioners.NAME] serves the row; NULL: "default"
 
