@@ -97,7 +97,7 @@ def test_pure_modules_touch_nothing(name: str) -> None:
     assert packages(f"autorelease.{name}").isdisjoint(EFFECTS)
 
 
-@pytest.mark.parametrize("name", ["model", "errors", "text"])
+@pytest.mark.parametrize("name", ["model", "errors", "structs", "text"])
 def test_the_lowest_modules_import_nothing_of_ours(name: str) -> None:
     assert ours(f"autorelease.{name}") == set()
 
@@ -113,12 +113,16 @@ def test_the_lowest_modules_import_nothing_of_ours(name: str) -> None:
         ("report", {"model", "errors", "stop"}),
         ("spool", {"model", "sqlitefile"}),
         ("sqlitefile", {"errors"}),
-        ("settings", {"errors", "trust"}),
         ("trust", {"errors", "text"}),
     ],
 )
 def test_what_decides_knows_only_what_is_below_it(name: str, allowed: set[str]) -> None:
     assert ours(f"autorelease.{name}") <= allowed
+
+
+def test_the_settings_know_what_a_file_is_and_nothing_that_is_done_with_it() -> None:
+    for module in within("settings"):
+        assert ours(module) <= {"settings", "errors", "structs", "trust"}, module
 
 
 @pytest.mark.parametrize("package", ["ledger", "journal", "provisioners"])
@@ -131,7 +135,7 @@ def test_ledger_journal_and_provisioners_never_know_each_other(package: str) -> 
 @pytest.mark.parametrize("package", ["ledger", "journal", "provisioners"])
 def test_ledger_journal_and_provisioners_know_model_errors_and_how_to_open_a_file(package: str) -> None:
     for module in within(package):
-        assert ours(module) <= {package, "model", "errors", "sqlitefile", "workers", "text"}, module
+        assert ours(module) <= {package, "model", "errors", "sqlitefile", "workers", "structs", "text"}, module
 
 
 @pytest.mark.parametrize("name", ["tick", "executor"])

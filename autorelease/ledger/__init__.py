@@ -130,7 +130,7 @@ def open_ledger(settings: "Settings", *, read_only: bool) -> Ledger:
     return SQLiteLedger(
         settings.ledger_path,
         settings.ledger.table,
-        settings.ledger.columns.model_dump(),
+        settings.ledger.columns.by_role(),
         words=vocabulary(settings),
         named=settings.named_columns(),
         read_only=read_only,

@@ -103,7 +103,7 @@ class TestCommand(KindContract):
         return {"argv": ["true", "{sid}"], "already": [3], "retry": [75], "down": [77, 78], "allow_dash": True}
 
     def test_every_key_is_tried(self, options: dict[str, Any]) -> None:
-        assert set(options) == set(Options.model_fields)
+        assert set(options) == set(Options.__struct_fields__)
 
 
 class TestLedger(KindContract):
