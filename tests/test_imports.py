@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import autorelease
+from tests.support.place import DAY, NOW, Place, allocation
 
 ROOT = Path(autorelease.__file__).parent
 PURE = ["model", "expiry", "plan", "guard", "retry", "belief", "report", "text"]
@@ -221,3 +222,16 @@ def test_help_loads_neither_a_database_nor_a_back_end(arguments: list[str]) -> N
     )
     assert BACK_ENDS
     assert not found.intersection(BACK_ENDS)
+
+
+# What costs as much at start as the whole of a small command, and whose names say what it would be needed for.
+COSTLY = ["asyncio", "concurrent", "email", "hashlib", "http", "importlib.metadata", "logging.handlers", "pydantic"]
+COSTLY += ["random", "rich", "secrets", "socket", "sqlite_utils", "ssl", "tempfile", "zoneinfo"]
+
+
+def test_a_tick_that_has_nothing_to_do_loads_nothing_for_what_it_does_not_do(place: Place) -> None:
+    place.make_ledger([allocation("paid", NOW + DAY)])
+    found = loaded("--config", str(place.config), "--log-level", "error", "tick", "--once")
+    assert {"autorelease.ledger.sqlite", "autorelease.journal.sqlite", "autorelease.provisioners.ledger"} <= found
+    assert "autorelease.provisioners.command" not in found
+    assert not found.intersection(COSTLY)

@@ -1,7 +1,6 @@
 """`release`, `hold`, `unhold`, `retry`: an operator's decisions, journalled with who made them."""
 
 import logging
-import random
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autorelease.cli.shared import TIMES, actor, check_utf8, clock, parse_time, shared
+from autorelease.cli.shared import TIMES, actor, check_utf8, clock, jitter, parse_time, shared
 from autorelease.cli.sweep import log_finding, options_of, show_report, start_of, stop_at_deadline
 from autorelease.errors import ExitCode, UsageError
 from autorelease.model import rfc3339
@@ -84,7 +83,7 @@ def _release(
             options=options_of(settings),
             stop=stop,
             clock=clock,
-            jitter=random.random,
+            jitter=jitter,
             watch=log_finding,
         )
 

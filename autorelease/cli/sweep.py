@@ -2,8 +2,6 @@
 
 import logging
 import os
-import random
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +13,7 @@ import typer
 
 from autorelease import __version__
 from autorelease.cli.decided import check_provisioners, decided, limits
-from autorelease.cli.shared import TIMES, actor, clock, moment, new_tick_id, parse_time, shared
+from autorelease.cli.shared import TIMES, actor, clock, jitter, moment, new_tick_id, parse_time, shared
 from autorelease.errors import AutoreleaseError, LockedError, OutputError, ReaderGoneError, UnusableError, UsageError
 from autorelease.model import rfc3339
 
@@ -137,7 +135,7 @@ def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickRep
             limits=limits(settings),
             stop=stop,
             clock=clock,
-            jitter=random.random,
+            jitter=jitter,
             keep=settings.journal.keep,
             confirm=confirm,
             watch=watcher.watch,
@@ -183,7 +181,7 @@ def start_of(settings: "Settings", now: datetime) -> "TickStart":
         started_at=now,
         ends_by=now + settings.release.deadline,
         pid=os.getpid(),
-        host=socket.gethostname(),
+        host=os.uname().nodename,
         version=__version__,
         actor=actor(),
         boot_id=begun.boot_id,

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 from autorelease.model import Allocation, Census, InvalidRow, RawValue
 
 if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
     from autorelease.ledger.rows import StoredRow, Vocabulary
     from autorelease.settings import Settings
 
@@ -139,8 +141,6 @@ def open_ledger(settings: "Settings", *, read_only: bool) -> Ledger:
 
 def vocabulary(settings: "Settings") -> "Vocabulary":
     """The meaning of stored values, as configured."""
-    from zoneinfo import ZoneInfo
-
     from autorelease.ledger.rows import Vocabulary
 
     ledger = settings.ledger
@@ -149,5 +149,11 @@ def vocabulary(settings: "Settings") -> "Vocabulary":
         inactive=frozenset(ledger.inactive),
         never=ledger.never,
         timestamps=ledger.timestamps,
-        timezone=ZoneInfo(ledger.timezone) if ledger.timezone else None,
+        timezone=_zone(ledger.timezone) if ledger.timezone else None,
     )
+
+
+def _zone(name: str) -> "ZoneInfo":
+    from zoneinfo import ZoneInfo
+
+    return ZoneInfo(name)
