@@ -1,6 +1,30 @@
-"""Text from outside, made safe to show: nothing of it can break a line or steer a terminal; and names of users."""
+"""Text from outside, made safe to show: no broken lines, nothing that steers a terminal, no secret; names of users."""
 
+import re
+from collections.abc import Iterable, Iterator
 from pwd import getpwuid
+
+HIDDEN = "***"
+_LIKE_SECRETS = "secret|token|passw|passphrase|pwd|credential|authori[sz]ation|bearer|cookie"
+_SECRET_NAME = re.compile(rf"(?i){_LIKE_SECRETS}|key([_-]file|[_-]path)?$")
+# What ends so names the place of a secret, which is none.
+_PLACE_NAME = re.compile(r"(?i)[_-](file|path|dir)$")
+# Of an option or a file: what is there holds a secret. -H and -K are curl's.
+_PLACE_OF_SECRET = re.compile(r"(?i)header|netrc|^-[HK]$")
+# user:PASSWORD@host in a URL.
+_USER_INFO = re.compile(r"(://[^/:\s]*:)[^/\s]+(?=@)")
+# ?access_token=SECRET in a URL: what follows is not of it.
+_QUERY = re.compile(rf"(?i)([?&](?:[\w.-]*(?:{_LIKE_SECRETS})[\w.-]*|[\w.-]*key)=)[^&#\s]+")
+# --token=SECRET, token: SECRET, "Authorization: Bearer SECRET", wherever it stands.
+_PAIR = re.compile(
+    rf"(?i)((?:{_LIKE_SECRETS})[\w.-]*|key)(\s*[=:]\s*)(?!\*\*\*)"
+    r"(\"[^\"]*\"|'[^']*'|(?:(?:bearer|basic|token|digest)\s+)?\S+)"
+)
+_WHOLE_PAIR = re.compile(r"([\w.-]+)(\s*[=:]\s*)(.+)", re.DOTALL)
+# sh -c, bash -lc: what follows is a script.
+_SCRIPT_OPTION = re.compile(r"-[a-z]*c")
+# curl(1): what follows is user:PASSWORD.
+_USER_OPTIONS = ("-u", "--user", "-U", "--proxy-user")
 
 
 def escaped(text: str) -> str:
@@ -26,6 +50,47 @@ def plain(said: object, longest: int = 8192) -> str:
     except Exception:  # noqa: BLE001 - an exception whose own text raises, too
         return "(its text cannot be read)"
     return text if len(text) <= longest else f"{text[:longest]}…"
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether what goes by this name (of a key, an option, a header, a file) looks like a secret."""
+    return bool(_SECRET_NAME.search(name)) and not _PLACE_NAME.search(name)
+
+
+def is_place_of_secret(name: str) -> bool:
+    """Whether what goes by this name (of an option, of a file) looks like a place that holds a secret."""
+    return bool(_SECRET_NAME.search(name) or _PLACE_OF_SECRET.search(name))
+
+
+def without_secrets(text: str) -> str:
+    """The text with what looks like a secret in it hidden: a value by its name, a password in a URL."""
+    whole = _WHOLE_PAIR.fullmatch(text)
+    if whole and is_secret_name(whole[1]):
+        return f"{whole[1]}{whole[2]}{HIDDEN}"
+    return _parts_without_secrets(text)
+
+
+def words_without_secrets(words: Iterable[str]) -> Iterator[str]:
+    """The words of a command with what looks like a secret hidden, also where the option stands in the word before."""
+    before = ""
+    for word in words:
+        if before in _USER_OPTIONS:
+            yield re.sub(r"(?s):.*", f":{HIDDEN}", word)
+        elif before.startswith("-") and is_secret_name(before) and "=" not in before:
+            yield HIDDEN
+        else:
+            yield _parts_without_secrets(word) if _SCRIPT_OPTION.fullmatch(before) else without_secrets(word)
+        before = word
+
+
+def _parts_without_secrets(text: str) -> str:
+    text = _USER_INFO.sub(lambda match: match[1] + HIDDEN, text)
+    text = _QUERY.sub(lambda match: match[1] + HIDDEN, text)
+    return _PAIR.sub(_hidden_pair, text)
+
+
+def _hidden_pair(match: re.Match[str]) -> str:
+    return f"{match[1]}{match[2]}{HIDDEN}" if is_secret_name(match[1]) else match[0]
 
 
 def user_name(uid: int) -> str:

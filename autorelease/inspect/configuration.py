@@ -1,7 +1,6 @@
 """The configuration as it takes effect: every value, where it came from, and no secret. Pure."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,14 +8,7 @@ from datetime import timedelta
 from msgspec import Struct
 
 from autorelease.settings import UNITS, Settings
-
-HIDDEN = "***"
-# A key that ends in _file names where the secret is, which is none.
-SECRET_KEY = re.compile(
-    r"(?i)(secret|token|passw|passphrase|api_?key|private_?key|^key$|credential|authori[sz]ation)(?!.*_file$)"
-)
-# user:PASSWORD@host in a URL; --token=SECRET and the like in a word of a command.
-SECRET_PART = re.compile(r"(?i)(://[^/@:\s]*:)[^/@\s]+(?=@)|((?:secret|token|passw\w*|key|credentials?)=)\S+")
+from autorelease.text import HIDDEN, is_secret_name, without_secrets, words_without_secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +46,14 @@ def _section(
 
 def _spelt(key: str, value: object) -> str:
     """A value as TOML spells it, or nearly."""
-    if SECRET_KEY.search(key):
+    if is_secret_name(key):
         return HIDDEN
     if value is None:
         return "(unset)"
     if isinstance(value, timedelta):
         return f'"{_duration(value)}"'
     if isinstance(value, str):
-        return json.dumps(SECRET_PART.sub(lambda match: (match[1] or match[2]) + HIDDEN, value), ensure_ascii=False)
+        return json.dumps(without_secrets(value), ensure_ascii=False)
     return _spelt_whole(value)
 
 
@@ -69,6 +61,8 @@ def _spelt_whole(value: object) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{name} = {_spelt(name, part)}" for name, part in value.items()) + "}"
     if isinstance(value, Sequence):
+        if all(isinstance(part, str) for part in value):
+            return json.dumps(list(words_without_secrets(value)), ensure_ascii=False)
         return "[" + ", ".join(_spelt("", part) for part in value) + "]"
     return json.dumps(value, default=str)
 

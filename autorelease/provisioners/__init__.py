@@ -93,10 +93,11 @@ KINDS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """A provisioner that is ready to be asked."""
+    """A provisioner that is ready to be asked. kind: as the configuration names it; empty: no configuration does."""
 
     provisioner: Provisioner
     immediate: bool
+    kind: str = ""
 
 
 def open_provisioners(
@@ -142,7 +143,7 @@ def _read(
 def _registered(section: Section) -> Registered:
     kind = _our_kind(section)
     if kind is not None:
-        return Registered(kind.make(_without_kind(section)), kind.immediate)
+        return Registered(kind.make(_without_kind(section)), kind.immediate, section.options["kind"])
     from autorelease.provisioners.plugins import open_plugin
 
     return open_plugin(section.options.get("kind"), _without_kind(section))

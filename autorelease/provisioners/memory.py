@@ -11,20 +11,31 @@ class MemoryProvisioner:
     """Holds a set of VMs by vm_ref and makes them go away.
 
     before: called with the allocation at the start of every release, outside of any lock; it may raise, wait or lie in
-    wait for a race. releases counts the calls by sid; most_at_once is the highest number of calls in progress.
+    wait for a race. fingerprint: what it is known by. releases counts the calls by sid; most_at_once is the highest
+    number of calls in progress.
     """
 
-    def __init__(self, vms: Iterable[str] = (), before: Callable[[Allocation], None] | None = None) -> None:
+    def __init__(
+        self,
+        vms: Iterable[str] = (),
+        before: Callable[[Allocation], None] | None = None,
+        fingerprint: str | None = "memory",
+    ) -> None:
         self.vms = set(vms)
         self.gone: set[str] = set()
         self.releases: Counter[str] = Counter()
         self.most_at_once = 0
         self._before = before
+        self._fingerprint = fingerprint
         self._at_once = 0
         self._lock = threading.Lock()
 
     def preflight(self) -> None:
         """Always reachable."""
+
+    def fingerprint(self) -> str | None:
+        """What it was made with."""
+        return self._fingerprint
 
     def release(self, allocation: Allocation) -> Release:
         """Released the first time; proven gone after that; a miss for a VM that it never held."""
@@ -52,3 +63,12 @@ class MemoryProvisioner:
 
     def close(self) -> None:
         """Nothing to give back."""
+
+
+class ProbingMemory(MemoryProvisioner):
+    """Can be asked, besides, whether it holds a VM."""
+
+    def exists(self, allocation: Allocation) -> bool:
+        """Whether this VM is in the set."""
+        with self._lock:
+            return allocation.vm_ref in self.vms

@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NoReturn, TypeVar
 
@@ -27,7 +28,7 @@ Made = TypeVar("Made")
 def open_plugin(kind: object, section: Section) -> Registered:
     """Make the provisioner of a section whose kind is not ours; raises ConfigurationError where nobody has it."""
     loaded, whose = _loaded(kind, section)
-    return _made(loaded, section, whose)
+    return replace(_made(loaded, section, whose), kind=str(kind))
 
 
 def check_plugin(kind: object, section: Section) -> None:
@@ -119,4 +120,13 @@ def _checked_provisioner(provisioner: Provisioner, whose: str) -> Provisioner:
     for method in ("preflight", "release", "close"):
         if not callable(getattr(provisioner, method, None)):
             raise ConfigurationError(f"{whose} made a {type(provisioner).__name__}, which has no method {method}")
+    for ability in ("exists", "fingerprint"):
+        if not callable(getattr(provisioner, ability, _nothing)):
+            raise ConfigurationError(
+                f"{whose} made a {type(provisioner).__name__}, whose {ability} is no method of the protocol"
+            )
     return provisioner
+
+
+def _nothing() -> None:
+    """Stands for what a provisioner need not have."""

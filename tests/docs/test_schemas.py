@@ -87,7 +87,7 @@ def test_the_words_of_history_are_those_of_tick_and_error() -> None:
 def eventful(place: Place) -> Place:
     """A place whose program fails, misses and releases, with rows of every sort."""
     body = "case $1 in fail*) echo broken; exit 1 ;; gone*) exit 3 ;; slow*) exec sleep 60 ;; *) exit 0 ;; esac"
-    place.configure(command_provisioner([program(place.folder, body), "{vm_ref}"]), PERMISSIVE)
+    place.configure(command_provisioner([program(place.folder, body), "{vm_ref}"], "already = [3]"), PERMISSIVE)
     place.make_ledger(
         [
             *(allocation(f"{kind}-{number}", NOW - DAY) for kind in ("fine", "fail", "gone") for number in range(2)),

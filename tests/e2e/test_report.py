@@ -51,7 +51,11 @@ def test_a_successful_tick(place: Place) -> None:
 
 def test_every_kind_of_end_in_one_tick(place: Place) -> None:
     script = program(place.folder, 'case "$1" in fine*) exit 0;; gone*) exit 3;; broken*) exit 1;; esac; exit 77')
-    place.configure(command_provisioner([script, "{sid}"], "retry = []"), PERMISSIVE, "[release]\nconcurrency = 1\n")
+    place.configure(
+        command_provisioner([script, "{sid}"], "already = [3]", "retry = []"),
+        PERMISSIVE,
+        "[release]\nconcurrency = 1\n",
+    )
     place.make_ledger(
         allocation(f"{name}-{number}", NOW - DAY) for name in ("fine", "gone", "broken", "x-down") for number in (1, 2)
     )

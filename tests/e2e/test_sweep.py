@@ -521,7 +521,7 @@ def test_a_retryable_failure_is_tried_again_in_the_same_tick(place: Place) -> No
 
 
 def test_not_found_is_no_proof(place: Place) -> None:
-    place.configure(command_provisioner([program(place.folder, "exit 3")]), PERMISSIVE)
+    place.configure(command_provisioner([program(place.folder, "exit 3")], "already = [3]"), PERMISSIVE)
     place.make_ledger([allocation("vm", NOW - DAY), allocation("vm-2", NOW - DAY)])
     report = sweep(place, code=8)
     assert {error["code"] for error in report["errors"]} == {"unproven"}

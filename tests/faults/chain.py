@@ -123,7 +123,7 @@ class Chain:
         """Make configuration, ledger and release program; many rows must be left alone."""
         folder = self.place.folder
         self.place.configure(
-            command_provisioner([program(folder, PEER.format(folder=folder)), "{vm_ref}"]),
+            command_provisioner([program(folder, PEER.format(folder=folder)), "{vm_ref}"], "already = [3]"),
             PERMISSIVE,
             f'[release]\nconcurrency = {CONCURRENCY}\nhold_grace = "0s"\n',
             ledger='timestamps = "epoch_ms"',

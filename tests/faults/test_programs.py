@@ -54,7 +54,7 @@ esac
 def prepare(place: Place, script: str, *sids: str, release: str = "") -> None:
     """Rows that are due, one that is not, and a program of which each row gets its own fault."""
     path = program(place.folder, script.format(folder=place.folder, escapes=ESCAPES))
-    place.configure(command_provisioner([path, "{sid}"]), PERMISSIVE, f"[release]\n{release}\n")
+    place.configure(command_provisioner([path, "{sid}"], "already = [3]"), PERMISSIVE, f"[release]\n{release}\n")
     place.make_ledger(allocation(sid, NOW - DAY + number) for number, sid in enumerate(sids))
     place.insert([allocation("later", NOW + DAY)])
 

@@ -68,7 +68,7 @@ class Underway:
                 [
                     f'[ledger]\nurl = "sqlite:///{ledger or place.ledger}"',
                     f'[journal]\nurl = "sqlite:///{journal or place.journal}"',
-                    command_provisioner([script, "{sid}"]),
+                    command_provisioner([script, "{sid}"], "already = [3]"),
                     PERMISSIVE,
                     "[release]\nconcurrency = 1",
                     *sections,

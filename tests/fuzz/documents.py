@@ -236,12 +236,13 @@ KNOWN: dict[str, tuple[str, ...]] = {
     "journal": ("url", "keep"),
     "release": ("grace", "hold_grace", "concurrency", "timeout", "deadline", "attempts", "quarantine_after"),
     "guard": ("max_releases", "max_percent", "min_fleet", "max_gone_percent", "max_clock_gap"),
-    "provisioners.default": ("kind", "argv", "already", "retry", "down", "allow_dash"),
+    "provisioners.default": ("kind", "argv", "exists", "already", "pending", "retry", "down", "allow_dash"),
 }
 LENGTHS = ("keep", "grace", "hold_grace", "timeout", "deadline", "max_clock_gap")
 FITTING: dict[str, tuple[str, ...]] = {
     "url": URLS,
     "argv": ARGVS,
+    "exists": ARGVS,
     "timestamps": ("epoch", "epoch_ms", "iso8601", "EPOCH", ""),
     "kind": ("ledger", "command", "memory", "http", "Ledger", ""),
     "never": (
@@ -264,7 +265,8 @@ FITTING: dict[str, tuple[str, ...]] = {
         "nothing",
         "sqlite_stat1",
     ),
-    "already": ("[3]", "[0]", "[256]", "[75]", "[-1]", "[1e3]"),
+    "already": ("[3]", "[0]", "[256]", "[75]", "[-1]", "[1e3]", "[]"),
+    "pending": ("[20]", "[3]", "[]", "[0]"),
     "timezone": ("UTC", "Europe/Berlin", "America/New_York", "Europe", "../etc/passwd", "zone.tab", "x" * 5000),
     "released": ("Released", "Active", "Cancelled", "it's", "ü", " ", "RELEASED"),
     "stamp": ("true", "false"),

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from autorelease.inspect.configuration import HIDDEN, effective
+from autorelease.inspect.configuration import effective
 from autorelease.settings import Columns, File, Guard, JournalSettings, LedgerSettings, Release, load_settings
+from autorelease.text import HIDDEN
 
 if TYPE_CHECKING:
     from msgspec import Struct
@@ -29,6 +30,7 @@ kind = "http"
 api_key = "hunter2"
 password_file = "/etc/secret"
 headers = {Authorization = "hunter2", Accept = "text"}
+words = ["--token", "hunter2", "-H", "X-Token: hunter2", "--token-file", "/etc/secret", "TOKEN=hunter2 run"]
 """
 
 
@@ -90,6 +92,9 @@ def test_no_secret_is_told(values: dict[str, Any]) -> None:
     assert values["provisioners.other.headers"] == (f'{{Authorization = {HIDDEN}, Accept = "text"}}', "file")
     assert values["provisioners.default.argv"][0] == (
         f'["/bin/release", "--token={HIDDEN}", "https://user:{HIDDEN}@host/", "{{vm_ref}}"]'
+    )
+    assert values["provisioners.other.words"][0] == (
+        f'["--token", "{HIDDEN}", "-H", "X-Token: {HIDDEN}", "--token-file", "/etc/secret", "TOKEN={HIDDEN}"]'
     )
     # Where a secret lies is none.
     assert values["provisioners.other.password_file"] == ('"/etc/secret"', "file")

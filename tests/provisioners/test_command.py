@@ -15,7 +15,7 @@ import pytest
 
 from autorelease.errors import ConfigurationError, ProvisionerDown, ProvisionerError
 from autorelease.model import Allocation, Release, Result
-from autorelease.provisioners import Provisioner, open_provisioners
+from autorelease.provisioners import Probing, Provisioner, open_provisioners
 from autorelease.provisioners.command import LONGEST_ARGUMENT, SEARCH_PATH
 from tests.support.engine import made_allocation
 from tests.support.place import program
@@ -63,8 +63,34 @@ def test_exit_0_is_released(tmp_path: Path) -> None:
     assert run(tmp_path, "exit 0") == Release(Result.RELEASED, evidence="exit 0", proof=True)
 
 
-def test_exit_3_is_a_miss(tmp_path: Path) -> None:
-    assert run(tmp_path, "exit 3") == Release(Result.ALREADY_RELEASED, evidence="exit 3", proof=False)
+def test_what_already_names_is_a_miss(tmp_path: Path) -> None:
+    assert run(tmp_path, "exit 3", already=[3]) == Release(Result.ALREADY_RELEASED, evidence="exit 3", proof=False)
+
+
+def test_exit_3_means_nothing_until_it_is_named(tmp_path: Path) -> None:
+    """It is what curl and wget end with, where they made no call at all."""
+    error = failure(tmp_path, "echo 'curl: (3) URL rejected'; exit 3")
+    assert (error.retryable, error.timed_out, error.end_unknown) == (False, False, False)
+    assert str(error).startswith("the command failed (exit 3; if that means 'not there any more', write already = [3]")
+    assert str(error).endswith("): curl: (3) URL rejected")
+    assert str(failure(tmp_path, "exit 3", already=[44])) == "the command failed (exit 3)"
+    assert str(failure(tmp_path, "exit 4")) == "the command failed (exit 4)"
+
+
+def test_what_pending_names_is_accepted_and_not_gone_yet(tmp_path: Path) -> None:
+    answer = run(tmp_path, "echo HTTP 202; exit 20", pending=[20, 21], already=[3])
+    assert answer == Release(Result.PENDING, evidence="exit 20: HTTP 202")
+    assert not failure(tmp_path, "exit 20").retryable
+
+
+@pytest.mark.parametrize(("status", "result"), [(0, "released"), (3, "already_released"), (9, "pending")])
+def test_the_tail_of_its_output_is_the_evidence_of_every_answer(tmp_path: Path, status: int, result: str) -> None:
+    body = f"head -c 100000 /dev/zero | tr '\\0' x; echo; echo out; echo err >&2; exit {status}"
+    answer = run(tmp_path, body, already=[3], pending=[9])
+    assert answer.result == result
+    assert answer.evidence.startswith(f"exit {status}: xxx")
+    assert answer.evidence.endswith("xxx\nout\nerr")
+    assert len(answer.evidence) <= 4096 + len("exit 0: ")
 
 
 def test_exit_75_is_worth_another_try(tmp_path: Path) -> None:
@@ -106,6 +132,71 @@ def test_a_signal_without_a_name_is_failed_too(tmp_path: Path) -> None:
     """The kernel has real-time signals, most of which nobody has named."""
     error = failure(tmp_path, "kill -40 $$")
     assert "40" in str(error)
+
+
+# --- whether a VM is there --------------------------------------------------------------------------------------------
+
+
+def asked(folder: Path, body: str, *words: str, allocation: Allocation = ALLOCATION, **options: Any) -> bool:
+    """Whether the VM is there, by a shell script of this body; another one would release it."""
+    release = program(folder, f"touch {folder}/released", name="release-it")
+    argv = [str(program(folder, body)), *words]
+    provisioner = made([release], exists=argv, already=[3, 4], pending=[20], **options)
+    assert isinstance(provisioner, Probing)
+    try:
+        return provisioner.exists(allocation)
+    finally:
+        assert not (folder / "released").exists()
+
+
+def test_only_what_has_a_question_can_be_asked(tmp_path: Path) -> None:
+    assert not isinstance(made(["true"], already=[3]), Probing)
+    assert not isinstance(made(["true"], already=[3], exists=[]), Probing)
+    assert asked(tmp_path, "exit 0") is True
+    assert asked(tmp_path, "exit 3") is False
+    assert asked(tmp_path, "exit 4") is False
+
+
+@pytest.mark.parametrize("status", [1, 2, 5, 20, 75, 126, 127, 255])
+def test_any_other_status_tells_nothing_of_the_vm(tmp_path: Path, status: int) -> None:
+    with pytest.raises(ProvisionerError, match=f"exists failed .exit {status}.: hm$") as raised:
+        asked(tmp_path, f"echo hm; exit {status}")
+    assert not isinstance(raised.value, ProvisionerDown)
+    assert raised.value.retryable == (status == 75)
+
+
+def test_a_question_whose_end_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autorelease.provisioners.command.KILL_AFTER", timedelta(seconds=0.1))
+    with pytest.raises(ProvisionerError, match="killed by SIGKILL"):
+        asked(tmp_path, "kill -KILL $$")
+    with pytest.raises(ProvisionerError, match=r"took longer than 0\.3 s") as raised:
+        asked(tmp_path, "trap 'exit 3' TERM; while :; do sleep 0.01; done", timeout=0.3)
+    assert raised.value.timed_out
+    with pytest.raises(ProvisionerDown, match="exit 77"):
+        asked(tmp_path, "exit 77")
+
+
+def test_a_question_is_given_what_a_release_is_given(tmp_path: Path) -> None:
+    body = f"printf '%s\\0' \"$@\" > {tmp_path}/arguments; cat > {tmp_path}/document; env > {tmp_path}/environment"
+    assert asked(tmp_path, body, *PLACES)
+    assert (tmp_path / "arguments").read_text().split("\0")[:-1] == [
+        *("vm-1", "ref-1", "uid-1", "Ada", "small"),
+        *("2026-12-01T11:00:00.000007Z", "vm-1@2026-12-01T11:00:00.000007Z"),
+    ]
+    assert json.loads((tmp_path / "document").read_text())["vm_uid"] == "uid-1"
+    assert "AUTORELEASE_VM_REF=ref-1\n" in (tmp_path / "environment").read_text()
+    with pytest.raises(ProvisionerError, match="begins with a dash"):
+        asked(tmp_path, "exit 0", "{vm_ref}", allocation=made_allocation("a", vm_ref="--all"))
+    with pytest.raises(ProvisionerError, match="which this row does not have"):
+        asked(tmp_path, "exit 0", "{owner}", allocation=made_allocation("a", owner=None))
+
+
+def test_the_preflight_looks_for_both_programs(tmp_path: Path) -> None:
+    there, missing = program(tmp_path, "exit 0"), tmp_path / "missing"
+    made([there], exists=["true"], already=[3]).preflight()
+    for argv, exists in (([there], [missing]), ([missing], [there])):
+        with pytest.raises(ProvisionerDown, match="missing' is missing or not executable"):
+            made(argv, exists=[str(word) for word in exists], already=[3]).preflight()
 
 
 # --- what cannot be started -------------------------------------------------------------------------------------------
@@ -303,6 +394,12 @@ def test_it_works_in_the_root_folder_and_in_a_group_of_its_own(tmp_path: Path) -
     assert pid == group != str(os.getpgrp())
 
 
+def test_it_has_a_session_of_its_own(tmp_path: Path) -> None:
+    run(tmp_path, f"echo $$ $(cut -d' ' -f6 /proc/$$/stat) > {tmp_path}/who")
+    pid, session = (tmp_path / "who").read_text().split()
+    assert pid == session != str(os.getsid(0))
+
+
 def test_it_inherits_no_file_of_ours(tmp_path: Path) -> None:
     with (tmp_path / "ours").open("w") as ours:
         os.set_inheritable(ours.fileno(), True)  # noqa: FBT003
@@ -350,10 +447,6 @@ def test_no_more_than_the_tail_is_held_in_memory(tmp_path: Path) -> None:
 
 def test_output_that_is_no_text_is_made_text(tmp_path: Path) -> None:
     assert "\ufffd" in str(failure(tmp_path, "printf '\\377\\376'; exit 1"))
-
-
-def test_what_a_success_says_is_not_kept(tmp_path: Path) -> None:
-    assert run(tmp_path, "echo a lot; exit 0").evidence == "exit 0"
 
 
 # --- ending it --------------------------------------------------------------------------------------------------------
@@ -485,6 +578,20 @@ def test_two_hundred_calls_leave_no_file_and_no_zombie(tmp_path: Path, monkeypat
         ({"argv": ["true"], "already": [75]}, "each in one of the lists only"),
         ({"argv": ["true"], "already": [3, 3]}, "each in one of the lists only"),
         ({"argv": ["true"], "retry": [78]}, "each in one of the lists only"),
+        ({"argv": ["true"], "pending": [75]}, "each in one of the lists only"),
+        ({"argv": ["true"], "pending": [4], "already": [3, 4]}, "each in one of the lists only"),
+        ({"argv": ["true"], "pending": [0]}, "from 1 to 255"),
+        ({"argv": ["true"], "pending": [256]}, "from 1 to 255"),
+        ({"argv": ["true"], "pending": [202.0]}, r"pending\.0"),
+        ({"argv": ["true"], "pending": 4}, "pending"),
+        ({"argv": ["true"], "exists": "true", "already": [3]}, "exists"),
+        ({"argv": ["true"], "exists": ["look"]}, r"exists: no exit status could ever mean .* already = "),
+        ({"argv": ["true"], "exists": ["look"], "already": []}, "exists: no exit status could ever mean"),
+        ({"argv": ["true"], "exists": [""], "already": [3]}, "exists: '' must be an absolute path"),
+        ({"argv": ["true"], "exists": ["./look"], "already": [3]}, "exists: './look' must be an absolute path"),
+        ({"argv": ["true"], "exists": ["look", "--id={sid}"], "already": [3]}, "exists: '--id={sid}': braces"),
+        ({"argv": ["true", "x"], "exists": ["true", "x"], "already": [3]}, "exists: is the same as argv"),
+        ({"argv": ["true"], "exists": ["/usr/bin/true"], "already": [3]}, "exists: is the same as argv"),
         ({"argv": ["true"], "already": [0]}, "from 1 to 255"),
         ({"argv": ["true"], "down": [256]}, "from 1 to 255"),
         ({"argv": ["true"], "down": [-9]}, "from 1 to 255"),

@@ -11,7 +11,7 @@ from autorelease.provisioners import Kind, open_provisioners
 from autorelease.provisioners.command import KIND as COMMAND
 from autorelease.provisioners.command import Options
 from autorelease.provisioners.ledger import KIND as LEDGER
-from autorelease.provisioners.memory import MemoryProvisioner
+from autorelease.provisioners.memory import ProbingMemory
 from autorelease.testing import KindContract, ProvisionerContract, System, make_allocation, make_section
 from autorelease.testing.system import ask, at_once, opened, release
 from tests.support.place import program
@@ -25,6 +25,11 @@ case $1 in '' | *[!A-Za-z0-9-]*) echo "not a name: $1"; exit 1 ;; esac
 [ -e "{vms}/hangs" ] && exec sleep 60
 rm -- "{vms}/$1.vm" 2>/dev/null || exit 3
 """
+LOOK = """
+case $1 in '' | *[!A-Za-z0-9-]*) echo "not a name: $1"; exit 1 ;; esac
+[ -e "{vms}/hangs" ] && exec sleep 60
+[ -e "{vms}/$1.vm" ] || exit 3
+"""
 
 
 def memory(_: Path) -> System:
@@ -36,7 +41,7 @@ def memory(_: Path) -> System:
             if vm_ref in complaints:
                 raise complaints[vm_ref]
 
-    provisioner = MemoryProvisioner(VMS, before=complain)
+    provisioner = ProbingMemory(VMS, before=complain)
     return System(
         make=lambda _: provisioner,
         vms=VMS,
@@ -54,16 +59,28 @@ def command(folder: Path) -> System:
     for name in VMS:
         (vms / f"{name}.vm").touch()
     script = program(folder, BODY.format(vms=vms))
-    options = {"kind": "command", "argv": [str(script), "{vm_ref}"]}
+    look = program(folder, LOOK.format(vms=vms), name="look-for-vm")
+    options = {
+        "kind": "command",
+        "argv": [str(script), "{vm_ref}", "--token=hunter2"],
+        "exists": [str(look), "{vm_ref}"],
+        "already": [3],
+    }
+
+    def break_down() -> None:
+        script.unlink()
+        look.unlink()
+
     return System(
         make=lambda timeout: (
             open_provisioners({"default": options}, folder / "config.toml", timeout, stamps=True)["default"].provisioner
         ),
         vms=VMS,
         standing=lambda: [path.stem for path in vms.glob("*.vm")],
-        break_down=script.unlink,
+        break_down=break_down,
         refuse=lambda vm: (vms / f"{vm}.locked").touch(),
         hang=(vms / "hangs").touch,
+        secrets=["hunter2"],
     )
 
 
@@ -100,7 +117,15 @@ class TestCommand(KindContract):
     @pytest.fixture
     def options(self) -> dict[str, Any]:
         """Every key."""
-        return {"argv": ["true", "{sid}"], "already": [3], "retry": [75], "down": [77, 78], "allow_dash": True}
+        return {
+            "argv": ["true", "{sid}"],
+            "exists": ["test", "{sid}"],
+            "already": [3],
+            "pending": [20],
+            "retry": [75],
+            "down": [77, 78],
+            "allow_dash": True,
+        }
 
     def test_every_key_is_tried(self, options: dict[str, Any]) -> None:
         assert set(options) == set(Options.__struct_fields__)

@@ -37,6 +37,8 @@ class Parcel:
         if (method, path) == ("GET", "/v1/account"):
             return 200, ACCOUNT
         name = path.removeprefix("/v1/servers/")
+        if method == "GET" and name in self.servers:
+            return 200, "running"
         if name in self.locked:
             return 409, f"{name} is locked"
         if name in self.servers:
