@@ -229,9 +229,13 @@ COSTLY = ["asyncio", "concurrent", "email", "hashlib", "http", "importlib.metada
 COSTLY += ["random", "rich", "secrets", "socket", "sqlite_utils", "ssl", "tempfile", "zoneinfo"]
 
 
-def test_a_tick_that_has_nothing_to_do_loads_nothing_for_what_it_does_not_do(place: Place) -> None:
+@pytest.mark.parametrize(("kind", "other"), [("ledger", "command"), ("command", "ledger")])
+def test_a_tick_that_has_nothing_to_do_loads_nothing_for_what_it_does_not_do(
+    kind: str, other: str, place: Place
+) -> None:
+    place.configure(f'[provisioners.default]\nkind = "{kind}"\n' + ('argv = ["true"]\n' if kind == "command" else ""))
     place.make_ledger([allocation("paid", NOW + DAY)])
     found = loaded("--config", str(place.config), "--log-level", "error", "tick", "--once")
-    assert {"autorelease.ledger.sqlite", "autorelease.journal.sqlite", "autorelease.provisioners.ledger"} <= found
-    assert "autorelease.provisioners.command" not in found
+    assert {"autorelease.ledger.sqlite", "autorelease.journal.sqlite", f"autorelease.provisioners.{kind}"} <= found
+    assert f"autorelease.provisioners.{other}" not in found
     assert not found.intersection(COSTLY)
