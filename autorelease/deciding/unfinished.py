@@ -36,8 +36,8 @@ def unfinished_work(ledger: Ledger, journal: JournalReader, moment: Moment) -> U
     for intent in journal.open_intents():
         row = ledger.read(intent.sid)
         if intent.is_known_conflict:
-            happened = _what_happened(intent, row, moment) or "the row had changed by then"
-            conflicts.append((intent, _finding(intent, row, happened)))
+            known = _what_happened(intent, row, moment) or "the row had changed by then"
+            conflicts.append((intent, _finding(intent, row, known)))
         elif (evidence := _end(intent, row)) is not None:
             released.append((intent, evidence))
         elif (happened := _what_happened(intent, row, moment)) is not None:

@@ -10,7 +10,7 @@ from autorelease.settings import Columns, File, Guard, JournalSettings, LedgerSe
 from autorelease.text import HIDDEN
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
+    from msgspec import Struct
 
 FILE = """
 [ledger]
@@ -46,15 +46,15 @@ def values(tmp_path: Path) -> dict[str, tuple[str, str]]:
 
 
 def test_every_key_is_there(values: dict[str, Any]) -> None:
-    sections: dict[str, type[BaseModel]] = {
+    sections: dict[str, type[Struct]] = {
         "ledger.columns": Columns,
         "ledger": LedgerSettings,
         "journal": JournalSettings,
         "release": Release,
         "guard": Guard,
     }
-    expected = {f"{name}.{key}" for name, section in sections.items() for key in section.model_fields}
-    assert set(File.model_fields) == {"ledger", "journal", "release", "guard", "provisioners"}
+    expected = {f"{name}.{key}" for name, section in sections.items() for key in section.__struct_fields__}
+    assert set(File.__struct_fields__) == {"ledger", "journal", "release", "guard", "provisioners"}
     others = {key for key in values if not key.startswith("provisioners.")} - {"config"}
     assert others == expected - {"ledger.columns"}
 

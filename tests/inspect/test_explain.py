@@ -20,7 +20,7 @@ HOUR = timedelta(hours=1)
 class Witness(Engine):
     """Is asked about one sid."""
 
-    columns = Columns().model_dump()
+    columns = Columns().by_role()
 
     def subject(self, sid: str) -> Subject:
         """What is stored of it."""

@@ -555,7 +555,7 @@ def test_two_hundred_calls_leave_no_file_and_no_zombie(tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "argv: Field required"),
+        ({}, "'argv': is missing: must be a list that is not empty"),
         ({"argv": []}, "argv"),
         ({"argv": "rm -rf"}, "argv"),
         ({"argv": ["true", 7]}, r"argv\.1"),
