@@ -14,20 +14,9 @@ from tests.support.place import DAY, NOW, Place, allocation
 
 ROOT = Path(autorelease.__file__).parent
 # The house, from its ground up: a room may know what is on the floors below it, and beside it only what is named.
+GROUND = {"model", "errors", "text", "limits", "structs", "identity"}
 FLOORS = [
-    {
-        "model",
-        "errors",
-        "text",
-        "limits",
-        "structs",
-        "identity",
-        "sqliteadvice",
-        "sqlitefile",
-        "processes",
-        "trust",
-        "logs",
-    },
+    GROUND | {"sqliteadvice", "sqlitefile", "processes", "trust", "logs"},
     {"settings", "rules"},
     {"ledger", "journal", "provisioners"},
     {"deciding"},
