@@ -78,6 +78,16 @@ class Result(StrEnum):
     PENDING = "pending"
 
 
+class Answer(StrEnum):
+    """What a provisioner answered, for judging whether its "not found" can be believed. An error is no answer."""
+
+    RELEASED = "released"
+    GONE = "gone"
+    MISS = "miss"
+    EXPECTED_MISS = "expected_miss"
+    PENDING = "pending"
+
+
 @dataclass(frozen=True, slots=True)
 class Release:
     """A provisioner's answer. proof: it saw this very VM gone; False for a mere "not found" (a miss)."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from autorelease.deciding.unfinished import unfinished_work
 from autorelease.errors import AutoreleaseError, UnusableError
-from autorelease.executor import Executor, Options
 from autorelease.journal import Journal, OpenIntent, TickStart
 from autorelease.ledger import Ledger
 from autorelease.model import (
@@ -23,11 +23,12 @@ from autorelease.model import (
     SkipReason,
     TickReport,
 )
-from autorelease.plan import is_held
 from autorelease.provisioners import Registered
-from autorelease.report import Tally, make_report, tick_object
-from autorelease.stop import Stop
-from autorelease.tick import close_with, unfinished_work
+from autorelease.rules.plan import is_held
+from autorelease.sweep.edge.stop import Stop
+from autorelease.sweep.executor import Executor, Options
+from autorelease.sweep.report import Tally, make_report, tick_object
+from autorelease.sweep.run import close_with
 
 NO_GRACE = timedelta(0)
 

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from autorelease.errors import OutputError, ReaderGoneError
 from autorelease.model import Outcome, TickReport
-from autorelease.report import exit_code, status
+from autorelease.sweep.report import exit_code, status
 from autorelease.text import escaped
 
 LINES_OF_DETAIL = 20

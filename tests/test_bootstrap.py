@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from autorelease.bootstrap import CONFIGURATION, describe_folder, make_folder, sample_rows
+from autorelease.deciding.decide import Decision, decide
 from autorelease.errors import UnusableError, UsageError
-from autorelease.guard import Limits, Moment
 from autorelease.journal import open_journal
 from autorelease.ledger import open_ledger
+from autorelease.rules.guard import Limits, Moment
 from autorelease.settings import File, Settings, load_settings
 from autorelease.structs import read_struct
-from autorelease.tick import Decision, decide
 
 NOW = datetime(2026, 12, 1, 12, 0, 0, 123456, tzinfo=UTC)
 FILES = {"config.toml", "allocations.db", "journal.db"}

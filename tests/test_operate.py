@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from autorelease.errors import ExitCode, ProvisionerDown, ProvisionerError, UnusableError
-from autorelease.guard import Limits
 from autorelease.journal import TickKind
 from autorelease.ledger.rows import Vocabulary
 from autorelease.model import Allocation, Outcome, Release, Result
 from autorelease.operate import conflicts_of
 from autorelease.provisioners.memory import MemoryProvisioner
+from autorelease.rules.guard import Limits
 from tests.support.engine import EXPIRED, NOW, RENEWED, Engine, Scripted
 from tests.support.place import TABLE
 

@@ -88,7 +88,7 @@ def _no_command() -> str:
 def _complain(error: AutoreleaseError, arguments: Sequence[str]) -> int:
     if "--json" in arguments:
         from autorelease.render import show_object
-        from autorelease.report import error_object
+        from autorelease.sweep.report import error_object
 
         show_object(error_object(error))
     if error.exit_code is ExitCode.BUG:

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from autorelease.guard import Limits, Moment
+    from autorelease.deciding.decide import Decision
     from autorelease.journal import JournalReader
     from autorelease.ledger import Ledger
+    from autorelease.rules.guard import Limits, Moment
     from autorelease.settings import Settings
-    from autorelease.tick import Decision
 
 
 def limits(settings: "Settings") -> "Limits":
     """The guard's limits, as configured."""
-    from autorelease.guard import Limits
+    from autorelease.rules.guard import Limits
 
     guard = settings.guard
     return Limits(guard.max_releases, guard.max_percent, guard.min_fleet, guard.max_clock_gap)
@@ -36,9 +36,9 @@ def decided(
 
     Whoever shows the decision closes them before: nothing of ours may stand in the ledger's way while a pager waits.
     """
+    from autorelease.deciding.decide import decide
     from autorelease.journal import open_journal_reader
     from autorelease.ledger import open_ledger
-    from autorelease.tick import decide
 
     with ExitStack() as stack:
         ledger = open_ledger(settings, read_only=True)

@@ -15,7 +15,7 @@ from autorelease.render import Form, default_form, show_json, show_lines, show_r
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from autorelease.tick import Decision
+    from autorelease.deciding.decide import Decision
 
 logger = logging.getLogger(__name__)
 

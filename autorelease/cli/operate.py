@@ -51,12 +51,12 @@ def release(
 def _release(
     settings: "Settings", sids: Sequence[str], now: datetime, reason: str | None, *, is_confirmed: bool
 ) -> "TickReport":
-    from autorelease.calls import close
     from autorelease.journal import TickKind, open_journal
     from autorelease.ledger import open_ledger
     from autorelease.operate import make_order, run_release
     from autorelease.provisioners import open_provisioners
-    from autorelease.stop import stopped_by_signals
+    from autorelease.provisioners.calls import close
+    from autorelease.sweep.edge.stop import stopped_by_signals
 
     provisioners = open_provisioners(
         settings.provisioners, settings.config, settings.release.timeout, stamps=settings.ledger.stamp

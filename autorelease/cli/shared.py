@@ -14,7 +14,7 @@ from autorelease.errors import UsageError
 from autorelease.text import escaped, user_name
 
 if TYPE_CHECKING:
-    from autorelease.guard import Moment
+    from autorelease.rules.guard import Moment
     from autorelease.settings import Settings
 
 TIMES = "RFC 3339 with an offset or Z (2026-12-01T00:00:00Z), or +72h from now"
@@ -114,7 +114,7 @@ def check_utf8(what: str, texts: Iterable[str]) -> None:
 
 def moment(settings: "Settings", now: datetime) -> "Moment":
     """What the guard is told of `now`, which was read a moment ago, and of the ledger."""
-    from autorelease.guard import Moment
+    from autorelease.rules.guard import Moment
 
     return Moment(now, settings.ledger_name, boot_id(), time.clock_gettime(time.CLOCK_BOOTTIME))
 

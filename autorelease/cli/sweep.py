@@ -20,11 +20,11 @@ from autorelease.model import rfc3339
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from autorelease.executor import Options
     from autorelease.journal import JournalReader, PastTick, TickStart
     from autorelease.model import Finding, PlanSummary, TickReport
     from autorelease.settings import Settings
-    from autorelease.stop import Stop
+    from autorelease.sweep.edge.stop import Stop
+    from autorelease.sweep.executor import Options
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def tick(
 def show_report(report: "TickReport", *, as_json: bool) -> None:
     """Show a report, and end with its exit code."""
     from autorelease.render import let_go_of, show_lines, show_object, tick_lines
-    from autorelease.report import exit_code, tick_object
+    from autorelease.sweep.report import exit_code, tick_object
 
     try:
         if as_json:
@@ -86,7 +86,7 @@ def show_report(report: "TickReport", *, as_json: bool) -> None:
 
 
 def _dry_run(settings: "Settings", now: datetime, at: str | None) -> "TickReport":
-    from autorelease.tick import preview
+    from autorelease.sweep.run import preview
 
     check_provisioners(settings)
     then = moment(settings, parse_time(at, now) if at else now)
@@ -97,12 +97,12 @@ def _dry_run(settings: "Settings", now: datetime, at: str | None) -> "TickReport
 
 
 def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickReport":
-    from autorelease.calls import close
     from autorelease.journal import open_journal
     from autorelease.ledger import open_ledger
     from autorelease.provisioners import open_provisioners
-    from autorelease.stop import stopped_by_signals
-    from autorelease.tick import note_failed_start, run_tick
+    from autorelease.provisioners.calls import close
+    from autorelease.sweep.edge.stop import stopped_by_signals
+    from autorelease.sweep.run import note_failed_start, run_tick
 
     release = settings.release
     provisioners = open_provisioners(
@@ -147,7 +147,7 @@ def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickRep
 
 def stop_at_deadline(deadline: timedelta) -> "Stop":
     """The wish to stop that comes by itself, so long from now."""
-    from autorelease.stop import Stop
+    from autorelease.sweep.edge.stop import Stop
 
     ends = time.monotonic() + deadline.total_seconds()
     return Stop(lambda: time.monotonic() >= ends)
@@ -155,7 +155,7 @@ def stop_at_deadline(deadline: timedelta) -> "Stop":
 
 def options_of(settings: "Settings") -> "Options":
     """The limits of execution, as configured."""
-    from autorelease.executor import Options
+    from autorelease.sweep.executor import Options
 
     release = settings.release
     return Options(
@@ -194,7 +194,7 @@ def start_of(settings: "Settings", now: datetime) -> "TickStart":
 def _alone(journal_path: "Path", journal: "JournalReader", now: datetime) -> Iterator[None]:
     """Hold the lock of this journal; raises LockedError, or UnusableError where the holder is long past its time."""
     from autorelease.journal.sqlite import lock_path
-    from autorelease.lock import locked
+    from autorelease.sweep.edge.lock import locked
 
     with locked(lock_path(journal_path)) as is_ours:
         if not is_ours:
@@ -203,14 +203,14 @@ def _alone(journal_path: "Path", journal: "JournalReader", now: datetime) -> Ite
 
 
 def _other_tick(journal: "JournalReader", now: datetime) -> AutoreleaseError:
-    from autorelease.lock import SLACK
+    from autorelease.limits import LOCK_SLACK
 
     newest = _newest_tick_once_it_lives(journal)
     if newest is None or newest.finished_at is not None:
         return LockedError("another tick is running: it has the lock and is only just starting. Nothing was done")
     start = newest.start
     who = f"tick {start.tick}, pid {start.pid} on {start.host}, started at {rfc3339(start.started_at)}"
-    if now > start.ends_by + SLACK:
+    if now > start.ends_by + LOCK_SLACK:
         return UnusableError(
             f"another tick holds the lock and is past its deadline: {who}, should have ended by "
             f"{rfc3339(start.ends_by)}. Look at that process, and end it: the lock goes with it"
@@ -292,7 +292,7 @@ def log_finding(finding: "Finding") -> None:
 
 def _log_refusals(report: "TickReport", summary: "PlanSummary | None") -> None:
     """Say why the guard refused, what was planned, and what to type."""
-    from autorelease.guard import advice
+    from autorelease.rules.guard import advice
 
     for refusal in report.refused:
         logger.error("refused: %s: %s", refusal.code, refusal.message)

@@ -9,18 +9,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 
-from autorelease import calls, guard
+from autorelease.deciding.decide import Decision, decide, moment_of
 from autorelease.errors import ConfigurationError, UnusableError
-from autorelease.executor import ABANDONED_AFTER
 from autorelease.inspect import Check, State, in_words, page, table
 from autorelease.inspect.health import PAGES, find_health
 from autorelease.inspect.host import synchronisation, units
 from autorelease.journal import JournalReader, is_missing, open_journal_reader
 from autorelease.ledger import Ledger, open_ledger, vocabulary
+from autorelease.limits import ABANDONED_AFTER
 from autorelease.model import InvalidRow, PlanSummary, rfc3339
-from autorelease.provisioners import open_provisioners
+from autorelease.provisioners import calls, open_provisioners
+from autorelease.rules import guard
 from autorelease.settings import Release, Settings
-from autorelease.tick import Decision, decide, moment_of
 
 MAX_AGE = timedelta(hours=2)
 MOST_REASONS = 5

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from autorelease.expiry import find_expired
+from autorelease.deciding.decide import Decision
 from autorelease.inspect import in_words
 from autorelease.journal import JournalReader, OpenIntent
 from autorelease.ledger import Ledger
 from autorelease.ledger.rows import StoredRow, Unreadable, Vocabulary, read_instant, shown
 from autorelease.model import Allocation, Attempts, Hold, InvalidRow, Known, Planned, RawValue, SkipReason, rfc3339
-from autorelease.plan import is_held
-from autorelease.retry import in_backoff
-from autorelease.tick import Decision
+from autorelease.rules.expiry import find_expired
+from autorelease.rules.plan import is_held
+from autorelease.rules.retry import in_backoff
 
 ALWAYS_SHOWN = ("sid", "status", "expires_at")
 CLASSES = {int: "integer", float: "real", str: "text", bytes: "blob"}

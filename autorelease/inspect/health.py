@@ -9,11 +9,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from autorelease.errors import ExitCode, UnusableError
-from autorelease.guard import BACKWARDS_TOLERATED
 from autorelease.inspect import in_words, page
 from autorelease.journal import JournalReader, PastTick
-from autorelease.lock import SLACK
+from autorelease.limits import LOCK_SLACK
 from autorelease.model import ErrorCode, SkipReason, rfc3339
+from autorelease.rules.guard import BACKWARDS_TOLERATED
 
 if TYPE_CHECKING:
     from autorelease.settings import Settings
@@ -136,7 +136,7 @@ def _clock(newest: PastTick | None, now: datetime) -> Problem | None:
 
 
 def _hanging(newest: PastTick | None, now: datetime) -> Problem | None:
-    if newest is None or newest.finished_at is not None or now <= newest.start.ends_by + SLACK:
+    if newest is None or newest.finished_at is not None or now <= newest.start.ends_by + LOCK_SLACK:
         return None
     start = newest.start
     message = (

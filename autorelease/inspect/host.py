@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from autorelease.executor import ABANDONED_AFTER, STAMP_RESCUE
 from autorelease.inspect import Check, State, in_words, page
+from autorelease.limits import ABANDONED_AFTER, STAMP_RESCUE
 
 # systemd-timesyncd(8): made once the clock is set.
 SYNCHRONIZED = Path("/run/systemd/timesync/synchronized")

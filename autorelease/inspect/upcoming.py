@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
-from autorelease import guard
-from autorelease.expiry import find_expired
+from autorelease.deciding.decide import Decision
 from autorelease.inspect import HOUR
 from autorelease.model import Allocation, Planned, PlanSummary, Refusal, SkipReason
-from autorelease.plan import is_held
-from autorelease.tick import Decision
+from autorelease.rules import guard
+from autorelease.rules.expiry import find_expired
+from autorelease.rules.plan import is_held
 
 
 @dataclass(frozen=True, slots=True)

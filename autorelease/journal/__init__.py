@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from autorelease.model import Allocation, Attempts, Hold, Known
+from autorelease.model import Allocation, Answer, Attempts, Hold, Known
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,16 +37,6 @@ class TickKind(StrEnum):
 
     TICK = "tick"
     RELEASE = "release"
-
-
-class Answer(StrEnum):
-    """What a provisioner answered, for judging whether its "not found" can be believed."""
-
-    RELEASED = "released"
-    GONE = "gone"
-    MISS = "miss"
-    EXPECTED_MISS = "expected_miss"
-    PENDING = "pending"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +68,7 @@ class TickStart:
     """What is written down before a tick does anything.
 
     ledger: which file and table. boot_id, boot_seconds: which boot, and how long ago. reason: an operator's, for a
-    release.
+    release. pid_started: when the process began, in clock ticks since the boot; pid_namespace: where its pid counts.
     """
 
     tick: str
@@ -94,6 +84,8 @@ class TickStart:
     ledger: str | None = None
     kind: TickKind = TickKind.TICK
     reason: str | None = None
+    pid_started: int | None = None
+    pid_namespace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

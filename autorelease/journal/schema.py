@@ -112,7 +112,34 @@ def _holds_and_clocks(database: "Database") -> None:
     )
 
 
-STEPS: "Sequence[Callable[[Database], None]]" = (_first_tables, _holds_and_clocks)
+def _runs_and_belief(database: "Database") -> None:
+    run = database.conn.execute
+    # Which process a run is, so that one that is gone is told from one that works. admission, unproven: the rows that a
+    # plan would have released for the first time, and those whose "not found" was not believed, as sorted digests.
+    for column in ("pid_started INTEGER", "pid_namespace TEXT", "admission BLOB", "unproven BLOB"):
+        run(f"ALTER TABLE ticks ADD COLUMN {column}")
+    # intent_at and intent_run: since when, and by which run, the end of a release is unknown; begun_at and begun_run:
+    # the last call. accepted: whether the provisioner said RELEASED or PENDING; accepted_under: its fingerprint then.
+    for name in ("intent_run", "begun_at", "begun_run", "conflict_at", "accepted", "accepted_under"):
+        run(f"ALTER TABLE attempts ADD COLUMN {name} TEXT")
+    run("CREATE INDEX open_conflicts ON attempts (conflict_at) WHERE conflict_at IS NOT NULL")
+    # What provisioners answered, in order of arrival; and which of them have shown that they can release.
+    run(
+        "CREATE TABLE given_answers "
+        "(id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL, tick TEXT NOT NULL, answer TEXT NOT NULL)"
+    )
+    run("CREATE INDEX answers_of ON given_answers (fingerprint, id)")
+    run("CREATE TABLE credits (fingerprint TEXT PRIMARY KEY, since TEXT NOT NULL) WITHOUT ROWID")
+    run("UPDATE attempts SET conflict_at = intent_at WHERE intent_at IS NOT NULL AND skipped = 'conflict'")
+    run(
+        "UPDATE attempts SET begun_at = intent_at, intent_run = (SELECT tick FROM events "
+        "WHERE events.sid = attempts.sid AND events.event = 'intent' AND events.at = attempts.intent_at) "
+        "WHERE intent_at IS NOT NULL"
+    )
+    run("UPDATE attempts SET begun_run = intent_run WHERE intent_at IS NOT NULL")
+
+
+STEPS: "Sequence[Callable[[Database], None]]" = (_first_tables, _holds_and_clocks, _runs_and_belief)
 VERSION = len(STEPS)
 
 

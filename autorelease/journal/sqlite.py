@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from autorelease.errors import ConfigurationError, ExitCode, UnusableError
-from autorelease.journal import Answer, Event, OpenIntent, PastTick, Step, TickKind, TickStart
+from autorelease.journal import Event, OpenIntent, PastTick, Step, TickKind, TickStart
 from autorelease.journal.rows import (
     HISTORY_FIELDS,
     HOLD_COLUMNS,
@@ -26,7 +26,7 @@ from autorelease.journal.rows import (
     read_past_tick,
 )
 from autorelease.journal.schema import VERSION, bring_up_to_date, is_journal, version_of
-from autorelease.model import NOTHING_KNOWN, Allocation, ErrorCode, Hold, Known, Outcome, rfc3339
+from autorelease.model import NOTHING_KNOWN, Allocation, Answer, ErrorCode, Hold, Known, Outcome, rfc3339
 from autorelease.sqlitefile import OpenFile, check_file, check_writable, connect, speaking_of
 from autorelease.text import user_name
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from autorelease.executor import STAMP_RESCUE
+from autorelease.limits import STAMP_RESCUE
 from autorelease.provisioners.command import KILL_AFTER
 from autorelease.settings import Release
 from tests.support.tools import tool

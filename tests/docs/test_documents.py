@@ -15,10 +15,10 @@ import pytest
 from msgspec import NODEFAULT, Struct, convert
 from msgspec.structs import fields
 
-from autorelease import guard
 from autorelease.errors import ExitCode
 from autorelease.provisioners import open_provisioners
 from autorelease.provisioners.command import PLACES, VARIABLES, Options
+from autorelease.rules import guard
 from autorelease.settings import File, parse_duration
 from autorelease.structs import read_struct
 from tests.docs.documents import (

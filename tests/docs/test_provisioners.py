@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from autorelease.errors import ProvisionerError
-from autorelease.executor import ABANDONED_AFTER
+from autorelease.limits import ABANDONED_AFTER
 from autorelease.model import Result
 from autorelease.provisioners import Kind, Provisioner, Section
 from autorelease.testing import KindContract, ProvisionerContract, make_section

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from autorelease import errors, guard, report
+from autorelease import errors
 from autorelease.errors import AutoreleaseError, ExitCode
 from autorelease.model import ErrorCode, Outcome, SkipReason
-from autorelease.stop import DEADLINE, SIGNALS
+from autorelease.rules import guard
+from autorelease.sweep import report
+from autorelease.sweep.edge.stop import DEADLINE, SIGNALS
 from tests.docs.documents import ROOT
 from tests.support.place import DAY, HOUR, NOW, PERMISSIVE, Place, allocation, command_provisioner, program
 

@@ -40,7 +40,7 @@ def test_a_successful_tick(place: Place) -> None:
     place.make_ledger([allocation("due", NOW - DAY), allocation("later", NOW + DAY)])
     ran = place.run("tick", "--once", "--json")
     report = tick_report(ran, 0)
-    assert report["schema"] == "autorelease.tick/1"
+    assert report["schema"] == "autorelease.sweep.run/1"
     assert set(report["skipped"]) == REASONS
     assert (report["dry_run"], report["stopped_by"], report["truncated"]) == (False, None, False)
     assert (report["refused"], report["down"], report["errors"], report["invalid"]) == ([], [], [], [])

@@ -7,10 +7,10 @@ import runpy
 import sys
 from datetime import timedelta
 
-from autorelease import executor, sqlitefile
+from autorelease import limits, sqlitefile
 
 
-def words(*, busy: int = sqlitefile.BUSY_SECONDS, rescue: timedelta = executor.STAMP_RESCUE) -> list[str]:
+def words(*, busy: int = sqlitefile.BUSY_SECONDS, rescue: timedelta = limits.STAMP_RESCUE) -> list[str]:
     """What to start the command with. busy: how long it waits for a lock. rescue: for a ledger that is broken."""
     return [sys.executable, "-P", __file__, str(busy), str(rescue.total_seconds())]
 
@@ -19,7 +19,7 @@ def main() -> None:
     """Be that command."""
     _, busy, rescue, *sys.argv = sys.argv
     sqlitefile.BUSY_SECONDS = int(busy)
-    executor.STAMP_RESCUE = timedelta(seconds=float(rescue))
+    limits.STAMP_RESCUE = timedelta(seconds=float(rescue))
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 

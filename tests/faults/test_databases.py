@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from autorelease import executor, sqlitefile
+from autorelease import limits, sqlitefile
 from tests.e2e.reports import error_report, tick_report
 from tests.e2e.unprivileged import words_without_override
 from tests.faults import hurried
@@ -39,7 +39,7 @@ def locked(database: Path) -> Iterator[None]:
 
 def test_the_waits_that_are_cut_short_here() -> None:
     assert sqlitefile.BUSY_SECONDS == 10
-    assert timedelta(seconds=60) == executor.STAMP_RESCUE
+    assert timedelta(seconds=60) == limits.STAMP_RESCUE
 
 
 def test_a_ledger_and_a_journal_that_are_locked_in_mid_tick(place: Place, tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from autorelease.errors import ConfigurationError, ProvisionerError
-from autorelease.guard import Moment
 from autorelease.inspect import Check, State
 from autorelease.inspect.doctor import examine, examine_without, has_failed
 from autorelease.inspect.host import STA_UNSYNC, kernel_status, span, synchronisation
 from autorelease.journal import TickStart
+from autorelease.rules.guard import Moment
 from autorelease.settings import load_settings
 from tests.support.engine import EXPIRED, RENEWED, Engine, Scripted
 from tests.support.place import LEDGER_PROVISIONER, command_provisioner, program

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from autorelease import guard
+from autorelease.deciding.decide import decide
 from autorelease.errors import ProvisionerError
 from autorelease.inspect.upcoming import Outlook, Upcoming, Window, full_hour, look_ahead, upcoming
 from autorelease.model import RawRow
-from autorelease.tick import decide
+from autorelease.rules import guard
 from tests.support.engine import NOW, Engine, Scripted
 
 HOUR = timedelta(hours=1)

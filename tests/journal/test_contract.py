@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from autorelease.journal import Answer, Event, Journal, JournalReader, OpenIntent, Step, TickKind, TickStart
+from autorelease.journal import Event, Journal, JournalReader, OpenIntent, Step, TickKind, TickStart
 from autorelease.journal.empty import EmptyJournal
 from autorelease.journal.sqlite import SQLiteJournal, make_journal
-from autorelease.model import Allocation, Attempts, ErrorCode, Hold, Known, Outcome
+from autorelease.model import Allocation, Answer, Attempts, ErrorCode, Hold, Known, Outcome
 from tests.support.engine import NOW, made_allocation
 
 EXPIRY = datetime(2026, 12, 1, 11, tzinfo=UTC)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from autorelease.errors import UnusableError
-from autorelease.expiry import find_expired
 from autorelease.ledger import Ledger, Stamp, StampResult
 from autorelease.ledger.rows import StoredRow, Vocabulary
 from autorelease.model import Allocation, InvalidRow
+from autorelease.rules.expiry import find_expired
 
 NOW = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
 NOON = 1_796_126_400

@@ -19,12 +19,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from autorelease.expiry import find_expired
 from autorelease.ledger import sqlite as module
 from autorelease.ledger.narrowing import certainly_readable, certainly_unexpired_from, literal, quoted
 from autorelease.ledger.rows import StoredRow, Unreadable, Vocabulary, read_instant, read_row
 from autorelease.ledger.sqlite import SQLiteLedger
 from autorelease.model import Allocation, Census, InvalidRow, RawRow, RawValue
+from autorelease.rules.expiry import find_expired
 
 ROLES = ("sid", "status", "expires_at", "released_at", "vm_ref", "vm_uid", "provisioner")
 COLUMNS = {role: role for role in StoredRow.__dataclass_fields__}

@@ -26,11 +26,11 @@ from typing import Any, ClassVar, NamedTuple
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from autorelease.guard import Limits
 from autorelease.journal.sqlite import SQLiteJournal
 from autorelease.ledger.rows import Vocabulary
 from autorelease.ledger.sqlite import SQLiteLedger
 from autorelease.model import ErrorCode, SkipReason
+from autorelease.rules.guard import Limits
 from tests.machine.provider import Mood
 from tests.machine.runs import Runs, in_another_thread
 from tests.machine.script import Collaborator, Fault, Point, Script, Side

@@ -8,8 +8,8 @@ from typing import Any
 from autorelease.errors import ProvisionerError, UnusableError
 from autorelease.journal import Event
 from autorelease.model import Allocation, Release
-from autorelease.stop import Stop
-from autorelease.workers import Workers
+from autorelease.sweep.edge.stop import Stop
+from autorelease.sweep.edge.workers import Workers
 from tests.machine.facts import Facts, Intent
 from tests.machine.provider import Mood, Provider
 from tests.machine.reports import check_report, expected_refusals

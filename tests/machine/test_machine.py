@@ -71,10 +71,10 @@ OCCURS = (
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses and rescues that last milliseconds; a call is given up as soon as its own time-out is over."""
-    monkeypatch.setattr("autorelease.executor.RESCUE_PAUSE_SECONDS", 0.002)
-    monkeypatch.setattr("autorelease.executor.STAMP_RESCUE", timedelta(seconds=0.03))
-    monkeypatch.setattr("autorelease.executor.ABANDONED_AFTER", timedelta(0))
-    monkeypatch.setattr("autorelease.retry.FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("autorelease.sweep.executor.RESCUE_PAUSE_SECONDS", 0.002)
+    monkeypatch.setattr("autorelease.limits.STAMP_RESCUE", timedelta(seconds=0.03))
+    monkeypatch.setattr("autorelease.limits.ABANDONED_AFTER", timedelta(0))
+    monkeypatch.setattr("autorelease.rules.retry.FIRST_PAUSE_SECONDS", 0.001)
 
 
 @pytest.mark.no_cover

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from autorelease.belief import JUDGED_FROM, WINDOW
 from autorelease.model import Allocation, Release, Result
+from autorelease.rules.belief import JUDGED_FROM, WINDOW
 from tests.machine.facts import Facts, Pair, read_facts
 from tests.machine.provider import Provider
 from tests.support.engine import Engine

@@ -10,21 +10,22 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from autorelease.deciding.decide import Decision, decide
 from autorelease.errors import ExitCode
-from autorelease.executor import Options
-from autorelease.guard import Limits, Moment
 from autorelease.journal import Event, Step, TickKind, TickStart
 from autorelease.journal.sqlite import SQLiteJournal, lock_path, make_journal
 from autorelease.ledger.rows import Vocabulary
 from autorelease.ledger.sqlite import SQLiteLedger
-from autorelease.lock import locked
 from autorelease.model import Allocation, Finding, Hold, PlanSummary, RawRow, Release, Result, TickReport
 from autorelease.operate import conflicts_of, make_order, run_release
 from autorelease.provisioners import Provisioner, Registered
-from autorelease.report import exit_code
+from autorelease.rules.guard import Limits, Moment
 from autorelease.settings import Columns
-from autorelease.stop import Stop
-from autorelease.tick import Decision, decide, run_tick
+from autorelease.sweep.edge.lock import locked
+from autorelease.sweep.edge.stop import Stop
+from autorelease.sweep.executor import Options
+from autorelease.sweep.report import exit_code
+from autorelease.sweep.run import run_tick
 from tests.support.place import TABLE, Place
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autorelease.expiry import find_expired
 from autorelease.model import Allocation, RawRow
+from autorelease.rules.expiry import find_expired
 
 NOW = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from autorelease.model import Allocation, Attempts, Hold, Known, RawRow, SkipReason
-from autorelease.plan import is_held, make_plan
+from autorelease.rules.plan import is_held, make_plan
 
 NOW = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autorelease import spool as module
+from autorelease.deciding import spool as module
+from autorelease.deciding.spool import Spool
 from autorelease.model import Allocation, Attempts, Known, Planned, RawRow, SkipReason
-from autorelease.spool import Spool
 
 NOW = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)

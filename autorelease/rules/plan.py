@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 
 from autorelease.model import NOTHING_KNOWN, Allocation, Hold, Known, Planned, SkipReason
-from autorelease.retry import in_backoff
+from autorelease.rules.retry import in_backoff
 
 
 def make_plan(

@@ -11,7 +11,7 @@ from autorelease.errors import ProvisionerDown, ProvisionerError
 from autorelease.model import Allocation, Release, Result
 from autorelease.provisioners import Provisioner
 from autorelease.provisioners.memory import MemoryProvisioner
-from autorelease.workers import Answered, Call, Workers
+from autorelease.sweep.edge.workers import Answered, Call, Workers
 from tests.support.engine import Scripted, made_allocation
 
 LONG = 30.0
@@ -141,7 +141,7 @@ def test_dismissed_threads_end() -> None:
 
 HANGS = """
 import threading
-from autorelease.workers import Call, Workers
+from autorelease.sweep.edge.workers import Call, Workers
 from tests.support.engine import Scripted, made_allocation
 begun = threading.Event()
 def hang(_):

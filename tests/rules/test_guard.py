@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autorelease.guard import Facts, LastRefusal, Limits, Moment, Rewound, advice, judge, judge_confirmed
 from autorelease.model import PlanSummary, Refusal, SkipReason
+from autorelease.rules.guard import Facts, LastRefusal, Limits, Moment, Rewound, advice, judge, judge_confirmed
 
 NOW = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -19,10 +19,10 @@ from autorelease.model import (
     overdue,
     rfc3339,
 )
-from autorelease.stop import DEADLINE, SIGNALS
+from autorelease.sweep.edge.stop import DEADLINE, SIGNALS
 
 LISTED = 1000
-TICK_SCHEMA = "autorelease.tick/1"
+TICK_SCHEMA = "autorelease.sweep.run/1"
 ERROR_SCHEMA = "autorelease.error/1"
 # Reasons to skip that are somebody's decision, or a race that was won: nothing is wrong with them.
 HARMLESS = frozenset({SkipReason.HELD, SkipReason.RENEWED, SkipReason.CHANGED, SkipReason.DRY_RUN})

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from autorelease.errors import ExitCode, ProvisionerDown, ProvisionerError, UnusableError
-from autorelease.guard import Limits
 from autorelease.ledger import Stamp, StampResult
 from autorelease.model import Allocation, Hold, Outcome, Release, Result
 from autorelease.provisioners.ledger import LedgerProvisioner
 from autorelease.provisioners.memory import MemoryProvisioner
-from autorelease.stop import Stop
+from autorelease.rules.guard import Limits
+from autorelease.sweep.edge.stop import Stop
 from tests.support.engine import EXPIRED, Calls, Engine, Scripted, Wrapper
 from tests.support.place import TABLE
 
@@ -37,15 +37,15 @@ def engine(tmp_path: Path) -> Engine:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Locks, rescues and pauses that last milliseconds."""
     monkeypatch.setattr("autorelease.sqlitefile.BUSY_SECONDS", SHORT)
-    monkeypatch.setattr("autorelease.executor.RESCUE_PAUSE_SECONDS", SHORT)
-    monkeypatch.setattr("autorelease.executor.STAMP_RESCUE", timedelta(seconds=10))
-    monkeypatch.setattr("autorelease.retry.FIRST_PAUSE_SECONDS", 0.002)
+    monkeypatch.setattr("autorelease.sweep.executor.RESCUE_PAUSE_SECONDS", SHORT)
+    monkeypatch.setattr("autorelease.limits.STAMP_RESCUE", timedelta(seconds=10))
+    monkeypatch.setattr("autorelease.rules.retry.FIRST_PAUSE_SECONDS", 0.002)
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
     """And a rescue that gives up soon."""
-    monkeypatch.setattr("autorelease.executor.STAMP_RESCUE", timedelta(seconds=0.1))
+    monkeypatch.setattr("autorelease.limits.STAMP_RESCUE", timedelta(seconds=0.1))
 
 
 def when(sid: str, action: Callable[[], object]) -> Callable[[Allocation], None]:
@@ -894,7 +894,7 @@ def test_waiting_for_a_free_worker_costs_nothing(engine: Engine, quick: None) ->
 def test_a_call_that_never_returns_is_given_up(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, concurrency: int
 ) -> None:
-    monkeypatch.setattr("autorelease.executor.ABANDONED_AFTER", timedelta(seconds=0.1))
+    monkeypatch.setattr("autorelease.limits.ABANDONED_AFTER", timedelta(seconds=0.1))
     engine.configure(concurrency=concurrency, timeout=timedelta(seconds=0.1))
     engine.add("hung", "b", "c")
     wakes = threading.Event()

@@ -4,14 +4,11 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 
 from autorelease.errors import UnusableError
 
 MODE = 0o640
-# Who holds the lock for longer than this after its deadline hangs.
-SLACK = timedelta(minutes=10)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ has shown that it can release, and that does not answer with misses most of the 
 
 from collections.abc import Sequence
 
-from autorelease.journal import Answer
+from autorelease.model import Answer
 
 WINDOW = 50
 JUDGED_FROM = 10

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from autorelease.errors import ExitCode
-from autorelease.stop import SIGNALS, Stop, stopped_by_signals
+from autorelease.sweep.edge.stop import SIGNALS, Stop, stopped_by_signals
 
 
 def test_nobody_wished() -> None:
@@ -78,7 +78,7 @@ def test_an_ignored_signal_stays_ignored() -> None:
 
 IMPATIENT = """
 import signal
-from autorelease.stop import SIGNALS, Stop, stopped_by_signals
+from autorelease.sweep.edge.stop import SIGNALS, Stop, stopped_by_signals
 # Whoever runs the tests may have had some of them ignored.
 for number in SIGNALS:
     signal.signal(number, signal.SIG_DFL)

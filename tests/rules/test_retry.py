@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autorelease.model import Attempts
-from autorelease.retry import Breaker, after_failure, after_pending, in_backoff, pause_seconds
+from autorelease.rules.retry import Breaker, after_failure, after_pending, in_backoff, pause_seconds
 
 NOW = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)

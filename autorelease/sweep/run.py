@@ -3,144 +3,35 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-from autorelease import guard
+from autorelease.deciding.decide import Decision, decide, moment_of
 from autorelease.errors import AutoreleaseError, UnusableError
-from autorelease.executor import Executor, Options
-from autorelease.expiry import find_expired
-from autorelease.journal import Event, Journal, JournalReader, OpenIntent, PastTick, Step, TickStart
+from autorelease.journal import Event, Journal, OpenIntent, PastTick, Step, TickStart
 from autorelease.ledger import Ledger
 from autorelease.model import (
     Allocation,
-    Census,
-    ErrorCode,
     Finding,
     Hold,
-    InvalidRow,
     Outcome,
     Planned,
     PlanSummary,
-    RawRow,
     Refusal,
     ReleaseError,
     SkipReason,
     TickReport,
 )
-from autorelease.plan import is_held, make_plan
 from autorelease.provisioners import Registered
-from autorelease.report import LISTED, Tally, error_object, make_report, tick_object
-from autorelease.spool import Spool
-from autorelease.stop import DEADLINE, Stop
+from autorelease.rules import guard
+from autorelease.rules.expiry import find_expired
+from autorelease.rules.plan import is_held
+from autorelease.sweep.edge.stop import DEADLINE, Stop
+from autorelease.sweep.executor import Executor, Options
+from autorelease.sweep.report import Tally, error_object, make_report, tick_object
 
 logger = logging.getLogger(__name__)
 
 EVENTS_AT_ONCE = 500
-# More than the guard judges: some of their rows are gone from the table.
-RELEASES_LOOKED_UP = 300
-BEGINNING = datetime.min.replace(tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Unfinished:
-    """What the open intents of earlier ticks turned out to be."""
-
-    released: Sequence[OpenIntent]
-    conflicts: Sequence[tuple[OpenIntent, Finding]]
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Everything that is known before anything is done. The spool holds the plan itself; close it in the end."""
-
-    now: datetime
-    census: Census
-    unfinished: Unfinished
-    spool: Spool
-    summary: PlanSummary
-    rows_invalid: int
-    invalid: Sequence[InvalidRow]
-    facts: guard.Facts
-    refusals: Sequence[Refusal]
-
-    @property
-    def rows_expired(self) -> int:
-        """The expired rows, as the plan counts them."""
-        planned = self.summary.first_tries + self.summary.repeats + sum(self.summary.skipped.values())
-        return planned + len(self.unfinished.conflicts)
-
-
-def decide(
-    *,
-    ledger: Ledger,
-    journal: JournalReader,
-    moment: guard.Moment,
-    grace: timedelta,
-    hold_grace: timedelta,
-    limits: guard.Limits,
-    is_hypothetical: bool = False,
-) -> Decision:
-    """Read ledger and journal, plan, and ask the guard. Changes nothing.
-
-    is_hypothetical: the moment is a question, "what if it were then".
-    """
-    now = moment.now
-    unfinished = unfinished_work(ledger, journal)
-    held = [hold.sid for hold in journal.holds(_earlier(now, hold_grace)) if is_held(hold, now, hold_grace)]
-    census = ledger.census(frozenset(held))
-    spool = Spool()
-    # What is in conflict is counted as such, and left alone until somebody has looked at it.
-    in_conflict = {intent.sid for intent, _ in unfinished.conflicts}
-    for page in ledger.due(now, grace):
-        expired = [row for row in find_expired(page, now, grace=grace) if row.sid not in in_conflict]
-        spool.add(make_plan(expired, journal.known(expired), now, hold_grace=hold_grace))
-    for vm_refs in spool.due_vms():
-        for holder in ledger.holders(vm_refs):
-            spool.mark_owned_twice(holder.sid, holder.provisioner, holder.vm_ref)
-    owned_twice, rows = spool.owned_twice(LISTED)
-    summary = spool.summary(census.rows_examined)
-    last = journal.last_admitted_tick()
-    facts = guard.Facts(moment, moment_of(last.start) if last else None, _rewound(ledger, journal), is_hypothetical)
-    return Decision(
-        now=now,
-        census=census,
-        unfinished=unfinished,
-        spool=spool,
-        summary=summary,
-        rows_invalid=census.rows_invalid + owned_twice,
-        invalid=(*census.invalid, *rows)[:LISTED],
-        facts=facts,
-        refusals=guard.judge(summary, limits, facts),
-    )
-
-
-def moment_of(start: TickStart) -> guard.Moment:
-    """When, and over which ledger, a tick was begun."""
-    return guard.Moment(start.now, start.ledger, start.boot_id, start.boot_seconds)
-
-
-def _earlier(now: datetime, duration: timedelta) -> datetime:
-    # The configuration allows durations that reach back before the calendar.
-    return now - min(duration, now - BEGINNING)
-
-
-def _rewound(ledger: Ledger, journal: JournalReader) -> guard.Rewound:
-    """Look the journal's last releases up in the ledger."""
-    released = dict(journal.recent_releases(RELEASES_LOOKED_UP))
-    rows = ledger.read_many(list(released))
-    existing = [(rows[sid], expires_at) for sid, expires_at in released.items() if sid in rows]
-    existing = existing[: guard.REWOUND_WINDOW]
-    return guard.Rewound(len(existing), sum(_is_live_again(row, expires_at) for row, expires_at in existing))
-
-
-def _is_live_again(row: Allocation | InvalidRow, released: datetime | None) -> bool:
-    """Whether a row that was released with this expiry is live as it was then, or as it was before a renewal.
-
-    With a later expiry it is an allocation like any other: its owner came back.
-    """
-    if not isinstance(row, Allocation) or row.settled or row.expires_at is None or released is None:
-        return False
-    return row.expires_at <= released
 
 
 def preview(decision: Decision, *, tick: str, clock: Callable[[], datetime], grace: timedelta) -> TickReport:
@@ -424,62 +315,6 @@ class _Sweep:
             return
         executor.rehearse(first, decision.spool.provisioners())
         executor.execute(decision.spool.to_release())
-
-
-def unfinished_work(ledger: Ledger, journal: JournalReader) -> Unfinished:
-    """Look up what became of the releases that earlier ticks began and never saw the end of."""
-    released, conflicts = [], []
-    for intent in journal.open_intents():
-        row = ledger.read(intent.sid)
-        if isinstance(row, Allocation) and row.released:
-            released.append(intent)
-        elif not _is_still_meant(row, intent):
-            conflicts.append((intent, _conflict(intent, row)))
-    return Unfinished(released, conflicts)
-
-
-def _is_still_meant(row: Allocation | InvalidRow | None, intent: OpenIntent) -> bool:
-    """Whether the row still stands for the release that was begun: if so it is planned as any other."""
-    if not isinstance(row, Allocation) or row.settled:
-        return False
-    begun = (intent.expires_at, intent.provisioner, intent.vm_ref)
-    return (row.expires_at, row.provisioner, row.vm_ref) == begun
-
-
-def _conflict(intent: OpenIntent, row: Allocation | InvalidRow | None) -> Finding:
-    happened = "is gone from the table"
-    if isinstance(row, InvalidRow):
-        happened = f"is invalid now ({row.reason})"
-    elif row is not None:
-        renewed = "was renewed since" if row.expires_at != intent.expires_at else "names another VM now"
-        happened = f"is {row.status!r} now" if row.settled else renewed
-    message = (
-        f"a release was begun at {intent.begun_at:%Y-%m-%d %H:%M:%S}Z, its end is unknown, and the row {happened}: "
-        "the VM may be gone while its owner pays"
-    )
-    allocation = row if isinstance(row, Allocation) else _vanished(intent)
-    error = ReleaseError(
-        sid=intent.sid,
-        provisioner=intent.provisioner,
-        code=ErrorCode.CONFLICT,
-        message=message,
-        retryable=False,
-        attempts=0,
-        next_attempt_at=None,
-    )
-    return Finding(allocation, Outcome.FAILED, error=error)
-
-
-def _vanished(intent: OpenIntent) -> Allocation:
-    return Allocation(
-        sid=intent.sid,
-        status="",
-        expires_at=intent.expires_at,
-        settled=False,
-        vm_ref=intent.vm_ref,
-        raw=RawRow(None, None, None),
-        provisioner=intent.provisioner,
-    )
 
 
 def _count_decided(decision: Decision, add: Callable[[Finding], None]) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from autorelease.errors import UnusableError
-from autorelease.lock import locked
+from autorelease.sweep.edge.lock import locked
 
 HOLDER = """
 import sys
 from pathlib import Path
-from autorelease.lock import locked
+from autorelease.sweep.edge.lock import locked
 with locked(Path(sys.argv[1])) as is_ours:
     print(is_ours, flush=True)
     sys.stdin.read()

@@ -8,10 +8,10 @@ import threading
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
-from autorelease.calls import release
 from autorelease.errors import ProvisionerError
 from autorelease.model import Allocation, Release
 from autorelease.provisioners import Provisioner
+from autorelease.provisioners.calls import release
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from autorelease.belief import WINDOW, disbelief
-from autorelease.calls import why_unusable
+from autorelease import limits
 from autorelease.errors import ProvisionerDown, ProvisionerError, UnusableError
-from autorelease.journal import Answer, Event, Journal, Step
+from autorelease.journal import Event, Journal, Step
 from autorelease.ledger import Ledger, Stamp, StampResult
 from autorelease.model import (
     Allocation,
+    Answer,
     Attempts,
     ErrorCode,
     Finding,
@@ -38,18 +38,16 @@ from autorelease.model import (
     SkipReason,
 )
 from autorelease.provisioners import Registered
-from autorelease.retry import Breaker, after_failure, after_pending, pause_seconds
+from autorelease.provisioners.calls import why_unusable
+from autorelease.rules.belief import WINDOW, disbelief
+from autorelease.rules.retry import Breaker, after_failure, after_pending, pause_seconds
 from autorelease.sqlitefile import StampRefusedError
-from autorelease.stop import Stop
-from autorelease.workers import Answered, Call, Workers
+from autorelease.sweep.edge.stop import Stop
+from autorelease.sweep.edge.workers import Answered, Call, Workers
 
 logger = logging.getLogger(__name__)
 
-# While the ledger cannot be written, what was earned is tried for this long.
-STAMP_RESCUE = timedelta(seconds=60)
 RESCUE_PAUSE_SECONDS = 1.0
-# An adapter enforces its own time-out; this much later its call is given up.
-ABANDONED_AFTER = timedelta(seconds=10)
 LONGEST_PAUSE_IN_TICK = timedelta(minutes=1)
 GROUP = 256
 WAITING_PER_WORKER = 4
@@ -167,7 +165,7 @@ class Executor:
             self.ledger.rehearse(Stamp(first.allocation, self.clock()))
         for name in provisioners:
             if (registered := self.provisioners.get(name)) is not None:
-                problem = why_unusable(registered.provisioner, self.options.timeout + ABANDONED_AFTER)
+                problem = why_unusable(registered.provisioner, self.options.timeout + limits.ABANDONED_AFTER)
                 if problem is not None:
                     self.take_down(name, problem)
 
@@ -291,7 +289,7 @@ class Executor:
         number = next(self._numbers)
         work.calls += 1
         work.begun = work.begun or started
-        gives_up = started + (self.options.timeout + ABANDONED_AFTER).total_seconds()
+        gives_up = started + (self.options.timeout + limits.ABANDONED_AFTER).total_seconds()
         self._flights[number] = Flight(work, gives_up, registered.immediate)
         call = Call(number, registered.provisioner, work.allocation)
         if registered.immediate:
@@ -490,7 +488,7 @@ class Executor:
             logger.error("nothing new is begun while the %s cannot be used: %s", what, error)
         since = self._failing.setdefault(what, now)
         self._resume_at = now + RESCUE_PAUSE_SECONDS
-        if now - since >= STAMP_RESCUE.total_seconds():
+        if now - since >= limits.STAMP_RESCUE.total_seconds():
             self.lost = str(error)
 
     # --- misses -----------------------------------------------------------------------------------------------------

@@ -10,9 +10,9 @@ from typing import Any, NoReturn, cast
 
 import pytest
 
-from autorelease.calls import close, release, why_unusable
 from autorelease.errors import ExitCode, ProvisionerDown, ProvisionerError
 from autorelease.model import Allocation, Release, Result
+from autorelease.provisioners.calls import close, release, why_unusable
 from tests.support.engine import Engine, Scripted, made_allocation
 
 LONG = timedelta(seconds=30)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autorelease.belief import JUDGED_FROM, WINDOW, disbelief
-from autorelease.journal import Answer
+from autorelease.model import Answer
+from autorelease.rules.belief import JUDGED_FROM, WINDOW, disbelief
 
 RELEASED, MISS = Answer.RELEASED, Answer.MISS
 

@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 
 from autorelease.errors import ExitCode, ProvisionerDown, ProvisionerError, UnusableError
-from autorelease.guard import Limits
 from autorelease.ledger.rows import Vocabulary
 from autorelease.ledger.sqlite import SQLiteLedger
 from autorelease.model import Allocation, Outcome, Release, Result, SkipReason
 from autorelease.provisioners import Provisioner
 from autorelease.provisioners.memory import MemoryProvisioner
-from autorelease.report import tick_object
-from autorelease.stop import Stop
-from autorelease.tick import note_failed_start, preview
-from autorelease.workers import Workers
+from autorelease.rules.guard import Limits
+from autorelease.sweep.edge.stop import Stop
+from autorelease.sweep.edge.workers import Workers
+from autorelease.sweep.report import tick_object
+from autorelease.sweep.run import note_failed_start, preview
 from tests.support.engine import EXPIRED, NOW, RENEWED, Answer, Engine, Scripted, Wrapper
 from tests.support.place import TABLE
 
@@ -1050,7 +1050,7 @@ def test_wherever_a_tick_of_many_ends_dies_the_next_ones_converge(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int
 ) -> None:
     """One row is released, one pending at first, one a miss, one tried twice, one renewed in the very call."""
-    monkeypatch.setattr("autorelease.retry.FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("autorelease.rules.retry.FIRST_PAUSE_SECONDS", 0.001)
     at, died = first, True
     while died:
         engine = copied(prepared, tmp_path / str(at))

@@ -21,7 +21,16 @@ from autorelease.model import (
     SkipReason,
     TickReport,
 )
-from autorelease.report import LISTED, Tally, check_identity, error_object, exit_code, make_report, status, tick_object
+from autorelease.sweep.report import (
+    LISTED,
+    Tally,
+    check_identity,
+    error_object,
+    exit_code,
+    make_report,
+    status,
+    tick_object,
+)
 
 NOW = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -317,7 +326,7 @@ def test_the_fields_and_their_order_are_those_of_the_contract() -> None:
 
 def test_the_object_of_an_empty_tick() -> None:
     found = tick_object(report())
-    assert found["schema"] == "autorelease.tick/1"
+    assert found["schema"] == "autorelease.sweep.run/1"
     assert (found["status"], found["exit_code"], found["stopped_by"]) == ("success", 0, None)
     assert all(found[key] == 0 for key in KEYS if key.startswith("rows_"))
     assert [found[key] for key in ("refused", "down", "errors", "invalid")] == [[], [], [], []]
