@@ -172,13 +172,13 @@ def events(place: Place) -> list[dict[str, Any]]:
 
 
 def test_an_ended_call_is_finished_by_the_next_one(cloud: Cloud, place: Place, tmp_path: Path) -> None:
-    """As README says: what was ended by its time is unfinished work, and may be found gone."""
-    release = '[release]\ntimeout = "2s"\n'
+    """As README says: what was ended by its time is unfinished work, and may be found gone; by who can release at all."""
+    release = '[release]\ntimeout = "2s"\nconcurrency = 1\n'
     place.configure(
         command_provisioner([script(tmp_path, cloud.url), "{vm_ref}"], "already = [3]"), PERMISSIVE, release
     )
-    place.make_ledger([allocation("a", NOW - HOUR, vm_ref="web-1")])
-    cloud.answers = {"DELETE": [202, 404], "GET": [200]}
+    place.make_ledger([allocation("a", NOW - HOUR, vm_ref="web-1"), allocation("b", NOW - HOUR + 1, vm_ref="web-2")])
+    cloud.answers = {"DELETE": [202, 204, 404], "GET": [200]}
     report = place.run("tick", "--once", "--json").json()
-    assert (report["exit_code"], report["rows_already_released"]) == (0, 1)
-    assert place.released() == {"a"}
+    assert (report["exit_code"], report["rows_released"], report["rows_already_released"]) == (0, 1, 1)
+    assert place.released() == {"a", "b"}
