@@ -171,22 +171,32 @@ def events(place: Place) -> list[dict[str, Any]]:
     return sorted(found, key=lambda event: str(event["at"]))
 
 
-@pytest.mark.parametrize(
-    ("others", "expected"),
-    [([], (8, 0, set())), ([allocation("b", NOW - 2 * HOUR, vm_ref="web-2")], (0, 1, {"a", "b"}))],
-    ids=["without credit", "after a release"],
-)
-def test_after_an_ended_call_not_found_is_like_any_other(
-    others: list[dict[str, Any]], expected: tuple[int, int, set[str]], cloud: Cloud, place: Place, tmp_path: Path
-) -> None:
-    """As README says: what was ended by its time is unfinished work, and no proof of what comes after it."""
-    release = '[release]\ntimeout = "2s"\nconcurrency = 1\n'
-    place.configure(
-        command_provisioner([script(tmp_path, cloud.url), "{vm_ref}"], "already = [3]"), PERMISSIVE, release
-    )
-    place.make_ledger([*others, allocation("a", NOW - HOUR, vm_ref="web-1")])
-    gone = len(others)
-    cloud.answers = {"DELETE": [*[204] * gone, 202, 404], "GET": [*[404] * gone, 200]}
+def test_an_ended_call_is_finished_by_the_next_one(cloud: Cloud, place: Place, tmp_path: Path) -> None:
+    """As README says: what was ended by its time is unfinished work, and may be found gone. It has released before, and
+    finds a VM that is paid for.
+    """
+    release = '[release]\ntimeout = "2s"\n'
+    look = script(tmp_path, cloud.url, "look-for-vm")
+    options = f'already = [3]\nexists = ["{look}", "{{vm_ref}}"]'
+    argv = [script(tmp_path, cloud.url), "{vm_ref}"]
+    place.configure(command_provisioner(argv, options), PERMISSIVE, release)
+    place.make_ledger([allocation("first", NOW - HOUR, vm_ref="web-0"), allocation("paid", NOW + HOUR, vm_ref="web-2")])
+    cloud.answers = {"DELETE": [204], "GET": [404]}
+    assert place.run("tick", "--once", "--json").json()["rows_released"] == 1
+    place.insert([allocation("a", NOW - HOUR, vm_ref="web-1")])
+    cloud.answers = {"DELETE": [202, 404], "GET": [200]}
     report = place.run("tick", "--once", "--json").json()
-    assert (report["exit_code"], report["rows_already_released"], place.released()) == expected
-    assert [error["code"] for error in report["errors"]] == ([] if others else ["unproven"])
+    assert (report["exit_code"], report["rows_already_released"]) == (0, 1)
+    assert place.released() == {"first", "a"}
+
+
+def test_after_an_ended_call_not_found_is_like_any_other(cloud: Cloud, place: Place, tmp_path: Path) -> None:
+    """As README says: unfinished work is no proof of what comes after it. This one has never released anything."""
+    release = '[release]\ntimeout = "2s"\n'
+    argv = [script(tmp_path, cloud.url), "{vm_ref}"]
+    place.configure(command_provisioner(argv, "already = [3]"), PERMISSIVE, release)
+    place.make_ledger([allocation("a", NOW - HOUR, vm_ref="web-1")])
+    cloud.answers = {"DELETE": [202, 404], "GET": [200]}
+    report = place.run("tick", "--once", "--json").json()
+    assert (report["exit_code"], [error["code"] for error in report["errors"]]) == (8, ["unproven"])
+    assert place.released() == set()
