@@ -384,10 +384,16 @@ class Engine:
         return bool(count)
 
     def begin_and_lose(
-        self, sid: str, *, expires_at: int = EXPIRED, provisioner: str = "default", vm_ref: str | None = None
+        self,
+        sid: str,
+        *,
+        expires_at: int = EXPIRED,
+        provisioner: str = "default",
+        vm_ref: str | None = None,
+        run: str = "a-lost-tick",
+        kind: TickKind = TickKind.TICK,
     ) -> None:
-        """Leave an open intent, as a tick does that dies within the call."""
-        journal = self.open_journal()
+        """Leave an open intent, as a run does that dies within the call; the next tick finds that it was killed."""
         event = Event(
             step=Step.INTENT,
             at=self.now - timedelta(minutes=30),
@@ -397,8 +403,19 @@ class Engine:
             vm_ref=vm_ref or sid,
             intent=IntentChange.OPENED,
         )
-        journal.record("a-lost-tick", [event])
-        journal.close()
+        journal = self.open_journal()
+        try:
+            if run not in {past.start.tick for past in journal.ticks()}:
+                journal.open_tick(replace(self.start(), tick=run, kind=kind), running=self.running)
+            journal.record(run, [event])
+        finally:
+            journal.close()
+
+    def is_open_conflict(self, sid: str) -> bool:
+        """Whether somebody is still to look at a conflict of this sid."""
+        statement = "SELECT count(*) FROM attempts WHERE sid = ? AND conflict_at IS NOT NULL"
+        [(count,)] = self.place.query(statement, sid, database=self.place.journal)
+        return bool(count)
 
 
 class Calls:
