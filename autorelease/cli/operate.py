@@ -53,6 +53,7 @@ def release(
 def _release(
     settings: "Settings", sids: Sequence[str], now: datetime, reason: str | None, *, is_confirmed: bool
 ) -> "TickReport":
+    from autorelease.deciding.judging import versions_of
     from autorelease.journal import TickKind, open_journal
     from autorelease.ledger import open_ledger
     from autorelease.operate import make_order, run_release
@@ -71,8 +72,8 @@ def _release(
         stack.callback(journal.close)
         ledger = open_ledger(settings, read_only=False)
         stack.callback(ledger.close)
-        version = ledger.version()
-        order = make_order(_named_rows(ledger, sids), ledger, journal, now, version=version)
+        versions = versions_of(ledger, journal)
+        order = make_order(_named_rows(ledger, sids), ledger, journal, now, versions=versions)
         _tell_of_holds(order)
         if not is_confirmed:
             _ask(order)

@@ -113,6 +113,11 @@ class SQLiteJournal:
                 "to release nothing: autorelease init"
             )
 
+    def version(self) -> int | None:
+        """A number that changes whenever another connection has committed (SQLite's PRAGMA data_version)."""
+        with self._file.in_use():
+            return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
+
     def is_older(self) -> bool:
         """Whether its tables are those of an older version, in which nothing but `bring_up_to_date` is of use."""
         with self._file.in_use():

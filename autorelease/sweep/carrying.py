@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from autorelease.deciding.judging import Judge
+from autorelease.deciding.judging import Judge, Versions
 from autorelease.journal import Journal
 from autorelease.rules.identities import Identities
 from autorelease.sweep.acting import Means
@@ -37,11 +37,12 @@ class Carried:
 
 
 def carry_out(
-    judge: Judge[Journal], means: Means, run: str, plan: Plan, *, version: int | None, vouched: Identities = NOBODY
+    judge: Judge[Journal], means: Means, run: str, plan: Plan, *, versions: Versions, vouched: Identities = NOBODY
 ) -> Carried:
     """Release what is planned; `means.watch` gets exactly one finding for each.
 
-    version: the ledger's, from before the plan was read. vouched: the rows whose misses an operator vouches for.
+    versions: of ledger and journal, from before the plan was read. vouched: the rows whose misses an operator vouches
+    for.
     Raises UnusableError, before any call, where the ledger would take no stamp at all.
     """
     if next(plan.to_release(), None) is None:
@@ -63,7 +64,7 @@ def carry_out(
         books,
         crew,
         trouble,
-        again=Again(judge, books, means, trouble, version),
+        again=Again(judge, books, means, trouble, versions),
         rehearser=rehearser,
         stamper=Stamper(judge.ledger, books, crew, means, trouble, charge),
         misses=misses,
