@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autorelease.cli.decided import judge_of, running
+from autorelease.cli.decided import judge_of
 from autorelease.cli.shared import TIMES, actor, check_utf8, clock, parse_time, shared
 from autorelease.cli.sweep import log_finding, means_of, show_report, start_of, stop_at_deadline
 from autorelease.errors import ExitCode, UsageError
@@ -213,6 +213,7 @@ def _retry_all(settings: "Settings", provisioner: str | None) -> Sequence[str]:
 
 
 def _retry_these(settings: "Settings", sids: Sequence[str]) -> Sequence[str]:
+    from autorelease.deciding.running import running
     from autorelease.deciding.unfinished import Moment
     from autorelease.journal import open_journal
     from autorelease.ledger import open_ledger
