@@ -4,13 +4,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from autorelease import limits
+from autorelease.deciding.control import ask_control
 from autorelease.deciding.judging import Judge
 from autorelease.errors import UnusableError
 from autorelease.journal import Journal
 from autorelease.model import Answer
-from autorelease.provisioners import Probing, calls
 from autorelease.rules.belief import (
-    CONTROLS,
     WINDOW,
     Control,
     Standing,
@@ -120,21 +119,8 @@ class Misses:
         return self._judge.journal.recent_answers(fingerprint, _ALL, self._run)
 
     def _control(self, name: str) -> Control | None:
-        """Ask for VMs that are paid for: whoever does not find those looks in the wrong place."""
-        provisioner = self._means.provisioners[name].provisioner
-        if not isinstance(provisioner, Probing):
-            return None
         limit = self._means.options.timeout + limits.ABANDONED_AFTER
-        asked = 0
-        for row in self._judge.ledger.paid_for(name, self._judge.now, CONTROLS * CONTROLS):
-            if asked == CONTROLS:
-                break
-            if self._judge.is_due(row) or self._judge.is_held(self._judge.journal.hold_of(row.sid)):
-                continue
-            asked += 1
-            if (why := calls.why_not_there(provisioner, row, limit)) is not None:
-                return Control(asked, lost=row.sid, why=why)
-        return Control(asked)
+        return ask_control(self._judge, name, self._means.provisioners[name].provisioner, limit)
 
 
 # In one run, every answer counts: a provisioner that has released anything at all is not one that never does.

@@ -36,7 +36,7 @@ class Undecodable:
 
 
 # One word, in the ways in which programs and people write it.
-SPELLINGS = {
+SPELLINGS: dict[str, list[Any]] = {
     "web": [
         "web",
         "WEB",
@@ -169,7 +169,7 @@ def held(path: Path, table: Table) -> Iterator[Holder]:
         if status in ("Released", "Cancelled"):
             continue
         has_ref = vm_ref not in (None, "")
-        if not has_ref and sid is None:
+        if not has_ref and sid in (None, ""):
             continue
         if table.words.is_vm_ref_named and not (has_ref and reference(vm_ref).strip()):
             continue
