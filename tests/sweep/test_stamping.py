@@ -10,6 +10,7 @@ from autorelease.errors import ExitCode
 from autorelease.provisioners.memory import MemoryProvisioner
 from tests.support.engine import Engine
 from tests.support.place import TABLE
+from tests.support.sweeping import when
 
 OBSTINATE = TABLE.replace("status TEXT", "status TEXT CHECK (status = 'Active' OR sid <> 'b')")
 
@@ -20,15 +21,35 @@ def on_b(action: str) -> str:
 
 
 def check_that_b_alone_failed(engine: Engine) -> None:
-    """Released at the provisioner, b cannot be stamped; its group is, without it."""
+    """b cannot be stamped; its group is, without it. Its release is the stamp: nothing has happened to it."""
     # Without threads, so that all of them come back as one group.
     ticked = engine.tick(MemoryProvisioner("abcd"), immediate=["default"])
     assert ticked.ends() == {"a": "released", "b": "failed", "c": "released", "d": "released"}
     assert ticked.code == ExitCode.NOT_ALL_WELL
     assert engine.statuses() == {"a": "Released", "b": "Active", "c": "Released", "d": "Released"}
-    assert engine.open_intents() == {"b"}
-    assert "released at the provisioner" in ticked.report.errors[0].message
+    assert engine.open_intents() == set()
+    assert "released at the provisioner" not in ticked.report.errors[0].message
     assert engine.events("b") == [("intent", None, None), ("outcome", "failed", "failed")]
+    assert engine.failed_ticks() == {"a": 0, "b": 1, "c": 0, "d": 0}
+
+
+@pytest.mark.parametrize("how", ["ABORT", "FAIL", "ROLLBACK"])
+def test_a_stamp_that_is_refused_after_the_release_is_not_forgotten(engine: Engine, how: str) -> None:
+    """The trigger came while the VM was going: no rehearsal could have shown it."""
+    engine.add(*"abcd")
+    provisioner = MemoryProvisioner("abcd")
+    provisioner._before = when("b", lambda: engine.place.execute(on_b(f"SELECT RAISE({how}, 'not this one')")))
+    ticked = engine.tick(provisioner)
+    assert (ticked.code, ticked.ends()["b"]) == (ExitCode.NOT_ALL_WELL, "failed")
+    assert (engine.statuses()["b"], provisioner.gone, engine.open_intents()) == ("Active", set("abcd"), {"b"})
+    assert "released at the provisioner" in ticked.report.errors[0].message
+    # It is charged: nothing of it is tried before its time.
+    engine.later(timedelta(minutes=10))
+    assert engine.tick(provisioner).ends() == {"b": "backoff"}
+    engine.place.execute("DROP TRIGGER meddler")
+    engine.later(timedelta(days=1))
+    assert engine.tick(provisioner).ends() == {"b": "already_released"}
+    assert engine.open_intents() == set()
 
 
 def test_a_group_is_repeated_row_by_row_where_a_check_refuses_one(tmp_path: Path) -> None:
