@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autorelease import __version__
-from autorelease.cli.decided import check_provisioners, decided, is_running, judge_of, limits
+from autorelease.cli.decided import check_provisioners, decided, judge_of, limits
 from autorelease.cli.shared import TIMES, actor, clock, jitter, moment, new_tick_id, parse_time, shared
 from autorelease.errors import OutputError, ReaderGoneError, UnusableError, UsageError
 from autorelease.model import rfc3339
@@ -155,6 +155,7 @@ def means_of(
     watch: "Callable[[Finding], None]",
 ) -> "Means":
     """What a run acts with, as configured."""
+    from autorelease.deciding.running import is_running
     from autorelease.sweep.acting import Means, Options
 
     release = settings.release

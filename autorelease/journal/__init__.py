@@ -149,6 +149,9 @@ class OpenIntent:
 class JournalReader(Protocol):
     """What a command that changes nothing needs. Every method raises UnusableError where the database cannot do it."""
 
+    def version(self) -> int | None:
+        """A number that changes whenever another connection has committed; None: that cannot be known."""
+
     def newest_tick(self) -> PastTick | None:
         """The last tick that was begun; an operator's release is none."""
 

@@ -2,11 +2,11 @@
 
 import json
 import sqlite3
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 
 from autorelease.journal import Event, IntentChange, OpenIntent, PastTick, Step, TickKind, TickStart
-from autorelease.model import Answer, Attempts, ErrorCode, Hold, Known, Outcome, rfc3339
+from autorelease.model import Allocation, Answer, Attempts, ErrorCode, Hold, Known, Outcome, rfc3339
 
 ENDED = (Outcome.RELEASED, Outcome.ALREADY_RELEASED)
 TRIED = (Outcome.FAILED, Outcome.PENDING)
@@ -36,6 +36,25 @@ CRASHED = "crashed"
 # That it was released once is never forgotten: a row that comes back stays a resurrected one, whatever an operator's
 # release of it came to.
 RELEASED_STAYS = "CASE WHEN outcome IN ('released', 'already_released') THEN outcome ELSE ? END"
+
+
+# What was begun and what was accepted are of one VM: they end together, and say nothing of another one.
+OF_INTENT = ("intent_at", "intent_run", "begun_at", "begun_run", "accepted", "accepted_under")
+_IS_SAME_VM = "(provisioner = excluded.provisioner AND vm_ref = excluded.vm_ref)"
+_HIDES_NOTHING = f"intent_at IS NULL OR {_IS_SAME_VM}"
+# Where the row names another VM than the one whose release is open, that one is a conflict from now on.
+RENAMED = ", ".join(
+    (
+        "provisioner = excluded.provisioner, vm_ref = excluded.vm_ref",
+        f"conflict_at = CASE WHEN {_HIDES_NOTHING} THEN conflict_at ELSE coalesce(conflict_at, ?) END",
+        *(f"{column} = CASE WHEN {_IS_SAME_VM} THEN {column} END" for column in OF_INTENT),
+    )
+)
+# A call that began after the conflict was found, in a run that has not ended, is none of what is acknowledged.
+BEGUN_SINCE = "begun_at > conflict_at AND begun_run IN (SELECT tick FROM ticks WHERE status IS NULL)"
+ACKNOWLEDGED = "conflict_at = NULL, skipped = NULL, " + ", ".join(
+    f"{column} = CASE WHEN {BEGUN_SINCE} THEN {column} END" for column in OF_INTENT
+)
 
 
 def read_hold(row: sqlite3.Row) -> Hold:
@@ -111,6 +130,13 @@ def read_known(row: sqlite3.Row) -> Known:
     )
 
 
+def of_vm(known: Known, row: sqlite3.Row, allocation: Allocation) -> Known:
+    """What is known of a row, without what was begun or accepted for another VM than it names now."""
+    if (row["provisioner"], row["vm_ref"]) == (allocation.provisioner, allocation.vm_ref):
+        return known
+    return replace(known, intent=False, intent_run=None, is_orphaned=False, accepted=None, accepted_under=None)
+
+
 def changes_of(event: Event, tick: str) -> dict[str, tuple[str, str | int | None]]:
     """What an event of this run changes in the memory of its (sid, expires_at): for each column SQL, and its value."""
     changes = {**_intent_changes(event, tick), **_outcome_changes(event)}
@@ -125,7 +151,7 @@ def _intent_changes(event: Event, tick: str) -> dict[str, tuple[str, str | int |
     if event.intent is IntentChange.KEPT:
         return {}
     if event.intent is IntentChange.CLOSED:
-        return dict.fromkeys(("intent_at", "intent_run", "begun_at", "begun_run"), ("?", None))
+        return dict.fromkeys(OF_INTENT, ("?", None))
     at = as_text(event.at)
     return {
         # Whose it is was decided by the first run that left it open.

@@ -13,16 +13,19 @@ from typing import Any
 from autorelease.errors import ConfigurationError, ExitCode, UnusableError
 from autorelease.journal import Event, GivenAnswer, OpenIntent, PastTick, Step, TickKind, TickStart
 from autorelease.journal.rows import (
+    ACKNOWLEDGED,
     CRASHED,
     HISTORY_FIELDS,
     HOLD_COLUMNS,
     MEMORY_COLUMNS,
+    RENAMED,
     START_FIELDS,
     TICK_COLUMNS,
     as_instant,
     as_key,
     as_text,
     changes_of,
+    of_vm,
     read_hold,
     read_known,
     read_open_intent,
@@ -112,6 +115,11 @@ class SQLiteJournal:
                 f"{self._path}: is of an older version: the next tick brings it up to date. Not to wait for that, and "
                 "to release nothing: autorelease init"
             )
+
+    def version(self) -> int | None:
+        """A number that changes whenever another connection has committed (SQLite's PRAGMA data_version)."""
+        with self._file.in_use():
+            return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
 
     def is_older(self) -> bool:
         """Whether its tables are those of an older version, in which nothing but `bring_up_to_date` is of use."""
@@ -239,7 +247,10 @@ class SQLiteJournal:
                 f"SELECT {MEMORY_COLUMNS} FROM wanted CROSS JOIN attempts USING (sid, expires_at)",
                 *values,
             )
-            found.update(((row["sid"], as_instant(row["expires_at"])), read_known(row)) for row in rows)
+            remembered = {(row["sid"], row["expires_at"]): row for row in rows}
+            for allocation in chunk:
+                if (memory := remembered.get((allocation.sid, as_key(allocation.expires_at)))) is not None:
+                    found[allocation.sid, allocation.expires_at] = of_vm(read_known(memory), memory, allocation)
             holds = self._newest_holds([row.sid for row in chunk])
             for row in chunk:
                 if row.sid in holds:
@@ -333,10 +344,10 @@ class SQLiteJournal:
         """Close these conflicts, and the intents behind them: somebody has looked at them."""
         with self._transaction():
             for intent in intents:
+                # Unless somebody has begun it anew since it was looked at.
                 self.connection.execute(
-                    "UPDATE attempts SET conflict_at = NULL, skipped = NULL, intent_at = NULL, intent_run = NULL, "
-                    "begun_at = NULL, begun_run = NULL WHERE sid = ? AND expires_at = ?",
-                    (intent.sid, as_key(intent.expires_at)),
+                    f"UPDATE attempts SET {ACKNOWLEDGED} WHERE sid = ? AND expires_at = ? AND begun_run IS ?",
+                    (intent.sid, as_key(intent.expires_at), intent.run),
                 )
                 self._note(Step.RETRY, intent.sid, at, f"by {actor}", "conflict acknowledged", intent.expires_at)
 
@@ -471,8 +482,8 @@ class SQLiteJournal:
         self.connection.execute(
             "INSERT INTO attempts (sid, expires_at, provisioner, vm_ref, failed_ticks, pending_ticks, quarantined) "
             "VALUES (?, ?, ?, ?, 0, 0, 0) "
-            "ON CONFLICT (sid, expires_at) DO UPDATE SET provisioner = excluded.provisioner, vm_ref = excluded.vm_ref",
-            (*key, event.provisioner, event.vm_ref),
+            f"ON CONFLICT (sid, expires_at) DO UPDATE SET {RENAMED}",
+            (*key, event.provisioner, event.vm_ref, as_text(event.at)),
         )
         changes = changes_of(event, tick)
         if changes:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from autorelease.deciding.decide import Decision, decide, moment_of
-from autorelease.deciding.judging import Judge
+from autorelease.deciding.judging import Judge, Versions
 from autorelease.errors import AutoreleaseError, UnusableError
 from autorelease.journal import Event, IntentChange, Journal, OpenIntent, PastTick, Step, TickKind, TickStart
 from autorelease.model import Finding, Outcome, Planned, PlanSummary, Refusal, ReleaseError, SkipReason, TickReport
@@ -122,10 +122,10 @@ class _Sweep:
         self._first_tries = 0
 
     def run(self, running: Sequence[str]) -> TickReport:
-        version = self._judge.ledger.version()
+        versions = self._judge.versions()
         decision = decide(self._judge, moment_of(self._start), self._limits, running=running)
         try:
-            return self._report(decision, version)
+            return self._report(decision, versions)
         finally:
             decision.spool.close()
 
@@ -133,7 +133,7 @@ class _Sweep:
         """The number that `--confirm` would answer this tick with."""
         return self._first_tries if report.refused else report.unproven or None
 
-    def _report(self, decision: Decision, version: int | None) -> TickReport:
+    def _report(self, decision: Decision, versions: Versions) -> TickReport:
         tally = Tally(decision.now, self._judge.grace)
         self._first_tries = decision.summary.first_tries
         self._planned(decision.summary)
@@ -150,7 +150,7 @@ class _Sweep:
         else:
             self._refuse(decision.spool.not_covered(), means)
             self.carried = carry_out(
-                self._judge, means, self._start.tick, decision.spool, version=version, vouched=self._vouched()
+                self._judge, means, self._start.tick, decision.spool, versions=versions, vouched=self._vouched()
             )
         return make_report(
             tally,
