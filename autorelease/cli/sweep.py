@@ -124,7 +124,7 @@ def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickRep
         try:
             ledger = open_ledger(settings, read_only=False)
         except UnusableError as error:
-            note_failed_start(journal, start, clock, error)
+            note_failed_start(journal, start, clock, error, is_running)
             raise
         stack.callback(ledger.close)
         watcher = _Watcher(stack, lock)
@@ -244,10 +244,12 @@ def log_finding(finding: "Finding") -> None:
 
 
 def _log_refusals(report: "TickReport", summary: "PlanSummary | None") -> None:
-    """Say why the guard refused, what was planned, and what to type."""
-    from autorelease.rules.guard import advice
+    """Say why the guard refused, what was planned, and what to type; and so where no miss was believed."""
+    from autorelease.rules.guard import advice, advice_on_misses
 
     for refusal in report.refused:
         logger.error("refused: %s: %s", refusal.code, refusal.message)
     if report.refused and summary is not None:
         logger.error("%s", advice(summary, report.refused))
+    if report.unproven:
+        logger.error("%s", advice_on_misses(report.unproven))

@@ -116,9 +116,9 @@ def _runs_and_belief(database: "Database") -> None:
     # plan would have released for the first time, and those whose "not found" was not believed, as sorted digests.
     for column in ("pid_started INTEGER", "pid_namespace TEXT", "admission BLOB", "unproven BLOB"):
         run(f"ALTER TABLE ticks ADD COLUMN {column}")
-    # intent_at and intent_run: since when, and by which run, the end of a release is unknown; begun_at and begun_run:
-    # the last call. accepted: whether the provisioner said RELEASED or PENDING; accepted_under: its fingerprint then.
-    for name in ("intent_run", "begun_at", "begun_run", "conflict_at", "accepted", "accepted_under"):
+    # intent_at, intent_run and intent_under: since when, by which run and under which fingerprint ('': none) the end of a
+    # release is unknown; begun_at and begun_run: the last call. accepted: whether the provisioner said RELEASED or PENDING; accepted_under: its fingerprint then.
+    for name in ("intent_run", "intent_under", "begun_at", "begun_run", "conflict_at", "accepted", "accepted_under"):
         run(f"ALTER TABLE attempts ADD COLUMN {name} TEXT")
     run("CREATE INDEX open_conflicts ON attempts (conflict_at) WHERE conflict_at IS NOT NULL")
     # What provisioners answered, in order of arrival; and which of them have shown that they can release.
@@ -129,12 +129,17 @@ def _runs_and_belief(database: "Database") -> None:
     run("CREATE INDEX answers_of ON given_answers (fingerprint, id)")
     run("CREATE TABLE credits (fingerprint TEXT PRIMARY KEY, since TEXT NOT NULL) WITHOUT ROWID")
     run("UPDATE attempts SET conflict_at = intent_at WHERE intent_at IS NOT NULL AND skipped = 'conflict'")
+    intents = (
+        "FROM events WHERE events.sid = attempts.sid AND events.event = 'intent' "
+        "AND coalesce(events.expires_at, '') = attempts.expires_at"
+    )
+    # Where several runs began it, nobody wrote down which of them left it open.
     run(
-        "UPDATE attempts SET begun_at = intent_at, intent_run = (SELECT tick FROM events "
-        "WHERE events.sid = attempts.sid AND events.event = 'intent' AND events.at = attempts.intent_at) "
+        "UPDATE attempts SET begun_at = intent_at, "
+        f"begun_run = (SELECT tick {intents} AND events.at = attempts.intent_at ORDER BY id DESC LIMIT 1), "
+        f"intent_run = (SELECT CASE WHEN count(DISTINCT tick) = 1 THEN max(tick) END {intents}) "
         "WHERE intent_at IS NOT NULL"
     )
-    run("UPDATE attempts SET begun_run = intent_run WHERE intent_at IS NOT NULL")
 
 
 STEPS: "Sequence[Callable[[Database], None]]" = (_first_tables, _holds_and_clocks, _runs_and_belief)

@@ -2,12 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 from autorelease import limits
 from autorelease.deciding.judging import Judge
 from autorelease.errors import UnusableError
 from autorelease.journal import Journal
-from autorelease.model import Answer
+from autorelease.model import Allocation
 from autorelease.provisioners import Probing, calls
 from autorelease.rules.belief import (
     CONTROLS,
@@ -24,6 +25,9 @@ from autorelease.sweep.acting import Means
 from autorelease.sweep.books import Books
 from autorelease.sweep.crew import Crew
 from autorelease.sweep.work import State, Work
+
+# How many rows are looked at for those that must be there: first a few, and more where those are held.
+LOOKED_AT = (CONTROLS * CONTROLS, 1_000)
 
 
 class Misses:
@@ -44,12 +48,14 @@ class Misses:
     def is_expected(self, work: Work) -> bool:
         """Whether a miss repeats what a killed run began, so that the VM is gone by our own hand.
 
-        Not where that run had written down a miss itself, or its last answers were misses: it may have looked in the
-        wrong place.
+        Not where that run had written down a miss itself, or its last answers were misses, or it was under another
+        fingerprint: one of the two may have looked in the wrong place.
         """
         known = work.planned.known
         fingerprint = self._crew.fingerprint(work.allocation.provisioner)
         if not known.is_orphaned or known.intent_run is None or fingerprint is None:
+            return False
+        if known.intent_under not in (None, fingerprint):
             return False
         try:
             return not (
@@ -74,14 +80,14 @@ class Misses:
             self._judge_those_of(name, works)
 
     def _judge_those_of(self, name: str, works: Sequence[Work]) -> None:
-        doubtful = [work for work in works if self._identity(work) not in self._vouched]
+        doubtful = {work.number: missed for work in works if (missed := self._identity(work)) not in self._vouched}
         reasons = self._reasons(name) if doubtful else {}
         for work in works:
-            reason = reasons.get(_is_expected(work)) if work in doubtful else None
+            reason = reasons.get(_is_expected(work)) if work.number in doubtful else None
             if reason is None:
                 self._books.works.move(work, State.EARNED)
             elif work.earned is not None:
-                self.unproven.append(self._identity(work))
+                self.unproven.append(doubtful[work.number])
                 self._books.settle(work, verdicts.unproven(work, work.earned, reason, self._means.clock()))
 
     def _identity(self, work: Work) -> bytes:
@@ -111,13 +117,10 @@ class Misses:
         return Standing(
             has_credit=has_credit,
             answers=journal.recent_answers(fingerprint, WINDOW),
-            of_this_tick=self._said_in_this_run(fingerprint),
+            of_this_tick=journal.kinds_of_answers(fingerprint, self._run),
             # Where nothing can be believed anyway, nobody needs to be asked.
             control=self._control(name) if has_credit else None,
         )
-
-    def _said_in_this_run(self, fingerprint: str) -> Sequence[Answer]:
-        return self._judge.journal.recent_answers(fingerprint, _ALL, self._run)
 
     def _control(self, name: str) -> Control | None:
         """Ask for VMs that are paid for: whoever does not find those looks in the wrong place."""
@@ -125,20 +128,24 @@ class Misses:
         if not isinstance(provisioner, Probing):
             return None
         limit = self._means.options.timeout + limits.ABANDONED_AFTER
-        asked = 0
-        for row in self._judge.ledger.paid_for(name, self._judge.now, CONTROLS * CONTROLS):
-            if asked == CONTROLS:
-                break
-            if self._judge.is_due(row) or self._judge.is_held(self._judge.journal.hold_of(row.sid)):
-                continue
-            asked += 1
+        rows = self._paid_for(name)
+        for row in rows:
             if (why := calls.why_not_there(provisioner, row, limit)) is not None:
-                return Control(asked, lost=row.sid, why=why)
-        return Control(asked)
+                return Control(len(rows), lost=row.sid, why=why)
+        return Control(len(rows))
 
+    def _paid_for(self, name: str) -> Sequence[Allocation]:
+        """Up to CONTROLS rows that are neither due nor held; read to the end before anybody is asked."""
+        rows: list[Allocation] = []
+        for at_most in LOOKED_AT:
+            found = self._judge.ledger.paid_for(name, self._judge.now, at_most)
+            rows = list(islice((row for row in found if self._must_be_there(row)), CONTROLS))
+            if len(rows) == CONTROLS:
+                break
+        return rows
 
-# In one run, every answer counts: a provisioner that has released anything at all is not one that never does.
-_ALL = 2**31
+    def _must_be_there(self, row: Allocation) -> bool:
+        return not self._judge.is_due(row) and not self._judge.is_held(self._judge.journal.hold_of(row.sid))
 
 
 def _is_expected(work: Work) -> bool:
