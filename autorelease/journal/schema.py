@@ -120,6 +120,9 @@ def _runs_and_belief(database: "Database") -> None:
     # release is unknown; begun_at and begun_run: the last call. accepted: whether the provisioner said RELEASED or PENDING; accepted_under: its fingerprint then.
     for name in ("intent_run", "intent_under", "begun_at", "begun_run", "conflict_at", "accepted", "accepted_under"):
         run(f"ALTER TABLE attempts ADD COLUMN {name} TEXT")
+    # Ticks are kept for a year; each one looks for these few.
+    run("CREATE INDEX unfinished ON ticks (seq) WHERE status IS NULL")
+    run("CREATE INDEX plans ON ticks (seq) WHERE admission IS NOT NULL")
     run("CREATE INDEX open_conflicts ON attempts (conflict_at) WHERE conflict_at IS NOT NULL")
     # What provisioners answered, in order of arrival; and which of them have shown that they can release.
     run(

@@ -78,9 +78,7 @@ CONTROLLED = {
 
 
 @pytest.mark.parametrize(("answers", "control", "has_credit", "is_believed"), CONTROLLED.values(), ids=CONTROLLED)
-def test_who_can_be_asked(
-    answers: Sequence[Answer], control: Control, *, has_credit: bool, is_believed: bool
-) -> None:
+def test_who_can_be_asked(answers: Sequence[Answer], control: Control, *, has_credit: bool, is_believed: bool) -> None:
     judged = standing(answers, of_this_tick=len(answers), has_credit=has_credit, control=control)
     assert (disbelief(judged, 50) is None) is is_believed
 
