@@ -42,7 +42,7 @@ url = "sqlite:///allocations.db"  # sqlite:////absolute/path.db
 # released_at = "released_at"     # this one and those below may be absent
 # owner = "owner"
 # plan = "plan"
-# vm_ref = "vm_ref"               # the provisioner's own id of the VM. Unwritten: NULL: the sid. Written: invalid
+# vm_ref = "vm_ref"               # the provisioner's own id of the VM. Unwritten: NULL = the sid. Written: invalid
 # vm_uid = "vm_uid"
 # provisioner = "provisioner"     # which [provisioners.NAME] serves the row; NULL: "default"
 
@@ -70,7 +70,9 @@ url = "sqlite:///allocations.db"  # sqlite:////absolute/path.db
 kind = "ledger"                   # the stamp is the release: nothing but the ledger is changed
 # kind = "command"
 # argv = ["/usr/local/sbin/destroy-vm", "--", "{vm_ref}"]
-# already = [3]                   # exit statuses: the VM was not there any more
+# exists = []                     # a program that only looks: ["/usr/local/sbin/look-for-vm", "--", "{vm_ref}"]
+# already = []                    # exit statuses: the VM was not there any more
+# pending = []                    # accepted, and not gone yet
 # retry = [75]                    # try again soon
 # down = [77, 78]                 # nothing can be released at the moment
 # allow_dash = false              # whether a value may begin with a dash

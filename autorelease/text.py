@@ -8,18 +8,24 @@ from pwd import getpwuid
 from unicodedata import normalize
 
 HIDDEN = "***"
-_SECRET_NAME = re.compile(
-    r"(?i)secret|token|passw|passphrase|pwd|credential|authori[sz]ation|bearer|cookie|key([_-]file|[_-]path)?$"
-)
+_LIKE_SECRETS = "secret|token|passw|passphrase|pwd|credential|authori[sz]ation|bearer|cookie"
+_SECRET_NAME = re.compile(rf"(?i){_LIKE_SECRETS}|key([_-]file|[_-]path)?$")
 # What ends so names the place of a secret, which is none.
 _PLACE_NAME = re.compile(r"(?i)[_-](file|path|dir)$")
 # Of an option or a file: what is there holds a secret. -H and -K are curl's.
 _PLACE_OF_SECRET = re.compile(r"(?i)header|netrc|^-[HK]$")
 # user:PASSWORD@host in a URL.
 _USER_INFO = re.compile(r"(://[^/:\s]*:)[^/\s]+(?=@)")
-# --token=SECRET, token: SECRET, "Authorization: Bearer SECRET", ?access_token=SECRET.
-_PAIR = re.compile(r"([\w.-]+)(\s*[=:]\s*)((?:(?:bearer|basic|token|digest)\s+)?\S+)", re.IGNORECASE)
+# ?access_token=SECRET in a URL: what follows is not of it.
+_QUERY = re.compile(rf"(?i)([?&](?:[\w.-]*(?:{_LIKE_SECRETS})[\w.-]*|[\w.-]*key)=)[^&#\s]+")
+# --token=SECRET, token: SECRET, "Authorization: Bearer SECRET", wherever it stands.
+_PAIR = re.compile(
+    rf"(?i)((?:{_LIKE_SECRETS})[\w.-]*|key)(\s*[=:]\s*)(?!\*\*\*)"
+    r"(\"[^\"]*\"|'[^']*'|(?:(?:bearer|basic|token|digest)\s+)?\S+)"
+)
 _WHOLE_PAIR = re.compile(r"([\w.-]+)(\s*[=:]\s*)(.+)", re.DOTALL)
+# sh -c, bash -lc: what follows is a script.
+_SCRIPT_OPTION = re.compile(r"-[a-z]*c")
 # curl(1): what follows is user:PASSWORD.
 _USER_OPTIONS = ("-u", "--user", "-U", "--proxy-user")
 
@@ -73,23 +79,29 @@ def is_place_of_secret(name: str) -> bool:
 
 def without_secrets(text: str) -> str:
     """The text with what looks like a secret in it hidden: a value by its name, a password in a URL."""
-    text = _USER_INFO.sub(lambda match: match[1] + HIDDEN, text)
     whole = _WHOLE_PAIR.fullmatch(text)
     if whole and is_secret_name(whole[1]):
         return f"{whole[1]}{whole[2]}{HIDDEN}"
-    return _PAIR.sub(_hidden_pair, text)
+    return _parts_without_secrets(text)
 
 
 def words_without_secrets(words: Iterable[str]) -> Iterator[str]:
     """The words of a command with what looks like a secret hidden, also where the option stands in the word before."""
     before = ""
     for word in words:
-        is_value = before.startswith("-") and is_secret_name(before) and "=" not in before
         if before in _USER_OPTIONS:
             yield re.sub(r"(?s):.*", f":{HIDDEN}", word)
+        elif before.startswith("-") and is_secret_name(before) and "=" not in before:
+            yield HIDDEN
         else:
-            yield HIDDEN if is_value else without_secrets(word)
+            yield _parts_without_secrets(word) if _SCRIPT_OPTION.fullmatch(before) else without_secrets(word)
         before = word
+
+
+def _parts_without_secrets(text: str) -> str:
+    text = _USER_INFO.sub(lambda match: match[1] + HIDDEN, text)
+    text = _QUERY.sub(lambda match: match[1] + HIDDEN, text)
+    return _PAIR.sub(_hidden_pair, text)
 
 
 def _hidden_pair(match: re.Match[str]) -> str:

@@ -110,7 +110,7 @@ def _names(parameter: Any) -> tuple[str, ...]:
 
 def _value(parameter: Any, context: Any) -> str:
     """What the value is called: its metavar, else its type."""
-    return str(parameter.metavar or parameter.display_type(context).strip("<>"))
+    return str(parameter.metavar or parameter.make_metavar(context))
 
 
 def _completes(parameter: Any, words: tuple[str, ...]) -> Completes:

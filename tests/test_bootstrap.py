@@ -13,11 +13,13 @@ import pytest
 
 from autorelease.bootstrap import CONFIGURATION, describe_folder, make_folder, sample_rows
 from autorelease.deciding.decide import Decision, decide
+from autorelease.deciding.judging import Judge
 from autorelease.errors import UnusableError, UsageError
 from autorelease.journal import open_journal
 from autorelease.ledger import open_ledger
 from autorelease.rules.guard import Limits, Moment
 from autorelease.settings import File, Settings, load_settings
+from autorelease.structs import read_struct
 
 NOW = datetime(2026, 12, 1, 12, 0, 0, 123456, tzinfo=UTC)
 FILES = {"config.toml", "allocations.db", "journal.db"}
@@ -41,14 +43,7 @@ def decided(folder: Path, now: datetime) -> Decision:
     found = settings(folder)
     ledger, journal = open_ledger(found, read_only=True), open_journal(found)
     try:
-        return decide(
-            ledger=ledger,
-            journal=journal,
-            moment=Moment(now),
-            grace=timedelta(0),
-            hold_grace=timedelta(0),
-            limits=Limits(1000, 50, 20),
-        )
+        return decide(Judge(ledger, journal, now, timedelta(0), timedelta(0)), Moment(now), Limits(1000, 50, 20))
     finally:
         ledger.close()
         journal.close()
@@ -140,8 +135,10 @@ def test_the_configuration_shows_the_defaults(tmp_path: Path) -> None:
     assert shown["ledger"].pop("timezone") == "Europe/Berlin"
     given = shown["ledger"].pop("url"), shown["journal"].pop("url")
     assert given == ("sqlite:///allocations.db", "sqlite:///journal.db")
-    assert File.model_validate(shown).model_dump() == File().model_dump()
-    known = {name: set(type(section).model_fields) for name, section in File() if name != "provisioners"}
+    assert read_struct(shown, File) == File()
+    known = {
+        name: set(getattr(File(), name).__struct_fields__) for name in File.__struct_fields__ if name != "provisioners"
+    }
     known["ledger"] -= {"url", "timezone"}
     known["journal"] -= {"url"}
     assert {name: set(section) for name, section in shown.items()} == known

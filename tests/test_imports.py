@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 import autorelease
+from tests.support.place import DAY, NOW, Place, allocation
 
 ROOT = Path(autorelease.__file__).parent
 # The house, from its ground up: a room may know what is on the floors below it, and beside it only what is named.
+GROUND = {"model", "errors", "text", "limits", "structs", "identity"}
 FLOORS = [
-    {"model", "errors", "text", "limits", "identity", "sqliteadvice", "sqlitefile", "processes", "trust", "logs"},
+    GROUND | {"sqliteadvice", "sqlitefile", "processes", "trust", "logs"},
     {"settings", "rules"},
     {"ledger", "journal", "provisioners"},
     {"deciding"},
@@ -116,7 +118,7 @@ def test_pure_modules_touch_nothing(module: str) -> None:
     assert packages(module).isdisjoint(EFFECTS)
 
 
-@pytest.mark.parametrize("name", ["model", "errors", "text", "limits"])
+@pytest.mark.parametrize("name", ["model", "errors", "structs", "text", "limits"])
 def test_the_lowest_modules_import_nothing_of_ours(name: str) -> None:
     assert ours(f"autorelease.{name}") == set()
 
@@ -141,6 +143,11 @@ def floor_of(room: str) -> int:
 
 def test_every_room_is_on_one_floor() -> None:
     assert {room_of(name) for name in MODULES if room_of(name)} == {room for floor in FLOORS for room in floor}
+
+
+def test_the_settings_know_what_a_file_is_and_nothing_that_is_done_with_it() -> None:
+    for module in within("settings"):
+        assert ours(module) <= {"settings", "errors", "structs", "trust"}, module
 
 
 @pytest.mark.parametrize("package", ["ledger", "journal", "provisioners"])
@@ -235,3 +242,20 @@ def test_help_loads_neither_a_database_nor_a_back_end(arguments: list[str]) -> N
     )
     assert BACK_ENDS
     assert not found.intersection(BACK_ENDS)
+
+
+# What costs as much at start as the whole of a small command, and whose names say what it would be needed for.
+COSTLY = ["asyncio", "concurrent", "email", "hashlib", "http", "importlib.metadata", "logging.handlers", "pydantic"]
+COSTLY += ["random", "rich", "secrets", "socket", "sqlite_utils", "ssl", "tempfile", "zoneinfo"]
+
+
+@pytest.mark.parametrize(("kind", "other"), [("ledger", "command"), ("command", "ledger")])
+def test_a_tick_that_has_nothing_to_do_loads_nothing_for_what_it_does_not_do(
+    kind: str, other: str, place: Place
+) -> None:
+    place.configure(f'[provisioners.default]\nkind = "{kind}"\n' + ('argv = ["true"]\n' if kind == "command" else ""))
+    place.make_ledger([allocation("paid", NOW + DAY)])
+    found = loaded("--config", str(place.config), "--log-level", "error", "tick", "--once")
+    assert {"autorelease.ledger.sqlite", "autorelease.journal.sqlite", f"autorelease.provisioners.{kind}"} <= found
+    assert f"autorelease.provisioners.{other}" not in found
+    assert not found.intersection(COSTLY)

@@ -87,30 +87,31 @@ max_clock_gap = "7d"
 def test_the_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
     plain = load(tmp_path, URL)
     written = load(tmp_path, DEFAULTS.replace("[ledger]\n", URL, 1))
-    assert plain.model_dump() == written.model_dump()
+    for section in ("ledger", "journal", "release", "guard", "provisioners"):
+        assert getattr(plain, section) == getattr(written, section)
     assert plain.ledger.timezone is None
 
 
 def test_every_key_that_exists_is_in_the_contracts_list() -> None:
     """A key that is not listed above has no default there that anybody could rely on."""
-    assert set(module.LedgerSettings.model_fields) == {
+    assert set(module.LedgerSettings.__struct_fields__) == {
         *("url", "table", "released", "inactive", "references", "never"),
         *("timestamps", "timezone", "stamp", "columns"),
     }
-    assert set(module.JournalSettings.model_fields) == {"url", "keep"}
-    assert set(module.Release.model_fields) == {
+    assert set(module.JournalSettings.__struct_fields__) == {"url", "keep"}
+    assert set(module.Release.__struct_fields__) == {
         *("grace", "hold_grace", "concurrency", "timeout", "deadline", "attempts", "quarantine_after")
     }
-    assert set(module.Guard.model_fields) == {
+    assert set(module.Guard.__struct_fields__) == {
         *("max_releases", "max_percent", "min_fleet", "max_gone_percent", "max_clock_gap")
     }
-    assert set(module.File.model_fields) == {"ledger", "journal", "release", "guard", "provisioners"}
+    assert set(module.File.__struct_fields__) == {"ledger", "journal", "release", "guard", "provisioners"}
 
 
 def test_settings_are_frozen(tmp_path: Path) -> None:
     found = load(tmp_path, URL)
-    with pytest.raises(ValueError, match="frozen"):
-        found.release.attempts = 1
+    with pytest.raises(AttributeError, match="immutable"):
+        found.release.attempts = 1  # type: ignore[misc]
 
 
 def test_only_columns_that_the_file_names_must_exist(tmp_path: Path) -> None:

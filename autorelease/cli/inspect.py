@@ -140,7 +140,7 @@ def explain(
     settings = shared(context).settings()
     terms = Terms(
         words=vocabulary(settings),
-        columns=settings.ledger.columns.model_dump(),
+        columns=settings.ledger.columns.by_role(),
         grace=settings.release.grace,
         hold_grace=settings.release.hold_grace,
     )

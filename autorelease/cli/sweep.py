@@ -1,8 +1,7 @@
 """`tick`: one sweep over the ledger, or its dry run."""
 
 import logging
-import random
-import socket
+import os
 import sys
 import time
 from contextlib import ExitStack, redirect_stdout
@@ -13,7 +12,7 @@ import typer
 
 from autorelease import __version__
 from autorelease.cli.decided import check_provisioners, decided, is_running, judge_of, limits
-from autorelease.cli.shared import TIMES, actor, clock, moment, new_tick_id, parse_time, shared
+from autorelease.cli.shared import TIMES, actor, clock, jitter, moment, new_tick_id, parse_time, shared
 from autorelease.errors import OutputError, ReaderGoneError, UnusableError, UsageError
 from autorelease.model import rfc3339
 
@@ -167,7 +166,7 @@ def means_of(
         max_gone_percent=settings.guard.max_gone_percent,
         stamps=settings.ledger.stamp,
     )
-    return Means(provisioners, options, stop, clock, random.random, watch, is_running)
+    return Means(provisioners, options, stop, clock, jitter, watch, is_running)
 
 
 def start_of(settings: "Settings", now: datetime) -> "TickStart":
@@ -182,7 +181,7 @@ def start_of(settings: "Settings", now: datetime) -> "TickStart":
         started_at=now,
         ends_by=now + settings.release.deadline,
         pid=process.pid,
-        host=socket.gethostname(),
+        host=os.uname().nodename,
         version=__version__,
         actor=actor(),
         boot_id=process.boot_id,

@@ -36,7 +36,8 @@ def unfinished_work(ledger: Ledger, journal: JournalReader, moment: Moment) -> U
     for intent in journal.open_intents():
         row = ledger.read(intent.sid)
         if intent.is_known_conflict:
-            conflicts.append((intent, _finding(intent, row, "which was found before and is not acknowledged yet")))
+            known = _what_happened(intent, row, moment) or "the row had changed by then"
+            conflicts.append((intent, _finding(intent, row, known)))
         elif (evidence := _end(intent, row)) is not None:
             released.append((intent, evidence))
         elif (happened := _what_happened(intent, row, moment)) is not None:
@@ -78,10 +79,6 @@ def _finding(intent: OpenIntent, row: Row, happened: str) -> Finding:
     message = (
         f"a release was begun at {intent.begun_at:%Y-%m-%d %H:%M:%S}Z, its end is unknown, and {happened}: {FEARED}"
     )
-    if intent.is_known_conflict:
-        message = (
-            f"a conflict, {happened}, about a release that was begun at {intent.begun_at:%Y-%m-%d %H:%M:%S}Z: {FEARED}"
-        )
     error = ReleaseError(
         sid=intent.sid,
         provisioner=intent.provisioner,

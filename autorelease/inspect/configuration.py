@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from pydantic import BaseModel
+from msgspec import Struct
 
 from autorelease.settings import UNITS, Settings
 from autorelease.text import HIDDEN, is_secret_name, without_secrets, words_without_secrets
@@ -24,22 +24,24 @@ def effective(settings: Settings, *, config_from: str, ledger_from: str) -> Iter
     """Every key with its value. config_from, ledger_from: where these two came from, which settings do not know."""
     yield Value("config", _spelt("config", str(settings.config)), config_from)
     yield Value("ledger.url", _spelt("url", f"sqlite:///{settings.ledger_path}"), ledger_from)
-    yield from _section("ledger", settings.ledger, {"url", "columns"})
-    yield from _section("ledger.columns", settings.ledger.columns)
+    yield from _section("ledger", settings.ledger, settings.named, {"url", "columns"})
+    yield from _section("ledger.columns", settings.ledger.columns, settings.named)
     journal_from = "file" if settings.journal.url is not None else "default"
     yield Value("journal.url", _spelt("url", f"sqlite:///{settings.journal_path}"), journal_from)
-    yield from _section("journal", settings.journal, {"url"})
-    yield from _section("release", settings.release)
-    yield from _section("guard", settings.guard)
+    yield from _section("journal", settings.journal, settings.named, {"url"})
+    yield from _section("release", settings.release, settings.named)
+    yield from _section("guard", settings.guard, settings.named)
     for name, options in settings.provisioners.items():
         yield from (Value(f"provisioners.{name}.{key}", _spelt(key, value), "file") for key, value in options.items())
 
 
-def _section(name: str, section: BaseModel, without: frozenset[str] | set[str] = frozenset()) -> Iterator[Value]:
-    for key in type(section).model_fields:
+def _section(
+    name: str, section: Struct, named: frozenset[str], without: frozenset[str] | set[str] = frozenset()
+) -> Iterator[Value]:
+    for key in section.__struct_fields__:
         if key not in without:
-            origin = "file" if key in section.model_fields_set else "default"
-            yield Value(f"{name}.{key}", _spelt(key, getattr(section, key)), origin)
+            place = f"{name}.{key}"
+            yield Value(place, _spelt(key, getattr(section, key)), "file" if place in named else "default")
 
 
 def _spelt(key: str, value: object) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 
+from autorelease.deciding.control import ask_control
 from autorelease.deciding.decide import Decision, decide, moment_of
 from autorelease.deciding.judging import Judge
 from autorelease.errors import ConfigurationError, UnusableError
@@ -20,7 +21,7 @@ from autorelease.journal import JournalReader, is_missing, open_journal_reader
 from autorelease.ledger import Ledger, open_ledger, vocabulary
 from autorelease.limits import ABANDONED_AFTER
 from autorelease.model import InvalidRow, PlanSummary, rfc3339
-from autorelease.provisioners import calls, open_provisioners
+from autorelease.provisioners import Registered, calls, open_provisioners
 from autorelease.rules import guard
 from autorelease.settings import Release, Settings
 from autorelease.sqliteadvice import check_version, version_in_use
@@ -51,7 +52,7 @@ def examine(settings: Settings, moment: guard.Moment, limits: guard.Limits) -> I
         yield from _ledger(settings, journal, moment, limits)
         yield _clock(journal, moment, limits)
     yield synchronisation()
-    yield from _provisioners(settings)
+    yield from _provisioners(settings, moment)
     databases = (settings.ledger_path, settings.journal_path)
     yield from units(settings.release.timeout, settings.release.deadline, databases)
     yield _last_success(settings, moment)
@@ -182,7 +183,7 @@ def _clock(journal: JournalReader, moment: guard.Moment, limits: guard.Limits) -
     return Check("clock", State.OK, f"{rfc3339(moment.now)}, {since} after the last admitted tick began")
 
 
-def _provisioners(settings: Settings) -> Iterator[Check]:
+def _provisioners(settings: Settings, moment: guard.Moment) -> Iterator[Check]:
     try:
         found = open_provisioners(
             settings.provisioners, settings.config, settings.release.timeout, stamps=settings.ledger.stamp
@@ -193,11 +194,33 @@ def _provisioners(settings: Settings) -> Iterator[Check]:
     limit = settings.release.timeout + ABANDONED_AFTER
     for name, registered in found.items():
         problem = calls.why_unusable(registered.provisioner, limit)
-        calls.close(registered.provisioner, limit)
         if problem is None:
-            yield Check(f"provisioner {name}", State.OK, "can be used")
+            yield _control(settings, moment, name, registered)
         else:
             yield Check(f"provisioner {name}", State.FAIL, problem, page(PAGES[8]))
+        calls.close(registered.provisioner, limit)
+
+
+def _control(settings: Settings, moment: guard.Moment, name: str, registered: Registered) -> Check:
+    """Whether it finds VMs that are paid for, where it can be asked: else a tick would believe none of its misses."""
+    check = f"provisioner {name}"
+    limit = settings.release.timeout + ABANDONED_AFTER
+    try:
+        with ExitStack() as stack:
+            ledger = open_ledger(settings, read_only=True)
+            stack.callback(ledger.close)
+            journal = open_journal_reader(settings)
+            stack.callback(journal.close)
+            judge = Judge(ledger, journal, moment.now, settings.release.grace, settings.release.hold_grace)
+            control = ask_control(judge, name, registered.provisioner, limit)
+    except UnusableError as error:
+        return Check(check, State.OK, f"can be used; it was not asked for VMs that must be there: {error}")
+    if control is None:
+        return Check(check, State.OK, "can be used; it cannot be asked whether a VM is there")
+    if control.lost is not None:
+        message = f"does not find the VM of {control.lost}, which is paid for ({control.why}): is this the right place?"
+        return Check(check, State.FAIL, message, page(PAGES[8]))
+    return Check(check, State.OK, f"can be used, and finds the {control.asked} VMs that it was asked for")
 
 
 def _last_success(settings: Settings, moment: guard.Moment) -> Check:

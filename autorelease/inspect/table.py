@@ -89,6 +89,9 @@ def columns(ledger: Ledger, settings: Settings) -> Check:
     told = ", ".join(f"{column.role} = {column.name} {column.declared}".rstrip() for column in shape.columns)
     if shape.absent:
         told += f"; absent: {', '.join(shape.absent)}"
+    if "vm_ref" in settings.named_columns():
+        told += "; a NULL vm_ref is invalid, because the file names that column"
+    told += f'; references = "{settings.ledger.references}"'
     spelling = settings.ledger.timestamps
     stored = {kind for kind, rows in shape.expiries.items() if rows and kind != "null"}
     if stored and not stored & CLASSES[spelling]:

@@ -14,6 +14,8 @@ from autorelease.identity import Holder, References
 from autorelease.model import Allocation, Census, InvalidRow, RawValue
 
 if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
     from autorelease.ledger.rows import StoredRow, Vocabulary
     from autorelease.settings import Settings
 
@@ -140,7 +142,7 @@ def open_ledger(settings: "Settings", *, read_only: bool) -> Ledger:
     return SQLiteLedger(
         settings.ledger_path,
         settings.ledger.table,
-        settings.ledger.columns.model_dump(),
+        settings.ledger.columns.by_role(),
         words=vocabulary(settings),
         named=settings.named_columns(),
         read_only=read_only,
@@ -149,8 +151,6 @@ def open_ledger(settings: "Settings", *, read_only: bool) -> Ledger:
 
 def vocabulary(settings: "Settings") -> "Vocabulary":
     """The meaning of stored values, as configured."""
-    from zoneinfo import ZoneInfo
-
     from autorelease.ledger.rows import Vocabulary
 
     ledger = settings.ledger
@@ -161,5 +161,11 @@ def vocabulary(settings: "Settings") -> "Vocabulary":
         is_vm_ref_named="vm_ref" in settings.named_columns(),
         never=ledger.never,
         timestamps=ledger.timestamps,
-        timezone=ZoneInfo(ledger.timezone) if ledger.timezone else None,
+        timezone=_zone(ledger.timezone) if ledger.timezone else None,
     )
+
+
+def _zone(name: str) -> "ZoneInfo":
+    from zoneinfo import ZoneInfo
+
+    return ZoneInfo(name)

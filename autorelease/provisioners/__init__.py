@@ -3,7 +3,6 @@
 Knows the model and the errors, never a ledger, the journal or the tick.
 """
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -13,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from autorelease.errors import ConfigurationError
 from autorelease.model import Allocation, Release
+from autorelease.structs import nearest
 
 
 class Provisioner(Protocol):
@@ -166,5 +166,5 @@ def refuse_unknown(section: Section, known: tuple[str, ...]) -> None:
     """Raise ConfigurationError for the first option that the kind does not know, with the nearest one that it does."""
     for key in section.options:
         if key not in known:
-            near = difflib.get_close_matches(key, ("kind", *known), n=1, cutoff=0.0)[0]
+            near = nearest(key, ("kind", *known))
             raise ConfigurationError(f"{section.place} has the unknown key {key!r}. The nearest known key is {near!r}")

@@ -12,14 +12,16 @@ import signal
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import msgspec
 
 from autorelease.errors import ConfigurationError, ProvisionerDown, ProvisionerError
 from autorelease.model import Allocation, Release, Result, rfc3339
 from autorelease.provisioners import Kind, Section, refuse_unknown
 from autorelease.provisioners.identity import fingerprint_of
 from autorelease.provisioners.processes import Ended, check_ends_can_be_known, run
+from autorelease.structs import TableError, read_struct
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 KILL_AFTER = timedelta(seconds=5)
@@ -31,17 +33,15 @@ VARIABLES = ("sid", "vm_ref", "vm_uid", "expires_at", "token")
 ONCE_ALREADY = 3
 
 
-class Options(BaseModel):
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The keys of the section."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
-    argv: list[str] = Field(min_length=1)
-    exists: list[str] = []
-    already: list[int] = []
-    pending: list[int] = []
-    retry: list[int] = [75]
-    down: list[int] = [77, 78]
+    argv: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    exists: tuple[str, ...] = ()
+    already: tuple[int, ...] = ()
+    pending: tuple[int, ...] = ()
+    retry: tuple[int, ...] = (75,)
+    down: tuple[int, ...] = (77, 78)
     allow_dash: bool = False
 
 
@@ -204,13 +204,11 @@ def _make(section: Section) -> CommandProvisioner:
 
 
 def _options(section: Section) -> Options:
-    refuse_unknown(section, tuple(Options.model_fields))
+    refuse_unknown(section, Options.__struct_fields__)
     try:
-        options = Options.model_validate(dict(section.options))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(f"{section.place} {key}: {first['msg']}") from error
+        options = read_struct(section.options, Options)
+    except TableError as problem:
+        raise ConfigurationError(f"{section.place} {problem}") from problem
     _check_argv(options.argv, f"{section.place} argv")
     _check_statuses(options, section.place)
     if options.exists:

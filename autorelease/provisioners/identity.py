@@ -4,7 +4,6 @@ Belief is earned under this text, which is kept in the journal and shown: nothin
 """
 
 import errno
-import hashlib
 import json
 import logging
 import os
@@ -83,6 +82,8 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 def _digest_of(file: BinaryIO) -> str:
+    import hashlib
+
     digest = hashlib.sha256()
     left = MOST_BYTES
     while left > 0 and (data := file.read(min(left, CHUNK_BYTES))):

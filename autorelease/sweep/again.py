@@ -17,21 +17,34 @@ from autorelease.sweep.books import Books
 from autorelease.sweep.trouble import Trouble
 from autorelease.sweep.verdicts import Row
 from autorelease.sweep.work import Work
+from autorelease.sweep.worklist import VMKey
 
 LEDGER = "ledger"
 
 
 class Again:
-    """Who falls out of a group that is about to begin. version: the ledger's, from before the plan was read."""
+    """Who falls out of a group that is about to begin.
+
+    version: the ledger's, from before the plan was read. shared_vms: those that several rows of the plan are of; a hold
+    on one of these is an obstacle to the others, and leaves no trace in the ledger.
+    """
 
     def __init__(
-        self, judge: Judge[Journal], books: Books, means: Means, trouble: Trouble, version: int | None
+        self,
+        judge: Judge[Journal],
+        books: Books,
+        means: Means,
+        trouble: Trouble,
+        *,
+        version: int | None,
+        shared_vms: frozenset[VMKey],
     ) -> None:
         self._judge = judge
         self._books = books
         self._means = means
         self._trouble = trouble
         self._version = version
+        self._shared_vms = shared_vms
 
     def fit(self, group: Sequence[Work]) -> Sequence[Work] | None:
         """Those that can still go; the others are settled. None: the ledger or the journal cannot be read."""
@@ -62,15 +75,17 @@ class Again:
     def _others(self, group: Sequence[Work], rows: Mapping[str, Row]) -> Mapping[int, Holder]:
         """By number of the work, the row that holds its VM, too, and is not to go."""
         ledger = self._judge.ledger
-        if not group or (self._version is not None and ledger.version() == self._version):
-            return {}
         vms = {work.number: vm_of(work.allocation, ledger.references) for work in group}
+        if self._version is not None and ledger.version() == self._version:
+            vms = {number: vm for number, vm in vms.items() if (vm.provisioner, vm.reference) in self._shared_vms}
+        if not vms:
+            return {}
         found = list(ledger.holders(sorted({vm.reference for vm in vms.values()})))
         count = Counter(holder.vm.reference for holder in found)
         # Most VMs have one holder, the row itself: nothing is to be asked about them.
         staying = [holder for holder in found if count[holder.vm.reference] > 1 and not self._is_to_go(holder, rows)]
         others = {}
-        for work in group:
+        for work in (work for work in group if work.number in vms):
             holders = Holders(holder for holder in staying if holder.sid != work.allocation.sid) if staying else None
             if holders is not None and (other := holders.of(vms[work.number])) is not None:
                 others[work.number] = other

@@ -54,6 +54,8 @@ def carry_out(
     crew.prepare(plan.provisioners())
     misses = Misses(judge, books, crew, means, run, vouched)
 
+    shared_vms = plan.shared_vms()
+
     def charge() -> Charge:
         return Charge(judge.now, means.options.quarantine_after, means.jitter())
 
@@ -63,11 +65,11 @@ def carry_out(
         books,
         crew,
         trouble,
-        again=Again(judge, books, means, trouble, version),
+        again=Again(judge, books, means, trouble, version=version, shared_vms=shared_vms),
         rehearser=rehearser,
         stamper=Stamper(judge.ledger, books, crew, means, trouble, charge),
         misses=misses,
-        shared_vms=plan.shared_vms(),
+        shared_vms=shared_vms,
     )
     loop.run(Planlist(plan.to_release(), without=refused))
     return Carried(crew.down, tuple(misses.unproven), trouble.lost)

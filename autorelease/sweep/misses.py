@@ -2,16 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import islice
 
 from autorelease import limits
+from autorelease.deciding.control import ask_control
 from autorelease.deciding.judging import Judge
 from autorelease.errors import UnusableError
 from autorelease.journal import Journal
-from autorelease.model import Allocation
-from autorelease.provisioners import Probing, calls
 from autorelease.rules.belief import (
-    CONTROLS,
     WINDOW,
     Control,
     Standing,
@@ -25,10 +22,6 @@ from autorelease.sweep.acting import Means
 from autorelease.sweep.books import Books
 from autorelease.sweep.crew import Crew
 from autorelease.sweep.work import State, Work
-
-# How many rows are looked at for those that must be there: first a few, and more where those are held.
-LOOKED_AT = (CONTROLS * CONTROLS, 1_000)
-
 
 class Misses:
     """vouched: the rows whose misses an operator has vouched for. unproven: those that were not believed."""
@@ -123,29 +116,8 @@ class Misses:
         )
 
     def _control(self, name: str) -> Control | None:
-        """Ask for VMs that are paid for: whoever does not find those looks in the wrong place."""
-        provisioner = self._means.provisioners[name].provisioner
-        if not isinstance(provisioner, Probing):
-            return None
         limit = self._means.options.timeout + limits.ABANDONED_AFTER
-        rows = self._paid_for(name)
-        for row in rows:
-            if (why := calls.why_not_there(provisioner, row, limit)) is not None:
-                return Control(len(rows), lost=row.sid, why=why)
-        return Control(len(rows))
-
-    def _paid_for(self, name: str) -> Sequence[Allocation]:
-        """Up to CONTROLS rows that are neither due nor held; read to the end before anybody is asked."""
-        rows: list[Allocation] = []
-        for at_most in LOOKED_AT:
-            found = self._judge.ledger.paid_for(name, self._judge.now, at_most)
-            rows = list(islice((row for row in found if self._must_be_there(row)), CONTROLS))
-            if len(rows) == CONTROLS:
-                break
-        return rows
-
-    def _must_be_there(self, row: Allocation) -> bool:
-        return not self._judge.is_due(row) and not self._judge.is_held(self._judge.journal.hold_of(row.sid))
+        return ask_control(self._judge, name, self._means.provisioners[name].provisioner, limit)
 
 
 def _is_expected(work: Work) -> bool:

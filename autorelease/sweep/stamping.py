@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from autorelease.errors import UnusableError
+from autorelease.errors import ProvisionerError, UnusableError
 from autorelease.ledger import Ledger, Stamp, StampResult
 from autorelease.model import Allocation, Answer
 from autorelease.sqlitefile import StampRefusedError
@@ -73,11 +73,19 @@ class Stamper:
         try:
             [result] = self._ledger.stamp([Stamp(work.allocation, earned.at)])
         except StampRefusedError as error:
-            fingerprint = self._crew.fingerprint(work.allocation.provisioner)
-            verdict = verdicts.unstampable(work, earned, str(error), fingerprint, self._charge(), self._means.clock())
-            self._books.settle(work, verdict)
+            self._refused(work, earned, str(error))
         else:
             self._stamped(work, earned, result)
+
+    def _refused(self, work: Work, earned: Earned, why: str) -> None:
+        name, at = work.allocation.provisioner, self._means.clock()
+        registered = self._means.provisioners.get(name)
+        if registered is not None and registered.immediate:
+            # Its release is the stamp: nothing has happened.
+            verdict = verdicts.failed(work, ProvisionerError(why), self._charge(), at)
+        else:
+            verdict = verdicts.unstampable(work, earned, why, self._crew.fingerprint(name), self._charge(), at)
+        self._books.settle(work, verdict)
 
     def _stamped(self, work: Work, earned: Earned, result: StampResult) -> None:
         if result is StampResult.UNCHANGED:

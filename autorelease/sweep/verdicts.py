@@ -21,6 +21,7 @@ from autorelease.model import (
 from autorelease.rules.retry import after_failure, after_pending
 from autorelease.sweep.work import Earned, Work
 
+SHORT = 200
 FEARED = "the VM may be gone while its owner pays"
 Row = Allocation | InvalidRow | None
 
@@ -108,7 +109,7 @@ def row_moved_on(work: Work, earned: Earned, row: Row, at: datetime) -> Verdict:
     if earned.answer is Answer.MISS and not work.end_unknown:
         return skipped(work, SkipReason.CHANGED, at)
     what = "released" if earned.answer is Answer.RELEASED else "gone"
-    return conflict(work, f"{what} ({earned.evidence}), but the row has changed since it was read", at)
+    return conflict(work, f"{what}, but the row has changed since it was read ({_short(earned.evidence)})", at)
 
 
 def finished(work: Work, outcome: Outcome, evidence: str, at: datetime) -> Verdict:
@@ -180,7 +181,7 @@ def unwritten(work: Work, earned: Earned, why: str, fingerprint: str | None, at:
 
 def unproven(work: Work, earned: Earned, reason: str, at: datetime) -> Verdict:
     """A "not found" that is not believed; uncharged. What a killed run began stays begun."""
-    message = f"the provisioner says 'not found' ({earned.evidence}), and is not believed: {reason}"
+    message = f"the provisioner says 'not found', and is not believed: {reason}. It said: {earned.evidence}"
     return _error(work, ErrorCode.UNPROVEN, message, at, keeps_intent=work.end_unknown)
 
 
@@ -195,7 +196,12 @@ def conflict(work: Work, message: str, at: datetime) -> Verdict:
 def _unstamped(earned: Earned, why: str) -> str:
     if earned.answer is Answer.MISS:
         return f"'not found', and not stamped: {why}"
-    return f"released at the provisioner ({earned.evidence}), but the ledger could not be stamped: {why}"
+    return f"released at the provisioner ({_short(earned.evidence)}), but the ledger could not be stamped: {why}"
+
+
+def _short(evidence: str) -> str:
+    """What can stand in the midst of a message; the whole of it is in the history."""
+    return evidence if len(evidence) <= SHORT else f"{evidence[:SHORT]}…"
 
 
 def _accepted(verdict: Verdict, accepted: Answer | None, fingerprint: str | None) -> Verdict:

@@ -13,7 +13,7 @@ import pytest
 
 from autorelease.errors import ProvisionerDown, ProvisionerError
 from autorelease.model import Allocation, RawRow, Release, Result
-from autorelease.provisioners import Provisioner
+from autorelease.provisioners import Identifying, Probing, Provisioner
 
 TIMEOUT = timedelta(seconds=30)
 # So long after its time-out a tick gives a call up, whatever becomes of it.
@@ -22,6 +22,7 @@ EXPIRED_AT = datetime(2026, 12, 1, tzinfo=UTC)
 
 Returned = TypeVar("Returned")
 Answer = Release | ProvisionerError
+Found = bool | ProvisionerError
 
 
 def make_allocation(vm_ref: str, **fields: Any) -> Allocation:
@@ -116,6 +117,36 @@ def ask(system: System, provisioner: Provisioner, allocation: Allocation) -> Ans
     if answer.result is not Result.PENDING and system.standing is not None:
         assert allocation.vm_ref not in system.standing(), f"{answer} of {allocation.vm_ref!r}, which is still there"
     return answer
+
+
+def look(system: System, provisioner: Provisioner, allocation: Allocation) -> Found:
+    """Ask whether a VM is there, and what must hold of any answer; skips the test where it cannot tell."""
+    if not isinstance(provisioner, Probing):
+        pytest.skip("this provisioner cannot tell whether a VM is there (it has no method exists)")
+    try:
+        answer: object = provisioner.exists(allocation)
+    except ProvisionerError as error:
+        check_error(system, error)
+        return error
+    except (Exception, SystemExit) as error:
+        raise AssertionError(f"exists raised {error!r}: only a ProvisionerError is understood") from error
+    assert isinstance(answer, bool), f"exists returned {answer!r}, which is neither True nor False"
+    return answer
+
+
+def fingerprint(system: System, provisioner: Provisioner) -> str | None:
+    """By what it finds VMs, without a secret; skips the test where it cannot say."""
+    if not isinstance(provisioner, Identifying):
+        pytest.skip("this provisioner does not say by what it finds VMs (it has no method fingerprint)")
+    try:
+        found: object = provisioner.fingerprint()
+    except (Exception, SystemExit) as error:
+        raise AssertionError(f"fingerprint raised {error!r}: it says None where it cannot say more") from error
+    if found is None:
+        return None
+    assert isinstance(found, str), f"the fingerprint {found!r} is no text"
+    system.check_words(found, "the fingerprint")
+    return found
 
 
 def _check_release(system: System, answer: Any) -> None:

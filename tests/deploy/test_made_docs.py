@@ -16,6 +16,7 @@ import pytest
 import autorelease
 from autorelease.provisioners.command import VARIABLES
 from autorelease.settings import File
+from autorelease.structs import read_struct
 from scripts.command_line import Command, Completes, Parameter, read_command_line
 from scripts.completions import bash, fish, zsh
 from scripts.make_docs import made
@@ -222,6 +223,6 @@ def test_text_is_literal_in_a_completion(ask: Shell, make: Maker, tmp_path: Path
 def test_the_example_configuration_is_one_that_releases_nothing_as_it_is() -> None:
     """It names a ledger and a program that a new host does not have."""
     example = tomllib.loads(MADE["deploy/config.toml"])
-    File.model_validate(example)
+    read_struct(example, File)
     assert example["ledger"]["url"] == "sqlite:////var/lib/autorelease/allocations.db"
     assert example["provisioners"]["default"]["kind"] == "command"

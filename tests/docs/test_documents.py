@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from msgspec import NODEFAULT, Struct, convert
+from msgspec.structs import fields
 
 from autorelease.errors import ExitCode
 from autorelease.provisioners import open_provisioners
 from autorelease.provisioners.command import PLACES, VARIABLES, Options
 from autorelease.rules import guard
 from autorelease.settings import File, parse_duration
+from autorelease.structs import read_struct
 from tests.docs.documents import (
     DOCUMENTS,
     README,
@@ -265,11 +267,11 @@ def shown_configuration() -> dict[str, Any]:
 WITHOUT_DEFAULT = {("ledger", "url"), ("ledger", "timezone"), ("journal", "url")}
 
 
-def assert_shows_defaults(shown: dict[str, Any], model: type[BaseModel], place: tuple[str, ...]) -> None:
-    assert set(shown) == set(model.model_fields)
-    for name, field in model.model_fields.items():
-        default = field.get_default(call_default_factory=True)
-        if isinstance(default, BaseModel):
+def assert_shows_defaults(shown: dict[str, Any], model: type[Struct], place: tuple[str, ...]) -> None:
+    assert set(shown) == set(model.__struct_fields__)
+    for name in model.__struct_fields__:
+        default = getattr(model(), name)
+        if isinstance(default, Struct):
             assert_shows_defaults(shown[name], type(default), (*place, name))
         elif (*place, name) not in WITHOUT_DEFAULT:
             expected = list(default) if isinstance(default, tuple) else default
@@ -282,18 +284,17 @@ def assert_shows_defaults(shown: dict[str, Any], model: type[BaseModel], place: 
 def test_the_configuration_block_shows_every_key_with_its_default() -> None:
     shown = shown_configuration()
     provisioner = shown.pop("provisioners")["default"]
-    assert set(shown) == set(File.model_fields) - {"provisioners"}
+    assert set(shown) == set(File.__struct_fields__) - {"provisioners"}
     for name, section_shown in shown.items():
-        default = File.model_fields[name].get_default(call_default_factory=True)
-        assert_shows_defaults(section_shown, type(default), (name,))
+        assert_shows_defaults(section_shown, type(getattr(File(), name)), (name,))
     assert provisioner.pop("kind") == "command"
-    assert set(provisioner) == set(Options.model_fields)
-    defaults = {name: field.default for name, field in Options.model_fields.items() if not field.is_required()}
-    assert {name: provisioner[name] for name in defaults} == defaults
+    assert set(provisioner) == set(Options.__struct_fields__)
+    defaults = {field.name: field.default for field in fields(Options) if field.default is not NODEFAULT}
+    assert convert({**provisioner, **defaults}, Options) == convert(provisioner, Options)
 
 
 def test_the_configuration_block_is_a_configuration(tmp_path: Path) -> None:
-    File.model_validate(shown_configuration())
+    read_struct(shown_configuration(), File)
     (tmp_path / "config.toml").write_text(configuration_block(), encoding="utf-8")
     ended = run(
         tmp_path, "--config", "config.toml", "--ledger", "sqlite:///none.db", "tick", "--once", "--dry-run", "--json"

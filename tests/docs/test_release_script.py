@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,13 +59,13 @@ def cloud() -> Iterator[Cloud]:
     server.server_close()
 
 
-def script(folder: Path, url: str) -> Path:
-    """The program as README shows it, for this API and with a header file of its own."""
-    [fence] = fences(section(README, '`kind = "command"`'), "sh release-vm")
+def script(folder: Path, url: str, name: str = "release-vm") -> Path:
+    """A program as README shows it, for this API and with a header file of its own."""
+    [fence] = fences(section(README, '`kind = "command"`'), f"sh {name}")
     assert fence.body.count(API) == fence.body.count(HEADER) == 1
     header = folder / "api-header"
     header.write_text("Authorization: Bearer secret\n", encoding="utf-8")
-    path = folder / "release-vm"
+    path = folder / name
     path.write_text(fence.body.replace(API, url).replace(HEADER, str(header)), encoding="utf-8")
     path.chmod(0o755)
     return path
@@ -91,8 +92,8 @@ def status(program: Path, *arguments: str) -> int:
         (429, [200], 75),
         (401, [200], 77),
         (409, [200], 1),
-        (204, [403], 77),
-        (204, [500], 75),
+        (204, [403], 20),
+        (202, [200, 503], 20),
     ],
 )
 def test_the_answers_of_the_api(delete: int, get: list[int], expected: int, cloud: Cloud, tmp_path: Path) -> None:
@@ -101,14 +102,23 @@ def test_the_answers_of_the_api(delete: int, get: list[int], expected: int, clou
     assert cloud.asked[0] == ("DELETE", "/v1/servers/web-1", "Bearer secret")
 
 
+@pytest.mark.parametrize(("get", "expected"), [(200, 0), (404, 3), (401, 77), (403, 77), (410, 1), (500, 1)])
+def test_the_one_that_looks(get: int, expected: int, cloud: Cloud, tmp_path: Path) -> None:
+    cloud.answers = {"GET": [get]}
+    assert status(script(tmp_path, cloud.url, "look-for-vm"), "web-1") == expected
+    assert cloud.asked == [("GET", "/v1/servers/web-1", "Bearer secret")]
+
+
 def test_an_api_that_does_not_answer_is_down(cloud: Cloud, tmp_path: Path) -> None:
     # Port 1 of loopback is reserved for a service that nobody runs.
-    assert status(script(tmp_path, "http://127.0.0.1:1/v1"), "web-1") == 77
+    for name in ("release-vm", "look-for-vm"):
+        assert status(script(tmp_path, "http://127.0.0.1:1/v1", name), "web-1") == 77
 
 
 @pytest.mark.parametrize("name", ["", "../other", "a b", "web-1/../web-2", "web?x"])
 def test_a_name_that_could_mean_another_server_is_refused(name: str, cloud: Cloud, tmp_path: Path) -> None:
-    assert status(script(tmp_path, cloud.url), name) == 1
+    for each in ("release-vm", "look-for-vm"):
+        assert status(script(tmp_path, cloud.url, each), name) == 1
     assert cloud.asked == []
 
 
@@ -121,11 +131,11 @@ def test_without_its_credentials_it_is_down(cloud: Cloud, tmp_path: Path) -> Non
 
 def test_its_statuses_are_those_of_the_table() -> None:
     told = section(README, '`kind = "command"`')
-    [fence] = fences(told, "sh release-vm")
-    used = {int(number) for number in re.findall(r"exit ([0-9]+)", fence.body)}
+    shown = [fence.body for name in ("release-vm", "look-for-vm") for fence in fences(told, f"sh {name}")]
+    used = {int(number) for number in re.findall(r"exit ([0-9]+)", "".join(shown))}
     named = {int(number) for row in table(told) for number in re.findall(r"\b[0-9]+\b", row[0])}
     assert used - {1} <= named
-    assert {0, 3, 75, 77} <= used
+    assert {0, 3, 20, 75, 77} <= used
 
 
 def test_a_tick_releases_through_it(cloud: Cloud, place: Place, tmp_path: Path) -> None:
@@ -135,6 +145,30 @@ def test_a_tick_releases_through_it(cloud: Cloud, place: Place, tmp_path: Path) 
     assert place.run("tick", "--once").code == 0
     assert place.released() == {"a"}
     assert {path for _, path, _ in cloud.asked} == {"/v1/servers/web-1"}
+
+
+def test_what_was_accepted_and_cannot_be_followed_is_finished_by_the_next_tick(
+    cloud: Cloud, place: Place, tmp_path: Path
+) -> None:
+    """A provider that takes the order and then fails for a while: its "not found" is then what was to be expected."""
+    lines = ("already = [3]", "pending = [20]")
+    place.configure(command_provisioner([script(tmp_path, cloud.url), "{vm_ref}"], *lines), PERMISSIVE)
+    place.make_ledger([allocation("a", NOW - HOUR, vm_ref="web-1")])
+    cloud.answers = {"DELETE": [202, 404], "GET": [200, 503]}
+    first = place.run("tick", "--once", "--json").json()
+    assert (first["rows_pending"], first["errors"], place.released()) == (1, [], set())
+    [pending] = [event for event in events(place) if event["outcome"] == "pending"]
+    assert pending["evidence"] == "exit 20: DELETE: HTTP 202\nGET: HTTP 503"
+    second = place.run("tick", "--once", "--json").json()
+    assert (second["exit_code"], second["rows_already_released"]) == (0, 1)
+    assert place.released() == {"a"}
+    assert events(place)[-1]["evidence"] == "exit 3: DELETE: HTTP 404"
+
+
+def events(place: Place) -> list[dict[str, Any]]:
+    """The history of the allocation `a`, in order."""
+    found: list[dict[str, Any]] = place.run("history", "--sid", "a", "--format", "json").json()["events"]
+    return sorted(found, key=lambda event: str(event["at"]))
 
 
 def test_an_ended_call_is_finished_by_the_next_one(cloud: Cloud, place: Place, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from functools import cache
 
 import pytest
-from pydantic import BaseModel
+from msgspec import Struct
+from msgspec.structs import fields
 
 from autorelease.provisioners.command import Options
 from autorelease.settings import File
@@ -56,12 +57,12 @@ def test_the_readme_leads_to_it() -> None:
     assert "(docs/threat-model.md)" in README.read_text("utf-8")
 
 
-def keys_of(model: type[BaseModel]) -> Iterator[str]:
+def keys_of(model: type[Struct]) -> Iterator[str]:
     """The keys of a section and of those within it."""
-    for name, field in model.model_fields.items():
-        yield name
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from keys_of(field.annotation)
+    for field in fields(model):
+        yield field.name
+        if isinstance(field.type, type) and issubclass(field.type, Struct):
+            yield from keys_of(field.type)
 
 
 def test_no_key_of_the_configuration_takes_a_secret() -> None:

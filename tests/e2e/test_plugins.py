@@ -154,3 +154,54 @@ def test_a_plugin_that_does_what_it_must_not_ends_nothing_and_releases_nothing(p
     place.execute("UPDATE vm_allocations SET expires_at = ? WHERE sid = 'raises'", NOW + DAY)
     report = check_tick(run(place, site, *TICK).json(), 3)
     assert [(error["sid"], error["code"]) for error in report["errors"]] == [("raises", "conflict")]
+
+
+PARTING = """
+    import atexit
+    import pathlib
+    import threading
+    import time
+
+    from autorelease.model import Release, Result
+    from autorelease.provisioners import Kind
+
+    TRACES = pathlib.Path(__file__).parent
+
+    def linger():
+        threading.main_thread().join(0.2)
+        (TRACES / "lingered").touch()
+
+    class Parting:
+        def preflight(self):
+            if (TRACES / "lingers").exists():
+                threading.Thread(target=linger, daemon=False).start()
+
+        def release(self, allocation):
+            return Release(Result.RELEASED, evidence="204")
+
+        def close(self):
+            pass
+
+    def part():
+        print("parting words")
+        (TRACES / "parted").touch()
+
+    atexit.register(part)
+    KIND = Kind(lambda section: Parting())
+"""
+
+
+@pytest.mark.parametrize("lingers", [False, True], ids=["at once", "after its thread"])
+def test_what_a_plugin_has_registered_for_the_end_is_run(place: Place, tmp_path: Path, *, lingers: bool) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    install(site, "acme-parting", {"parting": "KIND"}, PARTING)
+    place.configure('[provisioners.default]\nkind = "parting"\n', PERMISSIVE)
+    place.make_ledger([allocation("due", NOW - DAY)])
+    if lingers:
+        (site / "lingers").touch()
+    ran = run(place, site, "tick", "--once")
+    assert ran.code == 0
+    assert ran.out.endswith("parting words\n")
+    assert (site / "parted").exists()
+    assert (site / "lingered").exists() == lingers

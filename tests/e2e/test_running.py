@@ -214,7 +214,7 @@ def test_after_a_kill_the_next_tick_converges(place: Place) -> None:
     # The first call comes back, so that at the kill one is done, two are under way, and one is not begun.
     (place.folder / "destroyed-a").touch()
     script = program(place.folder, 'test "$1" = a && exit 0; ' + SLOW.format(folder=place.folder))
-    place.configure(command_provisioner([script, "{sid}"]), PERMISSIVE, "[release]\nconcurrency = 2\n")
+    place.configure(command_provisioner([script, "{sid}"], "already = [3]"), PERMISSIVE, "[release]\nconcurrency = 2\n")
     process = place.start("tick", "--once", "--json")
     started(place, "b", "c")
     wait_until(lambda: place.released() == {"a"})

@@ -10,7 +10,7 @@ from autorelease.settings import Columns, File, Guard, JournalSettings, LedgerSe
 from autorelease.text import HIDDEN
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
+    from msgspec import Struct
 
 FILE = """
 [ledger]
@@ -30,6 +30,7 @@ kind = "http"
 api_key = "hunter2"
 password_file = "/etc/secret"
 headers = {Authorization = "hunter2", Accept = "text"}
+words = ["--token", "hunter2", "-H", "X-Token: hunter2", "--token-file", "/etc/secret", "TOKEN=hunter2 run"]
 """
 
 
@@ -45,15 +46,15 @@ def values(tmp_path: Path) -> dict[str, tuple[str, str]]:
 
 
 def test_every_key_is_there(values: dict[str, Any]) -> None:
-    sections: dict[str, type[BaseModel]] = {
+    sections: dict[str, type[Struct]] = {
         "ledger.columns": Columns,
         "ledger": LedgerSettings,
         "journal": JournalSettings,
         "release": Release,
         "guard": Guard,
     }
-    expected = {f"{name}.{key}" for name, section in sections.items() for key in section.model_fields}
-    assert set(File.model_fields) == {"ledger", "journal", "release", "guard", "provisioners"}
+    expected = {f"{name}.{key}" for name, section in sections.items() for key in section.__struct_fields__}
+    assert set(File.__struct_fields__) == {"ledger", "journal", "release", "guard", "provisioners"}
     others = {key for key in values if not key.startswith("provisioners.")} - {"config"}
     assert others == expected - {"ledger.columns"}
 
@@ -91,6 +92,9 @@ def test_no_secret_is_told(values: dict[str, Any]) -> None:
     assert values["provisioners.other.headers"] == (f'{{Authorization = {HIDDEN}, Accept = "text"}}', "file")
     assert values["provisioners.default.argv"][0] == (
         f'["/bin/release", "--token={HIDDEN}", "https://user:{HIDDEN}@host/", "{{vm_ref}}"]'
+    )
+    assert values["provisioners.other.words"][0] == (
+        f'["--token", "{HIDDEN}", "-H", "X-Token: {HIDDEN}", "--token-file", "/etc/secret", "TOKEN={HIDDEN}"]'
     )
     # Where a secret lies is none.
     assert values["provisioners.other.password_file"] == ('"/etc/secret"', "file")

@@ -20,7 +20,7 @@ HOUR = timedelta(hours=1)
 class Witness(Engine):
     """Is asked about one sid."""
 
-    columns = Columns().model_dump()
+    columns = Columns().by_role()
 
     def subject(self, sid: str) -> Subject:
         """What is stored of it."""
@@ -34,7 +34,7 @@ class Witness(Engine):
     def explained(self, sid: str) -> dict[str, dict[str, str]]:
         """The facts by title and name; of several of one name the last."""
         ledger, journal = self.open_ledger(read_only=True), self.open_journal()
-        terms = Terms(self.words, self.columns, self.options.grace, self.options.hold_grace)
+        terms = Terms(self.words, self.columns, self.grace, self.hold_grace)
         decision = self.decide(ledger, journal)
         sections = list(explain(look_up(sid, ledger, journal), decision, journal.events(sid=sid), terms))
         decision.spool.close()

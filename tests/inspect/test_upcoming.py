@@ -30,15 +30,12 @@ class Seer(Engine):
     ) -> tuple[Sequence[Upcoming], Outlook]:
         """The rows and the numbers."""
         here = moment or guard.Moment(self.now)
-        window = Window(self.now, self.now + within, self.options.grace, self.options.hold_grace)
+        window = Window(self.now, self.now + within, self.grace, self.hold_grace)
         ledger, journal = self.open_ledger(read_only=True), self.open_journal()
         decision = decide(
-            ledger=ledger,
-            journal=journal,
-            moment=replace(here, now=window.last_tick),
-            grace=self.options.grace,
-            hold_grace=self.options.hold_grace,
-            limits=self.limits,
+            replace(self.judge(ledger, journal), now=window.last_tick),
+            replace(here, now=window.last_tick),
+            self.limits,
             is_hypothetical=True,
         )
         ledger.close()
@@ -186,7 +183,7 @@ def test_another_ledger_is_refused_at_the_next_tick(tmp_path: Path) -> None:
     seer = Seer(tmp_path)
     journal = seer.open_journal()
     journal.open_tick(replace(seer.start(), ledger="one"))
-    journal.admit_tick("tick-1")
+    journal.note_plan("tick-1", b"", is_admitted=True)
     journal.close()
     assert seer.refusal(moment=guard.Moment(seer.now, "one")) == (None, [])
     assert seer.refusal(moment=guard.Moment(seer.now, "other")) == (seer.now, ["other_ledger"])
@@ -197,7 +194,7 @@ def test_the_clock_of_the_boot_goes_on_with_the_window(tmp_path: Path) -> None:
     seer = Seer(tmp_path)
     journal = seer.open_journal()
     journal.open_tick(replace(seer.start(), boot_id="b", boot_seconds=100.0))
-    journal.admit_tick("tick-1")
+    journal.note_plan("tick-1", b"", is_admitted=True)
     journal.close()
     seer.add_at(NOW + 30 * HOUR, "a")
     assert seer.refusal(moment=guard.Moment(seer.now, None, "b", 100.0)) == (None, [])

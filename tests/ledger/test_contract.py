@@ -292,6 +292,20 @@ def test_the_holders_of_a_vm(bench: Bench) -> None:
     }
 
 
+def test_the_census_finds_every_status_that_is_nearly_a_settled_one(bench: Bench) -> None:
+    nearly = ["released", "cancelled", "CANCELLED\n", "\x1cCancelled", "Cancelled\u00a0", "\uff23ancelled"]
+    bench.fill(*(row(f"s{number}", NOON + HOUR, status=status) for number, status in enumerate(nearly)))
+    bench.fill(row("settled", status="Cancelled"), row("live", NOON + HOUR, status="Cancelling"))
+    census = bench.open().census()
+    assert (census.rows_examined, census.rows_invalid) == (len(nearly) + 1, len(nearly))
+
+
+def test_two_spellings_are_held_as_one_vm(bench: Bench) -> None:
+    bench.fill(row("a", vm_ref="WEB-1"), row("b", vm_ref="web-1\t"), row("c", vm_ref="\uff37eb-1"), row("WeB-1"))
+    bench.fill(row("other", vm_ref="web-11"))
+    assert {holder.sid for holder in bench.open().holders(["web-1"])} == {"a", "b", "c", "WeB-1"}
+
+
 def test_a_ledger_opened_to_be_read_changes_nothing(bench: Bench) -> None:
     bench.fill(*MIXED)
     before = bench.rows()

@@ -36,7 +36,7 @@ class Undecodable:
 
 
 # One word, in the ways in which programs and people write it.
-SPELLINGS = {
+SPELLINGS: dict[str, list[Any]] = {
     "web": [
         "web",
         "WEB",

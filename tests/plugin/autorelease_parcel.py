@@ -32,10 +32,7 @@ class ParcelProvisioner:
 
     def release(self, allocation: Allocation) -> Release:
         """Delete the server that the row names."""
-        name = allocation.vm_ref
-        if not re.fullmatch(r"[a-z0-9-]{1,63}", name):
-            raise ProvisionerError(f"{name[:80]!r} is no name of a server")
-        status, said = self._call("DELETE", f"/v1/servers/{name}")
+        status, said = self._call("DELETE", _path(allocation.vm_ref))
         evidence = f"HTTP {status}"
         if status == 204:
             return Release(Result.RELEASED, evidence)
@@ -45,9 +42,18 @@ class ParcelProvisioner:
             return Release(Result.ALREADY_RELEASED, evidence)
         if status == 404:
             return Release(Result.ALREADY_RELEASED, evidence, proof=False)
-        if status in (401, 403):
-            raise ProvisionerDown(f"the API refuses our token ({evidence}): {said}")
-        raise ProvisionerError(f"not deleted ({evidence}): {said}", retryable=status == 429 or status >= 500)
+        raise _error(f"not deleted ({evidence}): {said}", status)
+
+    def exists(self, allocation: Allocation) -> bool:
+        """Whether the account has the server that the row names."""
+        status, said = self._call("GET", _path(allocation.vm_ref))
+        if status not in (200, 404, 410):
+            raise _error(f"not looked up (HTTP {status}): {said}", status)
+        return status == 200
+
+    def fingerprint(self) -> str:
+        """The account at this API, as `preflight` has seen it."""
+        return f"parcel: {self._account} at {self._api.netloc}"
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -80,6 +86,18 @@ class ParcelProvisioner:
             return self._token_file.read_text("ascii").strip()
         except (OSError, ValueError) as error:
             raise ProvisionerDown(f"{self._token_file} cannot be read: {type(error).__name__}") from error
+
+
+def _path(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9-]{1,63}", name):
+        raise ProvisionerError(f"{name[:80]!r} is no name of a server")
+    return f"/v1/servers/{name}"
+
+
+def _error(words: str, status: int) -> ProvisionerError:
+    if status in (401, 403):
+        return ProvisionerDown(f"the API refuses our token: {words}")
+    return ProvisionerError(words, retryable=status == 429 or status >= 500)
 
 
 def _make(section: Section) -> ParcelProvisioner:

@@ -201,14 +201,20 @@ def engine(tmp_path: Path) -> Engine:
 
 
 def test_a_call_that_broke_may_have_released_the_vm(engine: Engine) -> None:
-    """So "not found" is what is to be expected, once it is asked again."""
+    """So "not found" is plausible, once it is asked again, and yet no more believed than any other."""
     engine.add("a", "there")
     ticked = engine.tick(Scripted({"a": [ConnectionResetError("by peer")]}))
     assert (ticked.code, ticked.ends()) == (ExitCode.NOT_ALL_WELL, {"a": "failed", "there": "released"})
     assert engine.open_intents() == {"a"}
     engine.later(timedelta(hours=2))
-    ticked = engine.tick(Scripted({"a": [Release(Result.ALREADY_RELEASED, "404", proof=False)]}))
-    assert (ticked.code, ticked.ends()) == (ExitCode.OK, {"a": "already_released"})
+    missing = {"a": [Release(Result.ALREADY_RELEASED, "404", proof=False)] * 2}
+    ticked = engine.tick(Scripted(missing))
+    assert (ticked.code, ticked.ends()) == (ExitCode.PROVISIONER_DOWN, {"a": "unproven"})
+    assert engine.open_intents() == {"a"}
+    engine.later()
+    engine.add("another")
+    ticked = engine.tick(Scripted(missing))
+    assert (ticked.code, ticked.ends()) == (ExitCode.OK, {"a": "already_released", "another": "released"})
 
 
 def test_a_row_that_is_renewed_after_a_call_that_broke_is_a_conflict(engine: Engine) -> None:

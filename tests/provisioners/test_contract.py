@@ -128,7 +128,7 @@ class TestCommand(KindContract):
         }
 
     def test_every_key_is_tried(self, options: dict[str, Any]) -> None:
-        assert set(options) == set(Options.model_fields)
+        assert set(options) == set(Options.__struct_fields__)
 
 
 class TestLedger(KindContract):

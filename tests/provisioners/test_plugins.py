@@ -61,7 +61,7 @@ def test_a_kind_of_another_package_is_made_from_its_section(site: Path) -> None:
     install(site, name(), {"acme": "KIND"}, source)
     found = opened("acme", {"region": "north"})
     section = vars(found.provisioner)["section"]
-    assert found.immediate
+    assert (found.immediate, found.kind) == (True, "acme")
     assert (section.name, section.options, section.timeout) == ("default", {"region": "north"}, timedelta(seconds=30))
     assert (section.place, section.folder, section.stamps) == (
         "/etc/autorelease/config.toml: [provisioners.default]",
@@ -76,6 +76,20 @@ def test_several_sections_may_be_of_one_kind(site: Path) -> None:
     found = open_provisioners(sections, Path("/x.toml"), timedelta(seconds=1), stamps=True)
     assert found["north"].provisioner is not found["south"].provisioner
     assert found["north"].provisioner.release(made_allocation()) == Release(Result.RELEASED, "good")
+
+
+@pytest.mark.parametrize("ability", ["exists", "fingerprint"])
+def test_what_only_looks_like_an_ability_is_refused(site: Path, ability: str) -> None:
+    """It would be taken for one, and break in the midst of a tick."""
+    source = f"""
+        from autorelease.provisioners import Kind
+        from autorelease.provisioners.memory import MemoryProvisioner
+        class Acme(MemoryProvisioner):
+            {ability} = True
+        KIND = Kind(lambda _: Acme())
+    """
+    install(site, name(), {"acme": "KIND"}, source)
+    assert f"made a Acme, whose {ability} is no method" in refusal("acme")
 
 
 # --- a dry run ------------------------------------------------------------------------------------------------------

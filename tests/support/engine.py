@@ -185,7 +185,7 @@ class Engine:
 
     def open_ledger(self, *, read_only: bool = False) -> SQLiteLedger:
         """The ledger as a tick opens it."""
-        columns = Columns().model_dump()
+        columns = Columns().by_role()
         return SQLiteLedger(self.place.ledger, "vm_allocations", columns, words=self.words, read_only=read_only)
 
     def open_journal(self) -> SQLiteJournal:

@@ -32,18 +32,24 @@ class Parcel:
         """The status and the text for one call."""
         if self.hangs.is_set():
             self._stopped.wait(60)
+            return 503, ""
         if token != f"Bearer {TOKEN}":
             return 401, "who are you?"
         if (method, path) == ("GET", "/v1/account"):
             return 200, ACCOUNT
         name = path.removeprefix("/v1/servers/")
-        if name in self.locked:
+        if method == "DELETE" and name in self.locked:
             return 409, f"{name} is locked"
         if name in self.servers:
-            self.servers.discard(name)
-            self.deleted.add(name)
-            return 204, ""
+            return self._found(method, name)
         return (410, "it was deleted") if name in self.deleted else (404, "no such server")
+
+    def _found(self, method: str, name: str) -> tuple[int, str]:
+        if method == "GET":
+            return 200, "running"
+        self.servers.discard(name)
+        self.deleted.add(name)
+        return 204, ""
 
 
 class _Server(ThreadingHTTPServer):

@@ -21,8 +21,8 @@ from autorelease.provisioners.memory import MemoryProvisioner
 from autorelease.rules.guard import Limits
 from autorelease.sweep.edge.stop import Stop
 from autorelease.sweep.edge.workers import Workers
-from autorelease.sweep.report import tick_object
 from autorelease.sweep.preview import preview
+from autorelease.sweep.report import tick_object
 from autorelease.sweep.run import note_failed_start
 from tests.support.engine import EXPIRED, NOW, RENEWED, Answer, Engine, Scripted, Wrapper
 from tests.support.place import TABLE
@@ -244,6 +244,29 @@ def test_a_vm_held_by_two_rows_of_which_one_is_paid_for_stays(engine: Engine) ->
     assert (ticked.code, ticked.ends()) == (ExitCode.NOT_ALL_WELL, {})
     assert [row.sid for row in ticked.report.invalid] == ["old"]
     assert provisioner.vms == {"web-1"}
+
+
+def test_a_vm_in_two_spellings_of_which_one_is_paid_for_stays(engine: Engine) -> None:
+    engine.add("old", vm_ref="WEB-1")
+    engine.add("new", vm_ref="web-1 ", expires_at=RENEWED)
+    provisioner = MemoryProvisioner(["WEB-1"])
+    ticked = engine.tick(provisioner)
+    assert (ticked.code, ticked.ends()) == (ExitCode.NOT_ALL_WELL, {})
+    [row] = ticked.report.invalid
+    assert (row.sid, row.reason) == ("old", "vm_ref 'WEB-1' is also held by 'new'")
+    assert provisioner.vms == {"WEB-1"}
+
+
+def test_a_row_without_a_vm_is_released_by_nobody(engine: Engine) -> None:
+    engine.words = Vocabulary(is_vm_ref_named=True)
+    engine.add("17", "18", "held")
+    engine.add("setting up", expires_at=RENEWED)
+    engine.place.execute("UPDATE vm_allocations SET vm_ref = '17' WHERE sid = '18'")
+    engine.hold("held")
+    provisioner = MemoryProvisioner(["17"])
+    ticked = engine.tick(provisioner)
+    assert (ticked.code, ticked.ends()) == (ExitCode.NOT_ALL_WELL, {"18": "released", "held": "held"})
+    assert [row.sid for row in ticked.report.invalid] == ["17"]
 
 
 def test_an_empty_ledger_leaves_a_tick_in_the_journal(engine: Engine) -> None:

@@ -59,6 +59,18 @@ class Good:
             return MISS
         return RELEASED
 
+    def exists(self, allocation: Allocation) -> bool:
+        """Whether it is in the set, unless it is told otherwise."""
+        if "down" in self.state:
+            raise ProvisionerDown("connection refused")
+        if "hangs" in self.state:
+            raise ProvisionerError("no answer within 0.5 s", timed_out=True)
+        return allocation.vm_ref in self.vms
+
+    def fingerprint(self) -> str | None:
+        """Always the same set."""
+        return "good: a set of words"
+
     def close(self) -> None:
         """Nothing to give back."""
 
@@ -256,7 +268,52 @@ DOWN = "a_system_that_is_down_is_found_to_be"
 DOWN_LATER = "a_system_that_goes_down_after_the_preflight_releases_nothing"
 REFUSED = "a_vm_that_is_refused_fails_alone"
 HANGS = "a_call_that_hangs_ends_in_its_time_and_says_so"
+FOUND = "a_vm_is_found_until_it_is_gone"
+NEARLY_FOUND = "no_name_that_is_nearly_a_vms_is_found"
+ASKED_AT_ONCE = "it_may_be_asked_by_several_threads_at_once"
+DOWN_ASKED = "a_system_that_is_down_finds_no_vm_missing"
+SILENT = "a_question_that_hangs_ends_in_its_time"
+FINGERPRINT = "it_says_by_what_it_finds_vms"
 HUSH = "hunter2"
+
+
+def there(deed: Callable[[Good, str], object]) -> System:
+    """A system whose provisioners answer this when they are asked whether a VM is there."""
+    return bad(exists=lambda self, allocation: deed(self, allocation.vm_ref))
+
+
+def emptied(provisioner: Good, _: str) -> bool:
+    """Looks, and lets everything go."""
+    provisioner.vms.clear()
+    return False
+
+
+def too_slow(provisioner: Good, _: str) -> bool:
+    """Waits for an answer for too long."""
+    if "hangs" in provisioner.state:
+        time.sleep(0.5)
+    return False
+
+
+def known_by(deed: Callable[[Good], object]) -> System:
+    """A system whose provisioners say this of where they look."""
+    return bad(fingerprint=deed)
+
+
+class OneAtATime(Good):
+    """Has one connection for all of its questions."""
+
+    def exists(self, allocation: Allocation) -> bool:
+        """There, if nobody else asks meanwhile."""
+        mine = vars(self).setdefault("lock", threading.Lock())
+        if not mine.acquire(blocking=False):
+            raise RuntimeError("the connection is in use")
+        try:
+            time.sleep(0.05)
+            return super().exists(allocation)
+        finally:
+            mine.release()
+
 
 FAULTS: list[tuple[str, Callable[[], System], str]] = [
     (FIT, lambda: made(vms=VMS[:3]), "fewer than 4 VMs"),
@@ -338,6 +395,29 @@ FAULTS: list[tuple[str, Callable[[], System], str]] = [
     (HANGS, lambda: while_it("hangs", lambda: raised(ProvisionerError("no answer", retryable=True))), "not timed_out"),
     (HANGS, lambda: while_it("hangs", lambda: PENDING), "a call that hung says"),
     (HANGS, lambda: while_it("hangs", lambda: time.sleep(0.5)), "1 of 1 calls did not come back within 0.2 s"),
+    (FOUND, lambda: there(lambda *_: True), "'no-such-vm' is not there, and exists says True"),
+    (FOUND, lambda: there(lambda *_: False), "'vm-0' is there, and exists says False"),
+    (FOUND, lambda: there(lambda self, vm: vm != "no-such-vm" or vm in self.vms), "'vm-0' is not there, and exists"),
+    (FOUND, lambda: there(lambda *_: 1), "exists returned 1, which is neither True nor False"),
+    (FOUND, lambda: there(lambda *_: raised(KeyError("id"))), "exists raised KeyError"),
+    (FOUND, lambda: there(lambda *_: raised(ProvisionerError("500"))), "whether 'vm-0' is there cannot be told"),
+    (FOUND, lambda: there(lambda *_: raised(ProvisionerError())), "no words of its own"),
+    (FOUND, lambda: there(emptied), "'vm-0' is there, and exists says False"),
+    (NEARLY_FOUND, lambda: there(lambda self, vm: vm.strip() in self.vms), "' vm-0' is no VM, and is said to be there"),
+    (NEARLY_FOUND, lambda: there(lambda self, vm: unquote(vm) in self.vms), "'%76%6D%2D%30' is no VM"),
+    (NEARLY_FOUND, lambda: there(lambda *_: raised(ProvisionerDown("400"))), "took it down: 400"),
+    (NEARLY_FOUND, lambda: there(emptied), "names that are nearly a VM's there are"),
+    (ASKED_AT_ONCE, lambda: made(OneAtATime), "exists raised RuntimeError"),
+    (DOWN_ASKED, lambda: there(lambda self, vm: "down" not in self.state and vm in self.vms), "says False of a VM"),
+    (DOWN_ASKED, lambda: there(lambda self, vm: vm in self.vms), "says True of a VM"),
+    (SILENT, lambda: there(lambda self, _: "hangs" not in self.state), "nobody answered came to False"),
+    (SILENT, lambda: there(too_slow), "1 of 1 calls did not come"),
+    (FINGERPRINT, lambda: known_by(lambda _: 7), "the fingerprint 7 is no text"),
+    (FINGERPRINT, lambda: known_by(lambda _: " "), "the fingerprint is empty"),
+    (FINGERPRINT, lambda: replace(known_by(lambda _: HUSH), secrets=[HUSH]), "the fingerprint shows a secret"),
+    (FINGERPRINT, lambda: known_by(lambda self: str(len(self.vms))), "a release changed the fingerprint from '4'"),
+    (FINGERPRINT, lambda: known_by(lambda self: str(id(self))), "two of the same section have the fingerprints"),
+    (FINGERPRINT, lambda: known_by(lambda _: raised(OSError("no file"))), "fingerprint raised OSError"),
 ]
 
 
@@ -378,6 +458,20 @@ def test_what_a_system_cannot_do_is_skipped_by_its_name(
 ) -> None:
     with pytest.raises(pytest.skip.Exception, match=rf"System\.{ability} is None"):
         try_out(rule, replace(made(), **cast("Any", {ability: None})), capfd)
+
+
+@pytest.mark.parametrize(
+    ("rule", "method"),
+    [
+        *((rule, "exists") for rule in (FOUND, NEARLY_FOUND, ASKED_AT_ONCE, DOWN_ASKED, SILENT)),
+        (FINGERPRINT, "fingerprint"),
+    ],
+)
+def test_what_a_provisioner_need_not_have_is_skipped_by_its_name(
+    rule: str, method: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(pytest.skip.Exception, match=f"it has no method {method}"):
+        try_out(rule, bad(**{method: cast("Any", None)}), capfd)
 
 
 def test_the_names_that_are_nearly_a_vms_are_none_of_them() -> None:
