@@ -63,8 +63,8 @@ class GivenAnswer:
 class Event:
     """One line of the history of an allocation, and what is to be remembered of it.
 
-    expires_at: as judged. attempts: the new memory of tries; None: as it was. accepted: the provisioner said RELEASED or
-    PENDING. fingerprint: what it was known by then, or when the release was begun ('': by nothing).
+    expires_at: as judged. attempts: the new memory of tries; None: as it was. accepted: the provisioner said RELEASED
+    or PENDING. fingerprint: what it was known by then, or when the release was begun ('': by nothing).
     """
 
     step: Step

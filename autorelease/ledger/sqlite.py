@@ -308,7 +308,9 @@ class SQLiteLedger:
         rows_of = f"SELECT {self._select} FROM {self._table} WHERE {self._live} {served} AND {expires_at}"
         values = (certainly_unexpired_from(now, self._words), provisioner)[: 2 if served else 1]
         with self._file.in_use():
-            rows = self.connection.execute(f"{rows_of} > ?1 ORDER BY {expires_at} DESC LIMIT {limit}", values).fetchall()
+            rows = self.connection.execute(
+                f"{rows_of} > ?1 ORDER BY {expires_at} DESC LIMIT {limit}", values
+            ).fetchall()
             if len(rows) < limit:
                 # Of ?1 nothing is wanted here, but SQLite wants every value to have its place.
                 more = f"{rows_of} IS NULL AND ?1 IS NOT NULL LIMIT {limit - len(rows)}"

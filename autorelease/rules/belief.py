@@ -33,8 +33,8 @@ class Standing:
     """What there is to judge a provisioner by, under its present fingerprint.
 
     has_credit: it has said RELEASED, or given proof, at least once. answers: the last WINDOW, newest first, this tick's
-    included. of_this_tick: those that came in this tick, in any order; of many alike one will do. control: None where it
-    cannot be asked.
+    included. of_this_tick: those that came in this tick, in any order; of many alike one will do. control: None where
+    it cannot be asked.
     """
 
     has_credit: bool

@@ -227,7 +227,7 @@ def advice(plan: PlanSummary, refusals: Sequence[Refusal]) -> str:
 def advice_on_misses(count: int) -> str:
     """What to type where so many answers "not found" were not believed."""
     return (
-        f"{count} were not found, which is not believed, and their rows were left as they are. Look whether these VMs are "
-        f"gone, and whether the provisioner looks in the right place. If they are gone: "
+        f"{count} were not found, which is not believed, and their rows were left as they are. Look whether these VMs "
+        f"are gone, and whether the provisioner looks in the right place. If they are gone: "
         f"autorelease tick --once --confirm {count}"
     )

@@ -23,6 +23,7 @@ from autorelease.sweep.books import Books
 from autorelease.sweep.crew import Crew
 from autorelease.sweep.work import State, Work
 
+
 class Misses:
     """vouched: the rows whose misses an operator has vouched for. unproven: those that were not believed."""
 
