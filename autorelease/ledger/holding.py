@@ -12,10 +12,12 @@ def read_holder(
     sid: RawValue, provisioner: RawValue, vm_ref: RawValue, vm_uid: RawValue, words: Vocabulary
 ) -> Holder | None:
     """What such a row holds; None: it has no VM."""
-    is_absent = vm_ref is None or vm_ref == ""
-    value = sid if is_absent else vm_ref
-    reference = _text(value)
-    if value is None or (words.is_vm_ref_named and (is_absent or not reference.strip())):
+    is_absent = vm_ref in (None, "")
+    # A row that has no sid, either, names nothing.
+    if is_absent and (words.is_vm_ref_named or sid in (None, "")):
+        return None
+    reference = _text(sid if is_absent else vm_ref)
+    if words.is_vm_ref_named and not reference.strip():
         return None
     name = DEFAULT_PROVISIONER if provisioner in (None, "") else readable(provisioner)
     return Holder(readable(sid), vm_named(name, reference, readable(vm_uid), words.references))

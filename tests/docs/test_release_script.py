@@ -172,13 +172,19 @@ def events(place: Place) -> list[dict[str, Any]]:
 
 
 def test_an_ended_call_is_finished_by_the_next_one(cloud: Cloud, place: Place, tmp_path: Path) -> None:
-    """As README says: what was ended by its time is unfinished work, and may be found gone."""
+    """As README says: what was ended by its time is unfinished work, and may be found gone. It has released before, and
+    finds a VM that is paid for.
+    """
     release = '[release]\ntimeout = "2s"\n'
-    place.configure(
-        command_provisioner([script(tmp_path, cloud.url), "{vm_ref}"], "already = [3]"), PERMISSIVE, release
-    )
-    place.make_ledger([allocation("a", NOW - HOUR, vm_ref="web-1")])
+    look = script(tmp_path, cloud.url, "look-for-vm")
+    options = f'already = [3]\nexists = ["{look}", "{{vm_ref}}"]'
+    argv = [script(tmp_path, cloud.url), "{vm_ref}"]
+    place.configure(command_provisioner(argv, options), PERMISSIVE, release)
+    place.make_ledger([allocation("first", NOW - HOUR, vm_ref="web-0"), allocation("paid", NOW + HOUR, vm_ref="web-2")])
+    cloud.answers = {"DELETE": [204], "GET": [404]}
+    assert place.run("tick", "--once", "--json").json()["rows_released"] == 1
+    place.insert([allocation("a", NOW - HOUR, vm_ref="web-1")])
     cloud.answers = {"DELETE": [202, 404], "GET": [200]}
     report = place.run("tick", "--once", "--json").json()
     assert (report["exit_code"], report["rows_already_released"]) == (0, 1)
-    assert place.released() == {"a"}
+    assert place.released() == {"first", "a"}

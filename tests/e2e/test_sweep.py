@@ -406,12 +406,22 @@ def test_a_confirmation_goes_stale(place: Place) -> None:
     assert place.released() == set()
 
 
-def test_a_confirmation_does_not_cover_a_plan_that_has_grown(place: Place) -> None:
+def test_a_confirmation_covers_the_rows_that_the_refused_tick_had_planned_and_no_other(place: Place) -> None:
     crowded(place)
     sweep(place, code=7)
     place.execute("UPDATE vm_allocations SET expires_at = ? WHERE sid = 'later-0'", NOW - HOUR)
+    report = sweep(place, "--confirm", "8", code=3)
+    assert (report["rows_released"], report["skipped"]["refused"]) == (8, 1)
+    assert place.released() == {f"due-{number}" for number in range(8)}
+
+
+def test_a_confirmation_of_which_no_row_is_left_releases_nothing(place: Place) -> None:
+    crowded(place)
+    sweep(place, code=7)
+    place.execute("UPDATE vm_allocations SET expires_at = ? WHERE sid LIKE 'due-%'", NOW + DAY)
+    place.execute("UPDATE vm_allocations SET expires_at = ? WHERE sid LIKE 'later-%'", NOW - HOUR)
     report = sweep(place, "--confirm", "8", code=7)
-    assert "grown to 9" in " ".join(refusal["message"] for refusal in report["refused"])
+    assert "none of the rows" in " ".join(refusal["message"] for refusal in report["refused"])
     assert place.released() == set()
 
 

@@ -93,7 +93,7 @@ class _Kept:
     def __init__(self, rows: Iterable[Known]) -> None:
         self._by_name: dict[str, set[tuple[str | None, str | None]]] = defaultdict(set)
         for row in rows:
-            if row.sid.kind != "null" or not _is_absent(row.vm_ref):
+            if not _is_absent(row.sid) or not _is_absent(row.vm_ref):
                 self._by_name[_named_vm(row)].add((_where(row), _second(row)))
 
     def has(self, row: Known) -> bool:

@@ -169,7 +169,7 @@ def held(path: Path, table: Table) -> Iterator[Holder]:
         if status in ("Released", "Cancelled"):
             continue
         has_ref = vm_ref not in (None, "")
-        if not has_ref and sid is None:
+        if not has_ref and sid in (None, ""):
             continue
         if table.words.is_vm_ref_named and not (has_ref and reference(vm_ref).strip()):
             continue
