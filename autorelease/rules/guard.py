@@ -208,7 +208,7 @@ def is_confirmable(refusals: Sequence[Refusal]) -> bool:
 
 
 def _unconfirmable(why: str, *, answers_nothing: bool = False) -> Refusal:
-    return Refusal(CONFIRM, f"--confirm does not apply: {why}", answers_nothing)
+    return Refusal("confirm", f"--confirm does not apply: {why}", answers_nothing)
 
 
 def advice(plan: PlanSummary, refusals: Sequence[Refusal]) -> str:
