@@ -5,21 +5,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from autorelease.errors import UnusableError
 from autorelease.journal import Event, GivenAnswer, OpenIntent, Step
 from autorelease.journal.connection import PAGE_ROWS, PAIRS_AT_ONCE
+from autorelease.journal.events import Events
 from autorelease.journal.rows import (
     ACKNOWLEDGED,
-    HISTORY_FIELDS,
     HOLD_COLUMNS,
     MEMORY_COLUMNS,
-    RENAMED,
     as_instant,
     as_key,
     as_text,
-    changes_of,
     of_vm,
     read_hold,
     read_known,
@@ -65,7 +62,7 @@ def lock_path(journal: Path) -> Path:
     return journal.with_name(journal.name + ".lock")
 
 
-class SQLiteJournal(Ticks):
+class SQLiteJournal(Ticks, Events):
     """See `autorelease.journal.Journal`."""
 
     # --- what is known ----------------------------------------------------------------------------------------------
@@ -187,16 +184,6 @@ class SQLiteJournal(Ticks):
                 )
                 self._note(Step.RETRY, intent.sid, at, f"by {actor}", "conflict acknowledged", intent.expires_at)
 
-    def _note(
-        self, step: Step, sid: str, at: datetime, evidence: str, reason: str | None, expires_at: datetime | None = None
-    ) -> None:
-        """Write down what an operator did; it belongs to no tick."""
-        self.connection.execute(
-            "INSERT INTO events (at, tick, sid, event, reason, evidence, expires_at, provisioner) "
-            "VALUES (?, '', ?, ?, ?, ?, ?, '')",
-            (as_text(at), sid, step, reason, evidence, as_text(expires_at) if expires_at else None),
-        )
-
     def open_intents(self) -> Iterator[OpenIntent]:
         """The releases whose end is unknown, oldest first, and then the conflicts that stand alone; read in pages."""
         yield from self._open_since("intent_at", "intent_at IS NOT NULL")
@@ -260,18 +247,6 @@ class SQLiteJournal(Ticks):
                 (given.fingerprint, tick),
             )
 
-    def recent_releases(self, limit: int) -> Sequence[tuple[str, datetime | None]]:
-        """The (sid, expires_at) that ended as released or already released last, newest first; each sid once."""
-        rows = self._rows(
-            "SELECT sid, expires_at FROM events WHERE outcome IN ('released', 'already_released') "
-            "ORDER BY id DESC LIMIT ?",
-            limit,
-        )
-        newest: dict[str, datetime | None] = {}
-        for row in rows:
-            newest.setdefault(row["sid"], as_instant(row["expires_at"] or ""))
-        return list(newest.items())
-
     # --- writing ----------------------------------------------------------------------------------------------------
 
     def record(self, tick: str, events: Sequence[Event], answers: Sequence[GivenAnswer] = ()) -> None:
@@ -301,39 +276,6 @@ class SQLiteJournal(Ticks):
         for given in answers:
             self._write_answer(tick, given)
 
-    def _write(self, tick: str, event: Event) -> None:
-        self.connection.execute(
-            "INSERT INTO events (at, tick, sid, event, outcome, reason, evidence, expires_at, error, duration_ms, "
-            "provisioner) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                as_text(event.at),
-                tick,
-                event.sid,
-                event.step,
-                event.outcome,
-                event.reason,
-                event.evidence,
-                as_text(event.expires_at) if event.expires_at else None,
-                event.error,
-                event.duration_ms,
-                event.provisioner,
-            ),
-        )
-        key = (event.sid, as_key(event.expires_at))
-        self.connection.execute(
-            "INSERT INTO attempts (sid, expires_at, provisioner, vm_ref, failed_ticks, pending_ticks, quarantined) "
-            "VALUES (?, ?, ?, ?, 0, 0, 0) "
-            f"ON CONFLICT (sid, expires_at) DO UPDATE SET {RENAMED}",
-            (*key, event.provisioner, event.vm_ref, as_text(event.at)),
-        )
-        changes = changes_of(event, tick)
-        if changes:
-            assignments = ", ".join(f"{name} = {expression}" for name, (expression, _) in changes.items())
-            self.connection.execute(
-                f"UPDATE attempts SET {assignments} WHERE sid = ? AND expires_at = ?",
-                (*(value for _, value in changes.values()), *key),
-            )
-
     def prune(self, before: datetime) -> None:
         """Forget ticks and events that are older; what is known of each (sid, expires_at) stays."""
         with self._transaction():
@@ -353,28 +295,3 @@ class SQLiteJournal(Ticks):
                 "AND seq <> coalesce((SELECT max(seq) FROM ticks WHERE admitted AND kind = 'tick'), 0)",
                 (as_text(before),),
             )
-
-    def events(self, *, sid: str | None = None, tick: str | None = None) -> Iterator[Mapping[str, Any]]:
-        """The events as `history` shows them, oldest first; `now` is that of their tick."""
-        conditions, values = ["id > ?"], []
-        for column, value in (("sid", sid), ("tick", tick)):
-            if value is not None:
-                conditions.append(f"events.{column} = ?")
-                values.append(value)
-        columns = ", ".join(f"events.{name}" for name in HISTORY_FIELDS)
-        last = 0
-        while True:
-            page = self._rows(
-                f"SELECT id, {columns}, ticks.now FROM events LEFT JOIN ticks USING (tick) "
-                f"WHERE {' AND '.join(conditions)} ORDER BY id LIMIT {PAGE_ROWS}",
-                last,
-                *values,
-            )
-            for row in page:
-                event = dict(row)
-                last = event.pop("id")
-                # What an operator did belongs to no tick.
-                event["tick"] = event["tick"] or None
-                yield event
-            if len(page) < PAGE_ROWS:
-                return
