@@ -1,28 +1,20 @@
 """The journal in SQLite. One thread alone uses it; every `record` is durable when it returns."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from autorelease.errors import UnusableError
-from autorelease.journal import Event, GivenAnswer, OpenIntent, Step
-from autorelease.journal.connection import PAGE_ROWS, PAIRS_AT_ONCE
-from autorelease.journal.holds import Holds
+from autorelease.journal import Event, GivenAnswer, Step
+from autorelease.journal.connection import PAIRS_AT_ONCE
+from autorelease.journal.memory import Memory
 from autorelease.journal.rows import (
-    ACKNOWLEDGED,
-    MEMORY_COLUMNS,
-    as_instant,
-    as_key,
     as_text,
-    of_vm,
-    read_known,
-    read_open_intent,
 )
 from autorelease.journal.schema import bring_up_to_date
 from autorelease.journal.ticks import Ticks
-from autorelease.model import NOTHING_KNOWN, Allocation, Answer, Hold, Known
+from autorelease.model import Answer, Hold
 from autorelease.sqliteadvice import check_version
 from autorelease.sqlitefile import connect, speaking_of
 
@@ -60,90 +52,8 @@ def lock_path(journal: Path) -> Path:
     return journal.with_name(journal.name + ".lock")
 
 
-class SQLiteJournal(Ticks, Holds):
+class SQLiteJournal(Ticks, Memory):
     """See `autorelease.journal.Journal`."""
-
-    # --- what is known ----------------------------------------------------------------------------------------------
-
-    def known(self, allocations: Sequence[Allocation]) -> Mapping[tuple[str, datetime | None], Known]:
-        """What is remembered of these (sid, expires_at); absent: nothing."""
-        found: dict[tuple[str, datetime | None], Known] = {}
-        for start in range(0, len(allocations), PAIRS_AT_ONCE):
-            chunk = allocations[start : start + PAIRS_AT_ONCE]
-            pairs = ", ".join("(?, ?)" for _ in chunk)
-            values = [value for row in chunk for value in (row.sid, as_key(row.expires_at))]
-            # CROSS JOIN: one look-up by the primary key for each pair, and never a scan of all that was ever known.
-            rows = self._rows(
-                f"WITH wanted (sid, expires_at) AS (VALUES {pairs}) "
-                f"SELECT {MEMORY_COLUMNS} FROM wanted CROSS JOIN attempts USING (sid, expires_at)",
-                *values,
-            )
-            remembered = {(row["sid"], row["expires_at"]): row for row in rows}
-            for allocation in chunk:
-                if (memory := remembered.get((allocation.sid, as_key(allocation.expires_at)))) is not None:
-                    found[allocation.sid, allocation.expires_at] = of_vm(read_known(memory), memory, allocation)
-            holds = self._newest_holds([row.sid for row in chunk])
-            for row in chunk:
-                if row.sid in holds:
-                    key = (row.sid, row.expires_at)
-                    found[key] = replace(found.get(key, NOTHING_KNOWN), hold=holds[row.sid])
-        return found
-
-    def remembered(self, sid: str) -> Sequence[tuple[datetime | None, Known]]:
-        """All that is remembered of a sid, by its expiry then, without holds; oldest expiry first, never last."""
-        statement = f"SELECT {MEMORY_COLUMNS} FROM attempts WHERE sid = ? ORDER BY expires_at = '', expires_at"
-        rows = self._rows(statement, sid)
-        return [(as_instant(row["expires_at"]), read_known(row)) for row in rows]
-
-    # --- an operator's word -----------------------------------------------------------------------------------------
-
-    def forget_failures(self, at: datetime, actor: str, *, sid: str | None, provisioner: str | None) -> Sequence[str]:
-        """Forget backoff and quarantine, of one sid, of one provisioner's, or of all; returns the sids it changed."""
-        conditions, values = ["(failed_ticks > 0 OR pending_ticks > 0)"], []
-        for column, value in (("sid", sid), ("provisioner", provisioner)):
-            if value is not None:
-                conditions.append(f"{column} = ?")
-                values.append(value)
-        where = " AND ".join(conditions)
-        with self._transaction():
-            rows = self._rows(f"SELECT DISTINCT sid FROM attempts WHERE {where} ORDER BY sid", *values)
-            self.connection.execute(
-                "UPDATE attempts SET failed_ticks = 0, pending_ticks = 0, next_attempt_at = NULL, quarantined = 0, "
-                f"last_error = NULL, skipped = NULL WHERE {where}",
-                values,
-            )
-            for row in rows:
-                self._note(Step.RETRY, row["sid"], at, f"by {actor}", "failures forgotten")
-        return [row["sid"] for row in rows]
-
-    def acknowledge(self, intents: Sequence[OpenIntent], at: datetime, actor: str) -> None:
-        """Close these conflicts, and the intents behind them: somebody has looked at them."""
-        with self._transaction():
-            for intent in intents:
-                # Unless somebody has begun it anew since it was looked at.
-                self.connection.execute(
-                    f"UPDATE attempts SET {ACKNOWLEDGED} WHERE sid = ? AND expires_at = ? AND begun_run IS ?",
-                    (intent.sid, as_key(intent.expires_at), intent.run),
-                )
-                self._note(Step.RETRY, intent.sid, at, f"by {actor}", "conflict acknowledged", intent.expires_at)
-
-    def open_intents(self) -> Iterator[OpenIntent]:
-        """The releases whose end is unknown, oldest first, and then the conflicts that stand alone; read in pages."""
-        yield from self._open_since("intent_at", "intent_at IS NOT NULL")
-        yield from self._open_since("conflict_at", "conflict_at IS NOT NULL AND intent_at IS NULL")
-
-    def _open_since(self, column: str, condition: str) -> Iterator[OpenIntent]:
-        last = ("", "", "")
-        while True:
-            page = self._rows(
-                f"SELECT * FROM attempts WHERE {condition} AND ({column}, sid, expires_at) > (?, ?, ?) "
-                f"ORDER BY {column}, sid, expires_at LIMIT {PAGE_ROWS}",
-                *last,
-            )
-            yield from map(read_open_intent, page)
-            if len(page) < PAGE_ROWS:
-                return
-            last = (page[-1][column], page[-1]["sid"], page[-1]["expires_at"])
 
     # --- answers ----------------------------------------------------------------------------------------------------
 

@@ -334,7 +334,7 @@ def test_a_file_that_was_refused_is_not_held_open(tmp_path: Path) -> None:
 
 # --- paging -----------------------------------------------------------------------------------------------------------
 
-PAGED = ("sqlite", "ticks", "events")
+PAGED = ("ticks", "events", "memory")
 
 
 def read_pages_of(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
