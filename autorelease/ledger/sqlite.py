@@ -14,6 +14,7 @@ from pathlib import Path
 from autorelease.errors import UnusableError
 from autorelease.identity import Holder, References
 from autorelease.ledger import Access, Column, Shape, Stamp, StampResult
+from autorelease.ledger.binding import bindable, is_undecodable, lowered, parameter, storage_class, twin
 from autorelease.ledger.holding import is_plain, read_holder
 from autorelease.ledger.narrowing import (
     certainly_readable,
@@ -24,13 +25,7 @@ from autorelease.ledger.narrowing import (
     quoted,
     reference_of,
 )
-from autorelease.ledger.rows import (
-    StoredRow,
-    Vocabulary,
-    read_row,
-    shown,
-    written_like,
-)
+from autorelease.ledger.rows import StoredRow, Vocabulary, read_row, shown, written_like
 from autorelease.ledger.rules import NO_RULES, Row, read_rules, schema_version
 from autorelease.model import DEFAULT_PROVISIONER, Allocation, Census, InvalidRow, RawValue
 from autorelease.sqlitefile import (
@@ -101,15 +96,15 @@ class SQLiteLedger:
         if kinds != ("table",):
             raise UnusableError(self._no_such_table(table))
         rows = self.connection.execute("SELECT name FROM pragma_table_xinfo(?)", (table,)).fetchall()
-        present = {_lowered(name): name for (name,) in rows}
+        present = {lowered(name): name for (name,) in rows}
         needed = {*REQUIRED, *named}
         for role in sorted(needed):
-            if _lowered(columns[role]) not in present:
+            if lowered(columns[role]) not in present:
                 raise UnusableError(
                     f"{self._path}: table {table!r} has no column {columns[role]!r} for {role}. Name it in "
                     f'[ledger.columns]: {role} = "…". Columns there: {", ".join(present.values())}'
                 )
-        return {role: columns[role] for role in ROLES if _lowered(columns[role]) in present}
+        return {role: columns[role] for role in ROLES if lowered(columns[role]) in present}
 
     def _no_such_table(self, table: str) -> str:
         # Imported for the bad news alone: it costs a tick a fifth of its start.
@@ -117,7 +112,7 @@ class SQLiteLedger:
 
         # Left to itself the library would turn recursive triggers on, for the operator's own triggers too.
         database = Database(self.connection, execute_plugins=False, recursive_triggers=False)
-        is_view = _lowered(table) in {_lowered(name) for name in database.view_names()}
+        is_view = lowered(table) in {lowered(name) for name in database.view_names()}
         kind = "is a view: name the table behind it" if is_view else "is not in this database"
         tables = ", ".join(sorted(database.table_names())[:10]) or "none"
         return f"{self._path}: table {table!r} {kind}. {REMEDY}. Tables there: {tables}"
@@ -128,8 +123,8 @@ class SQLiteLedger:
             "SELECT lower(name), upper(type), pk FROM pragma_table_xinfo(?)", (table,)
         ).fetchall()
         keys = [name for name, _, pk in info if pk]
-        kind = next(kind for name, kind, _ in info if name == _lowered(sid))
-        if keys == [_lowered(sid)] and kind == "INTEGER":
+        kind = next(kind for name, kind, _ in info if name == lowered(sid))
+        if keys == [lowered(sid)] and kind == "INTEGER":
             return True
         # Two comparisons, the column's and the key's, need not agree on what is the same.
         if self._mentions_collations(table):
@@ -147,7 +142,7 @@ class SQLiteLedger:
 
     def _covers(self, sid: str, index: str, sql: str | None) -> bool:
         names = [name for (name,) in self.connection.execute("SELECT name FROM pragma_index_info(?)", (index,))]
-        return [_lowered(name or "") for name in names] == [_lowered(sid)] and "COLLATE" not in (sql or "").upper()
+        return [lowered(name or "") for name in names] == [lowered(sid)] and "COLLATE" not in (sql or "").upper()
 
     def _mentions_collations(self, table: str) -> bool:
         rows = self.connection.execute(
@@ -255,7 +250,7 @@ class SQLiteLedger:
     def _page(self, moment: datetime, last: tuple[RawValue, RawValue] | None) -> list[StoredRow]:
         cursor = self.connection.execute(
             self._due_statement(last),
-            (certainly_unexpired_from(moment, self._words), *(_bindable(value) for value in last or ())),
+            (certainly_unexpired_from(moment, self._words), *(bindable(value) for value in last or ())),
         )
         rows, size = [], 0
         for values in cursor:
@@ -269,7 +264,7 @@ class SQLiteLedger:
 
     def _due_statement(self, last: tuple[RawValue, RawValue] | None) -> str:
         expires_at, sid = self._column("expires_at"), self._column("sid")
-        after = f"AND ({expires_at}, {sid}) > ({', '.join(_parameter(value) for value in last)})" if last else ""
+        after = f"AND ({expires_at}, {sid}) > ({', '.join(parameter(value) for value in last)})" if last else ""
         return (
             f"SELECT {self._select} FROM {self._table} WHERE {self._due_conditions} {after} "
             f"ORDER BY {expires_at}, {sid} LIMIT {PAGE_ROWS}"
@@ -295,7 +290,7 @@ class SQLiteLedger:
             return set()
         found: set[RawValue] = set()
         for start in range(0, len(sids), SHARED_AT_ONCE):
-            chunk = [sid for sid in sids[start : start + SHARED_AT_ONCE] if not _is_undecodable(sid)]
+            chunk = [sid for sid in sids[start : start + SHARED_AT_ONCE] if not is_undecodable(sid)]
             found.update(sid for sid in chunk if len(self._matching(sid)) > 1)
         return found
 
@@ -338,7 +333,7 @@ class SQLiteLedger:
         """The rows with these sids as they are now, in one look; one that is shared by several is any of them."""
         # JSON in SQLite ends a text at a NUL: no such sid is looked for.
         wanted = {sid for sid in sids if "\0" not in sid}
-        values = [value for sid in wanted for value in (sid, _twin(sid)) if value is not None]
+        values = [value for sid in wanted for value in (sid, twin(sid)) if value is not None]
         with self._file.in_use():
             rows = self.connection.execute(
                 f"SELECT {self._select} FROM {self._table} "
@@ -359,7 +354,7 @@ class SQLiteLedger:
         cursor = self.connection.execute(
             f"SELECT {self._select} FROM {self._table} WHERE {column} = ?1 OR "
             f"({column} = ?2 AND typeof({column}) IN ('integer', 'text')) LIMIT 2",
-            (sid, _twin(sid)),
+            (sid, twin(sid)),
         )
         return [StoredRow(*values) for values in cursor.fetchall()]
 
@@ -424,7 +419,7 @@ class SQLiteLedger:
                 f"SELECT typeof({expires_at}), count(*) FROM {self._table} WHERE {self._live} GROUP BY 1"
             ).fetchall()
         return Shape(
-            columns=[Column(role, name, declared[_lowered(name)]) for role, name in self._columns.items()],
+            columns=[Column(role, name, declared[lowered(name)]) for role, name in self._columns.items()],
             absent=[role for role in ROLES if not self._has(role)],
             is_sid_unique=self._sid_is_unique,
             expiries=dict(expiries),
@@ -441,8 +436,8 @@ class SQLiteLedger:
             found = re.fullmatch(r"SEARCH .* USING (?:INDEX (?P<index>.*)|.*) \((?P<terms>.*)\)", steps[0])
             # An index on the expiry alone leaves only rows of the very same expiry to be sorted ("RIGHT PART OF").
             is_sorted = "USE TEMP B-TREE FOR ORDER BY" not in steps
-            by_expiry = f"{_lowered(self._columns['expires_at'])}<?"
-            is_indexed = found is not None and by_expiry in _lowered(found["terms"]) and is_sorted
+            by_expiry = f"{lowered(self._columns['expires_at'])}<?"
+            is_indexed = found is not None and by_expiry in lowered(found["terms"]) and is_sorted
             is_partial = found is not None and self._is_partial(found["index"])
         return Access(
             how="; ".join(steps),
@@ -531,14 +526,14 @@ class SQLiteLedger:
     def _row(self, stamp: Stamp) -> Row:
         sid, raw = self._column("sid"), stamp.allocation.raw
         condition = f"{sid} = ? AND {sid} COLLATE BINARY IS ? AND typeof({sid}) = ?"
-        return Row(condition, (raw.sid, raw.sid, _storage_class(raw.sid)))
+        return Row(condition, (raw.sid, raw.sid, storage_class(raw.sid)))
 
     def _judged_row(self, stamp: Stamp) -> Row:
         """The row as long as it holds the very values that were judged."""
         raw, row = stamp.allocation.raw, self._row(stamp)
         status, expires_at = self._column("status"), self._column("expires_at")
         judged = f"{status} COLLATE BINARY IS ? AND {expires_at} COLLATE BINARY IS ? AND typeof({expires_at}) = ?"
-        values = (*row.values, raw.status, raw.expires_at, _storage_class(raw.expires_at))
+        values = (*row.values, raw.status, raw.expires_at, storage_class(raw.expires_at))
         return Row(f"{row.condition} AND {judged}", values)
 
     def _stamp_one(self, stamp: Stamp) -> StampResult:
@@ -608,37 +603,3 @@ class SQLiteLedger:
     def close(self) -> None:
         """End all use of the database."""
         self.connection.close()
-
-
-def _twin(sid: RawValue) -> RawValue:
-    """The same sid in the other storage class, which an untyped column can hold beside it; NULL: none."""
-    if isinstance(sid, int):
-        return str(sid)
-    if isinstance(sid, str) and re.fullmatch(r"-?[0-9]{1,19}", sid):
-        number = int(sid)
-        return number if str(number) == sid and -(2**63) <= number < 2**63 else None
-    return None
-
-
-def _lowered(name: str) -> str:
-    """A name as SQLite compares it: only ASCII letters have no case."""
-    return "".join(character.lower() if character.isascii() else character for character in name)
-
-
-def _storage_class(value: RawValue) -> str:
-    if value is None:
-        return "null"
-    return {int: "integer", float: "real", str: "text", bytes: "blob"}[type(value)]
-
-
-def _is_undecodable(value: RawValue) -> bool:
-    return isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value)
-
-
-def _parameter(value: RawValue) -> str:
-    # The + keeps the CAST from lending its TEXT affinity to the column that it is compared with.
-    return "+CAST(? AS TEXT)" if _is_undecodable(value) else "?"
-
-
-def _bindable(value: RawValue) -> RawValue:
-    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) and _is_undecodable(value) else value
