@@ -7,15 +7,16 @@ what a row says is decided in `rows`. One thread alone uses it.
 import json
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from autorelease.errors import UnusableError
 from autorelease.identity import Holder
 from autorelease.ledger import Access, Column, Shape, Stamp, StampResult
-from autorelease.ledger.binding import bindable, is_undecodable, lowered, parameter, storage_class, twin
-from autorelease.ledger.connection import ROLES, LedgerConnection
+from autorelease.ledger.binding import bindable, lowered, parameter, storage_class
+from autorelease.ledger.connection import ROLES
 from autorelease.ledger.holding import is_plain, read_holder
+from autorelease.ledger.lookup import Lookup
 from autorelease.ledger.narrowing import (
     certainly_readable,
     certainly_unexpired_from,
@@ -25,25 +26,20 @@ from autorelease.ledger.narrowing import (
     quoted,
     reference_of,
 )
-from autorelease.ledger.rows import StoredRow, read_row, shown, written_like
+from autorelease.ledger.rows import StoredRow, shown, written_like
 from autorelease.ledger.rules import Row, read_rules, schema_version
 from autorelease.model import DEFAULT_PROVISIONER, Allocation, Census, InvalidRow, RawValue
-from autorelease.sqlitefile import (
-    StampRefusedError,
-    speaking_of,
-)
+from autorelease.sqlitefile import StampRefusedError, speaking_of
 from autorelease.text import folded
 
 PAGE_ROWS = 2000
 PAGE_BYTES = 8 * 2**20
 LISTED_INVALID = 1000
 HOLDERS_AT_ONCE = 20_000
-SHARED_AT_ONCE = 500
 HELD_BY = ("sid", "provisioner", "vm_ref", "vm_uid")
-SHARED_SID = "sid is shared by several rows"
 
 
-class SQLiteLedger(LedgerConnection):
+class SQLiteLedger(Lookup):
     """See `autorelease.ledger.Ledger`."""
 
     # --- the census -------------------------------------------------------------------------------------------------
@@ -75,18 +71,6 @@ class SQLiteLedger(LedgerConnection):
         return count, known, listed
 
     @property
-    def _shared_sids(self) -> str:
-        """SQL for the sids that `_matching` finds more than one row for."""
-        sid = self._column("sid")
-        is_one = f"typeof({sid}) IN ('integer', 'text')"
-        return (
-            f"SELECT {sid} FROM {self._table} WHERE {sid} IN "
-            f"(SELECT {sid} FROM {self._table} GROUP BY {sid} HAVING count(*) > 1) "
-            f"OR {is_one} AND CAST({sid} AS TEXT) IN "
-            f"(SELECT CAST({sid} AS TEXT) FROM {self._table} WHERE {is_one} GROUP BY 1 HAVING count(*) > 1)"
-        )
-
-    @property
     def _suspicious(self) -> str:
         """SQL for a superset of the invalid rows among the live ones (1, 0, never NULL)."""
         sid, status = self._column("sid"), self._column("status")
@@ -108,12 +92,6 @@ class SQLiteLedger(LedgerConnection):
 
     def _undecodable(self, role: str) -> str:
         return perhaps_not_plain(self._column(role)) if self._has(role) else ""
-
-    def _judged(self, row: StoredRow, *, shared: bool) -> Allocation | InvalidRow:
-        judged = read_row(row, self._words)
-        if shared and isinstance(judged, Allocation):
-            return InvalidRow(judged.sid, SHARED_SID, judged.raw)
-        return judged
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -168,15 +146,6 @@ class SQLiteLedger(LedgerConnection):
             conditions.append(f"{self._column('released_at')} IS NULL")
         return " AND ".join([*conditions, f"{self._column('expires_at')} < ?"])
 
-    def _shared_among(self, sids: Sequence[RawValue]) -> set[RawValue]:
-        if self._sid_is_unique:
-            return set()
-        found: set[RawValue] = set()
-        for start in range(0, len(sids), SHARED_AT_ONCE):
-            chunk = [sid for sid in sids[start : start + SHARED_AT_ONCE] if not is_undecodable(sid)]
-            found.update(sid for sid in chunk if len(self._matching(sid)) > 1)
-        return found
-
     def paid_for(self, provisioner: str, now: datetime, limit: int) -> Sequence[Allocation]:
         """Some readable live rows of this provisioner whose expiry is ahead, or never comes; the latest first."""
         expires_at = self._column("expires_at")
@@ -197,44 +166,6 @@ class SQLiteLedger(LedgerConnection):
         judged = [self._judged(row, shared=row.sid in shared) for row in (StoredRow(*values) for values in rows)]
         # One provisioner alone serves a table that names none.
         return [row for row in judged if isinstance(row, Allocation) and row.provisioner == provisioner and row.vm_ref]
-
-    def read(self, sid: str) -> Allocation | InvalidRow | None:
-        """The allocation with this sid as it is now; None: no such row."""
-        with self._file.in_use():
-            rows = self._matching(sid)
-        if len(rows) > 1:
-            return InvalidRow(sid, SHARED_SID)
-        exact = [row for row in rows if str(row.sid) == sid]
-        return read_row(exact[0], self._words) if exact else None
-
-    def read_many(self, sids: Sequence[str]) -> Mapping[str, Allocation | InvalidRow]:
-        """The rows with these sids as they are now, in one look; one that is shared by several is any of them."""
-        # JSON in SQLite ends a text at a NUL: no such sid is looked for.
-        wanted = {sid for sid in sids if "\0" not in sid}
-        values = [value for sid in wanted for value in (sid, twin(sid)) if value is not None]
-        with self._file.in_use():
-            rows = self.connection.execute(
-                f"SELECT {self._select} FROM {self._table} "
-                f"WHERE {self._column('sid')} IN (SELECT value FROM json_each(?))",
-                (json.dumps(values),),
-            ).fetchall()
-        stored = [StoredRow(*values) for values in rows]
-        return {str(row.sid): read_row(row, self._words) for row in stored if str(row.sid) in wanted}
-
-    def stored(self, sid: str) -> Sequence[StoredRow]:
-        """The rows that somebody could mean by this sid, as they are stored; two stand for any number above one."""
-        with self._file.in_use():
-            return self._matching(sid)
-
-    def _matching(self, sid: RawValue) -> list[StoredRow]:
-        """At most two rows that somebody could mean by this sid."""
-        column = self._column("sid")
-        cursor = self.connection.execute(
-            f"SELECT {self._select} FROM {self._table} WHERE {column} = ?1 OR "
-            f"({column} = ?2 AND typeof({column}) IN ('integer', 'text')) LIMIT 2",
-            (sid, twin(sid)),
-        )
-        return [StoredRow(*values) for values in cursor.fetchall()]
 
     def holders(self, references: Sequence[str]) -> Iterator[Holder]:
         """The live rows, readable or not, whose VM has one of these references, of whatever provisioner and uid."""
