@@ -14,11 +14,10 @@ from autorelease.errors import UnusableError
 from autorelease.identity import Holder
 from autorelease.ledger import Access, Column, Shape, Stamp, StampResult
 from autorelease.ledger.binding import bindable, lowered, parameter, storage_class
+from autorelease.ledger.census import Counting
 from autorelease.ledger.connection import ROLES
 from autorelease.ledger.holding import is_plain, read_holder
-from autorelease.ledger.lookup import Lookup
 from autorelease.ledger.narrowing import (
-    certainly_readable,
     certainly_unexpired_from,
     folded_if_plain,
     literal,
@@ -28,70 +27,18 @@ from autorelease.ledger.narrowing import (
 )
 from autorelease.ledger.rows import StoredRow, shown, written_like
 from autorelease.ledger.rules import Row, read_rules, schema_version
-from autorelease.model import DEFAULT_PROVISIONER, Allocation, Census, InvalidRow, RawValue
+from autorelease.model import DEFAULT_PROVISIONER, Allocation, RawValue
 from autorelease.sqlitefile import StampRefusedError, speaking_of
 from autorelease.text import folded
 
 PAGE_ROWS = 2000
 PAGE_BYTES = 8 * 2**20
-LISTED_INVALID = 1000
 HOLDERS_AT_ONCE = 20_000
 HELD_BY = ("sid", "provisioner", "vm_ref", "vm_uid")
 
 
-class SQLiteLedger(Lookup):
+class SQLiteLedger(Counting):
     """See `autorelease.ledger.Ledger`."""
-
-    # --- the census -------------------------------------------------------------------------------------------------
-
-    def census(self, acknowledged: frozenset[str] = frozenset()) -> Census:
-        """Count the live rows and judge those that look wrong; at most 1,000 of the invalid are listed."""
-        suspicious = self._suspicious
-        with self._file.in_use():
-            live, doubtful = self.connection.execute(
-                f"SELECT count(*), coalesce(sum({suspicious}), 0) FROM {self._table} WHERE {self._live}"
-            ).fetchone()
-            count, known, listed = self._invalid(suspicious, acknowledged) if doubtful else (0, 0, [])
-        return Census(live, count, tuple(listed), known, truncated=count > len(listed))
-
-    def _invalid(self, suspicious: str, acknowledged: frozenset[str]) -> tuple[int, int, list[InvalidRow]]:
-        shared = f"{self._column('sid')} IN ({self._shared_sids})" if not self._sid_is_unique else "0"
-        cursor = self.connection.execute(
-            f"SELECT {shared}, {self._select} FROM {self._table} WHERE {self._live} AND {suspicious}"
-        )
-        count = known = 0
-        listed: list[InvalidRow] = []
-        for is_shared, *values in cursor:
-            row = self._judged(StoredRow(*values), shared=bool(is_shared))
-            if isinstance(row, InvalidRow):
-                count += 1
-                known += row.sid in acknowledged
-                if len(listed) < LISTED_INVALID:
-                    listed.append(row)
-        return count, known, listed
-
-    @property
-    def _suspicious(self) -> str:
-        """SQL for a superset of the invalid rows among the live ones (1, 0, never NULL)."""
-        sid, status = self._column("sid"), self._column("status")
-        readable = certainly_readable(self._column("expires_at"), self._words)
-        settled = ", ".join(
-            literal(word) for word in sorted(map(folded, (self._words.released, *self._words.inactive)))
-        )
-        doubts = [
-            f"{sid} IS NULL OR {sid} = ''",
-            f"typeof({status}) <> 'text' OR {folded_if_plain(status)} IN ({settled})",
-            *(self._undecodable(role) for role in ("sid", "status", "vm_ref", "vm_uid", "provisioner")),
-            f"{self._column('expires_at')} IS NOT NULL AND NOT ({readable})",
-        ]
-        if self._has("released_at"):
-            doubts.append(f"{self._column('released_at')} IS NOT NULL")
-        if not self._sid_is_unique:
-            doubts.append(f"{sid} IN ({self._shared_sids})")
-        return f"coalesce({' OR '.join(f'({doubt})' for doubt in doubts if doubt)}, 0)"
-
-    def _undecodable(self, role: str) -> str:
-        return perhaps_not_plain(self._column(role)) if self._has(role) else ""
 
     # --- reading ----------------------------------------------------------------------------------------------------
 

@@ -337,7 +337,7 @@ def test_a_sid_of_two_rows_is_nobodys(database: Database, opened: Open, one: Raw
 def test_the_list_of_invalid_rows_ends_and_their_number_does_not(
     database: Database, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LISTED_INVALID", 2)
+    monkeypatch.setattr("autorelease.ledger.census.LISTED_INVALID", 2)
     database.make([row(str(number), "soon") for number in range(5)] + [row("a")])
     census = opened().census()
     assert (census.rows_examined, census.rows_invalid, len(census.invalid), census.truncated) == (6, 5, 2, True)
