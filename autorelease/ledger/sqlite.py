@@ -13,9 +13,10 @@ from datetime import datetime, timedelta
 from autorelease.errors import UnusableError
 from autorelease.identity import Holder
 from autorelease.ledger import Access, Column, Shape, Stamp, StampResult
-from autorelease.ledger.binding import bindable, lowered, parameter, storage_class
+from autorelease.ledger.binding import lowered, storage_class
 from autorelease.ledger.census import Counting
 from autorelease.ledger.connection import ROLES
+from autorelease.ledger.due import Due
 from autorelease.ledger.holding import is_plain, read_holder
 from autorelease.ledger.narrowing import (
     certainly_unexpired_from,
@@ -25,94 +26,20 @@ from autorelease.ledger.narrowing import (
     quoted,
     reference_of,
 )
-from autorelease.ledger.rows import StoredRow, shown, written_like
+from autorelease.ledger.rows import shown, written_like
 from autorelease.ledger.rules import Row, read_rules, schema_version
-from autorelease.model import DEFAULT_PROVISIONER, Allocation, RawValue
+from autorelease.model import RawValue
 from autorelease.sqlitefile import StampRefusedError, speaking_of
 from autorelease.text import folded
 
-PAGE_ROWS = 2000
-PAGE_BYTES = 8 * 2**20
 HOLDERS_AT_ONCE = 20_000
 HELD_BY = ("sid", "provisioner", "vm_ref", "vm_uid")
 
 
-class SQLiteLedger(Counting):
+class SQLiteLedger(Counting, Due):
     """See `autorelease.ledger.Ledger`."""
 
     # --- reading ----------------------------------------------------------------------------------------------------
-
-    def due(self, now: datetime, grace: timedelta) -> Iterator[Sequence[Allocation]]:
-        """Pages of readable live allocations: a superset of what has expired, oldest first as stored."""
-        last: tuple[RawValue, RawValue] | None = None
-        while True:
-            with self._file.in_use():
-                rows = self._page(now - grace, last)
-                shared = self._shared_among([row.sid for row in rows])
-            if not rows:
-                return
-            last = (rows[-1].expires_at, rows[-1].sid)
-            judged = [self._judged(row, shared=row.sid in shared) for row in rows]
-            yield [row for row in judged if isinstance(row, Allocation)]
-
-    def _page(self, moment: datetime, last: tuple[RawValue, RawValue] | None) -> list[StoredRow]:
-        cursor = self.connection.execute(
-            self._due_statement(last),
-            (certainly_unexpired_from(moment, self._words), *(bindable(value) for value in last or ())),
-        )
-        rows, size = [], 0
-        for values in cursor:
-            rows.append(StoredRow(*values))
-            size += sum(len(value) for value in values if isinstance(value, str | bytes))
-            if size > PAGE_BYTES:
-                break
-        # The read transaction ends here: nothing of ours stands in a writer's way while the page is worked on.
-        cursor.close()
-        return rows
-
-    def _due_statement(self, last: tuple[RawValue, RawValue] | None) -> str:
-        expires_at, sid = self._column("expires_at"), self._column("sid")
-        after = f"AND ({expires_at}, {sid}) > ({', '.join(parameter(value) for value in last)})" if last else ""
-        return (
-            f"SELECT {self._select} FROM {self._table} WHERE {self._due_conditions} {after} "
-            f"ORDER BY {expires_at}, {sid} LIMIT {PAGE_ROWS}"
-        )
-
-    @property
-    def _due_conditions(self) -> str:
-        # Each condition stands alone between ANDs, with its constant written out, so that a partial index on
-        # status <> 'Released' or released_at IS NULL is used. A row that the column's own collation takes for
-        # Released, or that has a released_at, is Released or invalid, never due. The + keeps the planner from walking
-        # the key of sid instead.
-        status, sid = self._column("status"), self._column("sid")
-        conditions = [f"{status} <> {literal(self._words.released)}", f"+{sid} IS NOT NULL"]
-        if self._words.inactive:
-            inactive = ", ".join(literal(word) for word in sorted(self._words.inactive))
-            conditions.append(f"{status} COLLATE BINARY NOT IN ({inactive})")
-        if self._has("released_at"):
-            conditions.append(f"{self._column('released_at')} IS NULL")
-        return " AND ".join([*conditions, f"{self._column('expires_at')} < ?"])
-
-    def paid_for(self, provisioner: str, now: datetime, limit: int) -> Sequence[Allocation]:
-        """Some readable live rows of this provisioner whose expiry is ahead, or never comes; the latest first."""
-        expires_at = self._column("expires_at")
-        served = f"AND {self._column('provisioner')} = ?2" if self._has("provisioner") else ""
-        if self._has("provisioner") and provisioner == DEFAULT_PROVISIONER:
-            served = f"AND coalesce({self._column('provisioner')}, '') IN ('', ?2)"
-        rows_of = f"SELECT {self._select} FROM {self._table} WHERE {self._live} {served} AND {expires_at}"
-        values = (certainly_unexpired_from(now, self._words), provisioner)[: 2 if served else 1]
-        with self._file.in_use():
-            rows = self.connection.execute(
-                f"{rows_of} > ?1 ORDER BY {expires_at} DESC LIMIT {limit}", values
-            ).fetchall()
-            if len(rows) < limit:
-                # Of ?1 nothing is wanted here, but SQLite wants every value to have its place.
-                more = f"{rows_of} IS NULL AND ?1 IS NOT NULL LIMIT {limit - len(rows)}"
-                rows += self.connection.execute(more, values).fetchall()
-            shared = self._shared_among([sid for sid, *_ in rows])
-        judged = [self._judged(row, shared=row.sid in shared) for row in (StoredRow(*values) for values in rows)]
-        # One provisioner alone serves a table that names none.
-        return [row for row in judged if isinstance(row, Allocation) and row.provisioner == provisioner and row.vm_ref]
 
     def holders(self, references: Sequence[str]) -> Iterator[Holder]:
         """The live rows, readable or not, whose VM has one of these references, of whatever provisioner and uid."""

@@ -683,7 +683,7 @@ def test_a_database_that_another_program_holds_is_unusable_for_now(
 def test_no_transaction_is_open_between_pages(
     database: Database, opened: Open, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    monkeypatch.setattr(module, "PAGE_ROWS", 2)
+    monkeypatch.setattr("autorelease.ledger.due.PAGE_ROWS", 2)
     database.make([row(f"s{number}") for number in range(7)], before=f"PRAGMA journal_mode = {mode}")
     ledger = opened(read_only=True)
     count = 0
@@ -758,7 +758,7 @@ def plans(database: Database, statements: Sequence[str]) -> list[str]:
 def test_the_index_of_due_rows_is_used_for_every_page(
     database: Database, opened: Open, monkeypatch: pytest.MonkeyPatch, index: str, words: Vocabulary
 ) -> None:
-    monkeypatch.setattr(module, "PAGE_ROWS", 2)
+    monkeypatch.setattr("autorelease.ledger.due.PAGE_ROWS", 2)
     expiry: dict[str, RawValue] = {"epoch": PAST, "epoch_ms": PAST * 1000, "iso8601": "2026-12-01T11:00:00Z"}
     rows = [row(f"s{number}", expiry[words.timestamps]) for number in range(5)]
     database.make(rows, f"CREATE INDEX due_rows ON vm_allocations {index}")
