@@ -5,10 +5,7 @@ from datetime import datetime, timedelta
 
 from autorelease.ledger.binding import bindable, parameter
 from autorelease.ledger.lookup import Lookup
-from autorelease.ledger.narrowing import (
-    certainly_unexpired_from,
-    literal,
-)
+from autorelease.ledger.narrowing import certainly_unexpired_from, literal
 from autorelease.ledger.rows import StoredRow
 from autorelease.model import DEFAULT_PROVISIONER, Allocation, RawValue
 

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from autorelease import sqlitefile
 from autorelease.errors import UnusableError
 from autorelease.ledger import Stamp, StampResult
-from autorelease.ledger import sqlite as module
 from autorelease.ledger.rows import StoredRow, Vocabulary
 from autorelease.ledger.sqlite import SQLiteLedger
 from autorelease.model import Allocation, InvalidRow, RawValue
@@ -702,7 +701,7 @@ def test_no_transaction_is_open_between_pages(
 def test_no_transaction_is_open_between_holders(
     database: Database, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "HOLDERS_AT_ONCE", 2)
+    monkeypatch.setattr("autorelease.ledger.vms.HOLDERS_AT_ONCE", 2)
     database.make([row(f"s{number}", vm_ref=f"vm{number}") for number in range(7)])
     ledger = opened()
     found = []
@@ -934,7 +933,7 @@ def test_everybody_is_found_who_holds_one_of_these(folder: Path, refs: list[str]
 
 
 def test_holders_are_found_in_chunks(database: Database, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HOLDERS_AT_ONCE", 2)
+    monkeypatch.setattr("autorelease.ledger.vms.HOLDERS_AT_ONCE", 2)
     database.make([row(f"s{number}", vm_ref=f"vm{number}") for number in range(5)])
     assert len(holders(opened(), *(f"vm{number}" for number in range(5)))) == 5
 
