@@ -23,6 +23,7 @@ from autorelease.sweep.acting import Means
 from autorelease.sweep.again import Again
 from autorelease.sweep.answering import Answering
 from autorelease.sweep.books import Books
+from autorelease.sweep.choosing import GROUP, Chooser
 from autorelease.sweep.crew import Crew
 from autorelease.sweep.misses import Misses
 from autorelease.sweep.rehearsing import Rehearser
@@ -33,9 +34,6 @@ from autorelease.sweep.vms import VMs
 from autorelease.sweep.work import State, Work
 from autorelease.sweep.worklist import VMKey, Worklist
 
-GROUP = 256
-WAITING_PER_WORKER = 4
-MOST_BLOCKED = 1000
 Chosen = tuple[Work, Registered]
 
 
@@ -67,6 +65,7 @@ class Loop:
         self._stamper = stamper
         self._misses = misses
         self._underway = Underway(means, books.works)
+        self._chooser = Chooser(means, books.works, trouble, self._underway)
         self._vms = VMs(judge.ledger.references, shared_vms)
         self._answering = Answering(judge, means, books, crew, misses, self._vms)
 
@@ -110,7 +109,7 @@ class Loop:
         chosen: list[Chosen] = []
         ready = deque(self._works.of(State.READY))
         needed = 0
-        while (work := self._next(worklist, ready, len(chosen), needed)) is not None:
+        while (work := self._chooser.next(worklist, ready, len(chosen), needed)) is not None:
             registered = self._crew.usable(work.allocation.provisioner)
             if registered is None or self._vms.is_lost(work):
                 self._skip(work, SkipReason.DEFERRED)
@@ -123,40 +122,6 @@ class Loop:
             if len(self._books.outbox) >= GROUP and not self._books.outbox.flush():
                 break
         return chosen
-
-    def _next(self, worklist: Worklist, ready: "deque[Work]", chosen: int, needed: int) -> Work | None:
-        """The next work there is a free worker for: one that is ready or has waited, else the next of the list.
-
-        chosen: how many are about to begin; needed: how many of them need a worker.
-        """
-        if self._means.stop.wished() or self._trouble.lost is not None or chosen >= GROUP:
-            return None
-        has_worker = needed < self._underway.free
-        if ready and has_worker:
-            return ready.popleft()
-        waiting = self._works.first(State.WAITING)
-        if has_worker and waiting is not None and (work := self._waited()) is not None:
-            return work
-        planned = worklist.peek()
-        if planned is None or self._is_too_much_waiting():
-            return None
-        registered = self._means.provisioners.get(planned.allocation.provisioner)
-        if not has_worker and (registered is None or not registered.immediate):
-            return None
-        worklist.take()
-        return self._works.add(planned)
-
-    def _waited(self) -> Work | None:
-        now = self._means.monotonic()
-        work = min(self._works.of(State.WAITING), key=lambda each: each.due_at)
-        if work.due_at > now:
-            return None
-        self._works.move(work, State.READY)
-        return work
-
-    def _is_too_much_waiting(self) -> bool:
-        waiting = self._works.count(State.WAITING) >= WAITING_PER_WORKER * self._means.options.concurrency
-        return waiting or self._works.count(State.BLOCKED) >= MOST_BLOCKED
 
     def _start(self, chosen: Sequence[Chosen]) -> int | None:
         """Begin the calls of a group; returns of how many, None where nothing can be begun now."""
