@@ -15,7 +15,6 @@ from autorelease.model import (
     Refusal,
     ReleaseError,
     SkipReason,
-    TickReport,
     overdue,
     rfc3339,
 )
@@ -26,6 +25,40 @@ TICK_SCHEMA = "autorelease.tick/1"
 ERROR_SCHEMA = "autorelease.error/1"
 # Reasons to skip that are somebody's decision, or a race that was won: nothing is wrong with them.
 HARMLESS = frozenset({SkipReason.HELD, SkipReason.RENEWED, SkipReason.CHANGED, SkipReason.DRY_RUN})
+
+
+@dataclass(frozen=True, slots=True)
+class TickReport:
+    """What one tick saw and did.
+
+    rows_expired: counted by the plan; outcomes: counted from the findings. That the two agree is the identity.
+    rows_acknowledged: the invalid rows that are held. is_ordered: an operator named the rows, so that each one that was
+    skipped, for whatever reason, is one that did not go as it should.
+    lost: the ledger or the journal could not be written to the end. unproven: answers that were not believed.
+    """
+
+    tick: str
+    now: datetime
+    started_at: datetime
+    finished_at: datetime
+    dry_run: bool
+    rows_examined: int
+    rows_invalid: int
+    rows_expired: int
+    outcomes: Mapping[Outcome, int]
+    skipped: Mapping[SkipReason, int]
+    rows_quarantined: int
+    oldest_overdue_seconds: int
+    refused: Sequence[Refusal] = ()
+    down: Mapping[str, str] = field(default_factory=dict)
+    errors: Sequence[ReleaseError] = ()
+    invalid: Sequence[InvalidRow] = ()
+    rows_acknowledged: int = 0
+    unproven: int = 0
+    stopped_by: str | None = None
+    lost: str | None = None
+    is_ordered: bool = False
+    truncated: bool = False
 
 
 @dataclass(slots=True)
