@@ -96,6 +96,7 @@ def _dry_run(settings: "Settings", now: datetime, at: str | None) -> "TickReport
 
 
 def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickReport":
+    from autorelease.deciding.running import is_running
     from autorelease.journal import open_journal
     from autorelease.journal.sqlite import lock_path
     from autorelease.ledger import open_ledger
@@ -123,7 +124,7 @@ def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickRep
         try:
             ledger = open_ledger(settings, read_only=False)
         except UnusableError as error:
-            note_failed_start(journal, start, clock, error)
+            note_failed_start(journal, start, clock, error, is_running)
             raise
         stack.callback(ledger.close)
         watcher = _Watcher(stack, lock)
@@ -244,10 +245,12 @@ def log_finding(finding: "Finding") -> None:
 
 
 def _log_refusals(report: "TickReport", summary: "PlanSummary | None") -> None:
-    """Say why the guard refused, what was planned, and what to type."""
-    from autorelease.rules.guard import advice
+    """Say why the guard refused, what was planned, and what to type; and so where no miss was believed."""
+    from autorelease.rules.guard import advice, advice_on_misses
 
     for refusal in report.refused:
         logger.error("refused: %s: %s", refusal.code, refusal.message)
     if report.refused and summary is not None:
         logger.error("%s", advice(summary, report.refused))
+    if report.unproven:
+        logger.error("%s", advice_on_misses(report.unproven))

@@ -25,10 +25,11 @@ HISTORY_FIELDS = (
 )
 
 TICK_COLUMNS = "seq, " + ", ".join(
-    (*START_FIELDS, "finished_at", "status", "exit_code", "admitted", "report", "confirmable", "admission", "unproven")
+    (*START_FIELDS, "finished_at", "status", "exit_code", "admitted", "report", "confirmable")
 )
-
-
+# Up to 16 bytes for each row of a plan: read for the guard, and by nobody who only shows ticks.
+WITH_PLANS = f"{TICK_COLUMNS}, admission, unproven"
+WITHOUT_PLANS = f"{TICK_COLUMNS}, NULL AS admission, NULL AS unproven"
 HOLD_COLUMNS = "sid, held_at, until, reason, actor, ended_at"
 # Of the run that left the release open: whether it was killed.
 MEMORY_COLUMNS = "attempts.*, (SELECT status FROM ticks WHERE tick = intent_run) AS run_status"
@@ -39,7 +40,7 @@ RELEASED_STAYS = "CASE WHEN outcome IN ('released', 'already_released') THEN out
 
 
 # What was begun and what was accepted are of one VM: they end together, and say nothing of another one.
-OF_INTENT = ("intent_at", "intent_run", "begun_at", "begun_run", "accepted", "accepted_under")
+OF_INTENT = ("intent_at", "intent_run", "intent_under", "begun_at", "begun_run", "accepted", "accepted_under")
 _IS_SAME_VM = "(provisioner = excluded.provisioner AND vm_ref = excluded.vm_ref)"
 _HIDES_NOTHING = f"intent_at IS NULL OR {_IS_SAME_VM}"
 # Where the row names another VM than the one whose release is open, that one is a conflict from now on.
@@ -122,6 +123,7 @@ def read_known(row: sqlite3.Row) -> Known:
         attempts=attempts if tried else None,
         intent=row["intent_at"] is not None,
         intent_run=row["intent_run"],
+        intent_under=row["intent_under"],
         is_orphaned=row["run_status"] == CRASHED,
         accepted=Answer(row["accepted"]) if row["accepted"] else None,
         accepted_under=row["accepted_under"],
@@ -156,6 +158,7 @@ def _intent_changes(event: Event, tick: str) -> dict[str, tuple[str, str | int |
     return {
         # Whose it is was decided by the first run that left it open.
         "intent_run": ("CASE WHEN intent_at IS NULL THEN ? ELSE intent_run END", tick),
+        "intent_under": ("CASE WHEN intent_at IS NULL THEN ? ELSE intent_under END", event.fingerprint),
         "intent_at": ("coalesce(intent_at, ?)", at),
         "begun_at": ("?", at),
         "begun_run": ("?", tick),

@@ -20,7 +20,8 @@ from autorelease.journal.rows import (
     MEMORY_COLUMNS,
     RENAMED,
     START_FIELDS,
-    TICK_COLUMNS,
+    WITH_PLANS,
+    WITHOUT_PLANS,
     as_instant,
     as_key,
     as_text,
@@ -135,11 +136,12 @@ class SQLiteJournal:
 
     def newest_tick(self) -> PastTick | None:
         """The last tick that was begun; an operator's release is none."""
-        return next(self._past_ticks("WHERE kind = 'tick' ORDER BY seq DESC LIMIT 1"), None)
+        return next(self._past_ticks("WHERE kind = 'tick' ORDER BY seq DESC LIMIT 1", columns=WITH_PLANS), None)
 
     def last_admitted_tick(self) -> PastTick | None:
         """The last tick that the guard let through, whatever its clock said."""
-        return next(self._past_ticks("WHERE kind = 'tick' AND admitted ORDER BY seq DESC LIMIT 1"), None)
+        condition = "WHERE kind = 'tick' AND admitted ORDER BY seq DESC LIMIT 1"
+        return next(self._past_ticks(condition, columns=WITH_PLANS), None)
 
     def last_swept_tick(self) -> PastTick | None:
         """The last tick that ran through: whose exit code was 0 or 3."""
@@ -153,7 +155,7 @@ class SQLiteJournal:
 
     def unfinished_runs(self) -> Sequence[TickStart]:
         """The runs that never ended: those that are under way, and those that were killed since the last tick."""
-        statement = f"SELECT {TICK_COLUMNS} FROM ticks WHERE status IS NULL ORDER BY seq"
+        statement = f"SELECT {', '.join(START_FIELDS)} FROM ticks WHERE status IS NULL ORDER BY seq"
         return [read_start(row) for row in self._rows(statement)]
 
     def open_tick(self, start: TickStart, running: Collection[str] = ()) -> None:
@@ -221,7 +223,7 @@ class SQLiteJournal:
         last = 2**62
         while True:
             page = self._rows(
-                f"SELECT {TICK_COLUMNS} FROM ticks WHERE seq < ? ORDER BY seq DESC LIMIT {PAGE_ROWS}",
+                f"SELECT {WITHOUT_PLANS} FROM ticks WHERE seq < ? ORDER BY seq DESC LIMIT {PAGE_ROWS}",
                 last,
             )
             yield from map(read_past_tick, page)
@@ -229,8 +231,8 @@ class SQLiteJournal:
                 return
             last = page[-1]["seq"]
 
-    def _past_ticks(self, condition: str, *values: str) -> Iterator[PastTick]:
-        yield from map(read_past_tick, self._rows(f"SELECT {TICK_COLUMNS} FROM ticks {condition}", *values))
+    def _past_ticks(self, condition: str, *values: str, columns: str = WITHOUT_PLANS) -> Iterator[PastTick]:
+        yield from map(read_past_tick, self._rows(f"SELECT {columns} FROM ticks {condition}", *values))
 
     # --- what is known ----------------------------------------------------------------------------------------------
 
@@ -392,6 +394,11 @@ class SQLiteJournal:
         )
         return [Answer(row["answer"]) for row in rows]
 
+    def kinds_of_answers(self, fingerprint: str, run: str) -> frozenset[Answer]:
+        """Which of the answers there are were given under this fingerprint in this run."""
+        statement = "SELECT DISTINCT answer FROM given_answers WHERE fingerprint = ? AND tick = ?"
+        return frozenset(Answer(row["answer"]) for row in self._rows(statement, fingerprint, run))
+
     def has_credit(self, fingerprint: str) -> bool:
         """Whether under this fingerprint something was ever released, or proven to be gone."""
         return bool(self._rows("SELECT 1 FROM credits WHERE fingerprint = ?", fingerprint))
@@ -508,9 +515,12 @@ class SQLiteJournal:
         with self._transaction():
             self.connection.execute("DELETE FROM events WHERE at < ?", (as_text(before),))
             for (fingerprint,) in self.connection.execute("SELECT DISTINCT fingerprint FROM given_answers").fetchall():
+                # What a run answered that left a release open says whether a miss may be expected there.
                 self.connection.execute(
                     "DELETE FROM given_answers WHERE fingerprint = ?1 AND id <= "
-                    "(SELECT id FROM given_answers WHERE fingerprint = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+                    "(SELECT id FROM given_answers WHERE fingerprint = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2) "
+                    "AND tick NOT IN (SELECT intent_run FROM attempts WHERE intent_at IS NOT NULL "
+                    "AND intent_run IS NOT NULL)",
                     (fingerprint, ANSWERS_KEPT),
                 )
             # The newest tick and the newest admitted one are what the guard compares with.

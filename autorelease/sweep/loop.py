@@ -178,7 +178,9 @@ class Loop:
         if not group:
             return 0
         at = self._means.clock()
-        held = self._books.outbox.begin([verdicts.intent_event(work, at) for work in group], self._judge.is_held)
+        fingerprint = self._crew.fingerprint
+        intents = [verdicts.intent_event(work, fingerprint(work.allocation.provisioner), at) for work in group]
+        held = self._books.outbox.begin(intents, self._judge.is_held)
         if held is None:
             return None
         for work in group:

@@ -70,9 +70,9 @@ def miss_event(work: Work, earned: Earned) -> Event:
     return replace(_event(work, Step.MISS, earned.at, intent=change), evidence=earned.evidence)
 
 
-def intent_event(work: Work, at: datetime) -> Event:
+def intent_event(work: Work, fingerprint: str | None, at: datetime) -> Event:
     """That its release is about to begin."""
-    return _event(work, Step.INTENT, at, intent=IntentChange.OPENED)
+    return replace(_event(work, Step.INTENT, at, intent=IntentChange.OPENED), fingerprint=fingerprint or "")
 
 
 # --- before the call --------------------------------------------------------------------------------------------------
