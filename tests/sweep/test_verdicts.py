@@ -126,8 +126,9 @@ def test_a_miss_is_written_down_and_closes_what_it_may(*, end_unknown: bool, cha
 
 
 def test_an_intent_is_opened() -> None:
-    event = verdicts.intent_event(made(), AT)
+    event = verdicts.intent_event(made(), "here", AT)
     assert (event.step, event.intent, event.sid, event.outcome) == (Step.INTENT, IntentChange.OPENED, "vm-1", None)
+    assert (event.fingerprint, event.accepted) == ("here", None)
 
 
 # --- before the call --------------------------------------------------------------------------------------------------
