@@ -23,12 +23,11 @@ from autorelease.model import (
     Outcome,
     Planned,
     SkipReason,
-    TickReport,
 )
 from autorelease.rules.plan import is_held
 from autorelease.sweep.acting import Means
 from autorelease.sweep.carrying import Carried, carry_out
-from autorelease.sweep.report import Tally, make_report
+from autorelease.sweep.report import Tally, TickReport, make_report
 from autorelease.sweep.run import close_run, close_with
 
 

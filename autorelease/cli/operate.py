@@ -19,9 +19,10 @@ from autorelease.render import show_lines
 
 if TYPE_CHECKING:
     from autorelease.ledger import Ledger
-    from autorelease.model import Allocation, InvalidRow, TickReport
+    from autorelease.model import Allocation, InvalidRow
     from autorelease.operate import Order
     from autorelease.settings import Settings
+    from autorelease.sweep.report import TickReport
 
 logger = logging.getLogger(__name__)
 

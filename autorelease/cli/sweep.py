@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from autorelease.journal import TickStart
-    from autorelease.model import Finding, PlanSummary, TickReport
+    from autorelease.model import Finding, PlanSummary
     from autorelease.provisioners import Registered
     from autorelease.settings import Settings
     from autorelease.sweep.acting import Means
     from autorelease.sweep.edge.lock import Lock
     from autorelease.sweep.edge.stop import Stop
+    from autorelease.sweep.report import TickReport
 
 logger = logging.getLogger(__name__)
 

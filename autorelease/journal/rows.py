@@ -136,7 +136,15 @@ def of_vm(known: Known, row: sqlite3.Row, allocation: Allocation) -> Known:
     """What is known of a row, without what was begun or accepted for another VM than it names now."""
     if (row["provisioner"], row["vm_ref"]) == (allocation.provisioner, allocation.vm_ref):
         return known
-    return replace(known, intent=False, intent_run=None, is_orphaned=False, accepted=None, accepted_under=None)
+    return replace(
+        known,
+        intent=False,
+        intent_run=None,
+        intent_under=None,
+        is_orphaned=False,
+        accepted=None,
+        accepted_under=None,
+    )
 
 
 def changes_of(event: Event, tick: str) -> dict[str, tuple[str, str | int | None]]:

@@ -19,7 +19,7 @@ from autorelease.journal import Event, IntentChange, Step, TickKind, TickStart
 from autorelease.journal.sqlite import SQLiteJournal, lock_path, make_journal
 from autorelease.ledger.rows import Vocabulary
 from autorelease.ledger.sqlite import SQLiteLedger
-from autorelease.model import Allocation, Finding, Hold, PlanSummary, RawRow, Release, Result, TickReport
+from autorelease.model import Allocation, Finding, Hold, PlanSummary, RawRow, Release, Result
 from autorelease.operate import conflicts_of, make_order, run_release
 from autorelease.provisioners import Provisioner, Registered
 from autorelease.rules.guard import Limits, Moment
@@ -27,7 +27,7 @@ from autorelease.settings import Columns
 from autorelease.sweep.acting import Means, Options
 from autorelease.sweep.edge.lock import locked
 from autorelease.sweep.edge.stop import Stop
-from autorelease.sweep.report import exit_code
+from autorelease.sweep.report import TickReport, exit_code
 from autorelease.sweep.run import run_tick
 from tests.support.place import TABLE, Place
 
