@@ -55,16 +55,6 @@ class SQLiteJournal(Ticks, Memory, Answers):
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
-    def outcomes(self, run: str) -> Mapping[str, int]:
-        """How many outcomes of each kind this run has written down."""
-        # What was written twice, because the first time it seemed to have failed, is one outcome.
-        rows = self._rows(
-            "SELECT outcome, count(*) AS number FROM (SELECT DISTINCT at, sid, expires_at, outcome, reason FROM events "
-            f"WHERE tick = ? AND event = '{Step.OUTCOME}') GROUP BY outcome",
-            run,
-        )
-        return {row["outcome"]: row["number"] for row in rows}
-
     def record(self, tick: str, events: Sequence[Event], answers: Sequence[GivenAnswer] = ()) -> None:
         """Write all of these, durably, in one transaction."""
         with self._transaction():
