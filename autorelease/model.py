@@ -4,7 +4,7 @@ Imports nothing of ours. Instants are aware UTC `datetime`s, durations `timedelt
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -169,7 +169,8 @@ class Known:
     """All that the journal knows about one (sid, expires_at) and a plan needs.
 
     attempts: of earlier ticks; None: it was never tried. hold: the newest one of this sid.
-    intent: a release was begun and its end never recorded. intent_run: the run that first left it so.
+    intent: a release was begun and its end never recorded. intent_run: the run that first left it so, under the
+    fingerprint intent_under ('': under none; None: not written down).
     is_orphaned: that run was killed, so that whatever its call came to was never written down.
     accepted: the provisioner said RELEASED or PENDING, and accepted_under is its fingerprint then.
     released: the journal has recorded it as released: a live row is a resurrected one.
@@ -181,6 +182,7 @@ class Known:
     hold: Hold | None = None
     intent: bool = False
     intent_run: str | None = None
+    intent_under: str | None = None
     is_orphaned: bool = False
     accepted: Answer | None = None
     accepted_under: str | None = None
@@ -220,10 +222,11 @@ class PlanSummary:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One reason of the guard to refuse a tick."""
+    """One reason of the guard to refuse a tick. answers_nothing: its --confirm answered no refusal."""
 
     code: str
     message: str
+    answers_nothing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,40 +270,6 @@ class Finding:
     error: ReleaseError | None = None
     quarantined: bool = False
     duration_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TickReport:
-    """What one tick saw and did.
-
-    rows_expired: counted by the plan; outcomes: counted from the findings. That the two agree is the identity.
-    rows_acknowledged: the invalid rows that are held. is_ordered: an operator named the rows, so that each one that was
-    skipped, for whatever reason, is one that did not go as it should.
-    lost: the ledger or the journal could not be written to the end. unproven: answers that were not believed.
-    """
-
-    tick: str
-    now: datetime
-    started_at: datetime
-    finished_at: datetime
-    dry_run: bool
-    rows_examined: int
-    rows_invalid: int
-    rows_expired: int
-    outcomes: Mapping[Outcome, int]
-    skipped: Mapping[SkipReason, int]
-    rows_quarantined: int
-    oldest_overdue_seconds: int
-    refused: Sequence[Refusal] = ()
-    down: Mapping[str, str] = field(default_factory=dict)
-    errors: Sequence[ReleaseError] = ()
-    invalid: Sequence[InvalidRow] = ()
-    rows_acknowledged: int = 0
-    unproven: int = 0
-    stopped_by: str | None = None
-    lost: str | None = None
-    is_ordered: bool = False
-    truncated: bool = False
 
 
 def rfc3339(instant: datetime, *, digits: int = 0) -> str:

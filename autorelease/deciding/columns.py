@@ -24,11 +24,13 @@ STORED = (
     *("sid", "status", "expires", "settled", "vm_ref", "raw_sid", "raw_status", "raw_expires", "released"),
     *("provisioner", "vm_uid", "owner", "product", "skip"),
 )
-FACTS = (
-    *("intent", "intent_run", "is_orphaned", "accepted", "accepted_under", "was_released", "last_skip", "is_admitted"),
-    *("failed_ticks", "pending_ticks", "next_attempt", "is_quarantined", "last_error"),
-    *("hold_sid", "hold_at", "hold_until", "hold_reason", "hold_actor", "hold_ended"),
+KNOWN = (
+    *("intent", "intent_run", "intent_under", "is_orphaned", "accepted", "accepted_under", "was_released"),
+    *("last_skip", "is_admitted"),
 )
+ATTEMPTS = ("failed_ticks", "pending_ticks", "next_attempt", "is_quarantined", "last_error")
+HOLD = ("hold_sid", "hold_at", "hold_until", "hold_reason", "hold_actor", "hold_ended")
+FACTS = (*KNOWN, *ATTEMPTS, *HOLD)
 # In the order that `planned_of` takes them.
 RECORD = ("is_tagged", *STORED, *FACTS)
 
@@ -37,8 +39,10 @@ MICROSECOND = timedelta(microseconds=1)
 TRUTH = (False, True)
 SKIPS: dict[str | None, SkipReason | None] = {None: None, **{reason.value: reason for reason in SkipReason}}
 ANSWERS: dict[str | None, Answer | None] = {None: None, **{answer.value: answer for answer in Answer}}
-NO_ATTEMPTS = (None,) * 5
-NO_HOLD = (None,) * 6
+NO_ATTEMPTS = (None,) * len(ATTEMPTS)
+NO_HOLD = (None,) * len(HOLD)
+OF_ATTEMPTS = slice(len(KNOWN), len(KNOWN) + len(ATTEMPTS))
+OF_HOLD = slice(OF_ATTEMPTS.stop, len(FACTS))
 
 OF_TEXT = b"t"
 OF_BYTES = b"b"
@@ -72,6 +76,7 @@ def fact_values(known: Known) -> tuple[RawValue, ...]:
     return (
         1 if known.intent else 0,
         known.intent_run,
+        known.intent_under,
         1 if known.is_orphaned else 0,
         known.accepted and known.accepted.value,
         known.accepted_under,
@@ -118,12 +123,14 @@ def planned_of(row: Sequence[Any]) -> Planned:
 
 
 def _known(values: Sequence[Any]) -> Known:
-    (intent, run, is_orphaned, accepted, accepted_under, released, skipped, is_admitted) = values[:8]
+    (intent, run, under, is_orphaned, accepted, accepted_under, released, skipped, is_admitted) = values[: len(KNOWN)]
+    attempts, hold = values[OF_ATTEMPTS], values[OF_HOLD]
     return Known(
-        _attempts(*values[8:13]) if values[8] is not None else None,
-        _hold(*values[13:]) if values[13] is not None else None,
+        _attempts(*attempts) if attempts[0] is not None else None,
+        _hold(*hold) if hold[0] is not None else None,
         TRUTH[intent],
         run,
+        under,
         TRUTH[is_orphaned],
         ANSWERS[accepted],
         accepted_under,

@@ -80,6 +80,7 @@ STRATEGIES[Known] = {
     "hold": st.none() | st.builds(Hold, **STRATEGIES[Hold]),
     "intent": st.booleans(),
     "intent_run": st.none() | TEXT,
+    "intent_under": st.none() | TEXT,
     "is_orphaned": st.booleans(),
     "accepted": st.none() | st.sampled_from(Answer),
     "accepted_under": st.none() | TEXT,

@@ -4,7 +4,8 @@ from collections import Counter
 from datetime import timedelta
 
 from autorelease.errors import ExitCode
-from autorelease.model import ErrorCode, Finding, Outcome, Result, SkipReason, TickReport
+from autorelease.model import ErrorCode, Finding, Outcome, Result, SkipReason
+from autorelease.sweep.report import TickReport
 from tests.machine.facts import Anchor
 from tests.machine.world import Call, Run, World, is_live, is_resting, is_spoiled, pair_of
 from tests.support.engine import Engine, Ticked

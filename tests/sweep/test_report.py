@@ -19,11 +19,11 @@ from autorelease.model import (
     Refusal,
     ReleaseError,
     SkipReason,
-    TickReport,
 )
 from autorelease.sweep.report import (
     LISTED,
     Tally,
+    TickReport,
     check_identity,
     error_object,
     exit_code,
