@@ -146,7 +146,7 @@ def _open_ledger(settings: "Settings", journal: "Journal", start: "TickStart") -
     try:
         return open_ledger(settings, read_only=False)
     except UnusableError as error:
-        note_failed_start(journal, start, clock, error, is_running)
+        note_failed_start(journal, start, clock, error, lambda run: is_running(run, start.now))
         raise
 
 
@@ -177,7 +177,7 @@ def means_of(
         max_gone_percent=settings.guard.max_gone_percent,
         stamps=settings.ledger.stamp,
     )
-    return Means(provisioners, options, stop, clock, jitter, watch, is_running)
+    return Means(provisioners, options, stop, clock, jitter, watch, lambda run: is_running(run, clock()))
 
 
 def start_of(settings: "Settings", now: datetime) -> "TickStart":

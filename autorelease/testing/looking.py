@@ -1,8 +1,7 @@
 """What every provisioner says of VMs that it is only asked about, and what it says of itself."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from autorelease.errors import ProvisionerDown, ProvisionerError
 from autorelease.testing.names import nearly

@@ -1,9 +1,9 @@
 """What every provisioner does, whatever makes its VMs go away."""
 
 import threading
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from autorelease.errors import ProvisionerDown, ProvisionerError
 from autorelease.model import Release, Result
