@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from autorelease.deciding.judging import Judge, Versions
 from autorelease.errors import UnusableError
@@ -25,15 +26,14 @@ from autorelease.sweep.worklist import Plan, Planlist
 NOBODY = Identities(b"")
 
 
-@dataclass(frozen=True, slots=True)
-class Carried:
+class Carried(msgspec.Struct, frozen=True):
     """What went wrong beside the findings.
 
     down: provisioners, and why. unproven: the rows whose "not found" was not believed. lost: why ledger or journal were
     given up.
     """
 
-    down: Mapping[str, str] = field(default_factory=dict)
+    down: Mapping[str, str] = msgspec.field(default_factory=dict)
     unproven: tuple[bytes, ...] = ()
     lost: str | None = None
 

@@ -1,9 +1,9 @@
 """How a piece of work can end: each verdict by itself. Pure."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from autorelease.errors import ProvisionerError
 from autorelease.journal import IntentChange, Step

@@ -1,9 +1,9 @@
 """One piece of work: one state at a time, and one end."""
 
 from contextlib import closing
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from autorelease.errors import ExitCode, IdentityError, ProvisionerError
 from autorelease.journal import Event
