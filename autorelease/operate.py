@@ -6,8 +6,10 @@ here: that one is for whoever does not know of it, and this is done by hand.
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
+
+import msgspec
+from msgspec.structs import replace
 
 from autorelease.deciding.judging import NO_GRACE, UNKNOWN, Judge, Versions
 from autorelease.deciding.unfinished import Moment, unfinished_work
@@ -31,8 +33,7 @@ from autorelease.sweep.report import Tally, TickReport, make_report
 from autorelease.sweep.run import close_run, close_with
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(msgspec.Struct, frozen=True):
     """What is to become of the named rows. already: nothing is left to release.
 
     versions: of ledger and journal, from before they were read. shared: the VMs that several of them are of.

@@ -125,7 +125,7 @@ def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickRep
         try:
             ledger = open_ledger(settings, read_only=False)
         except UnusableError as error:
-            note_failed_start(journal, start, clock, error, is_running)
+            note_failed_start(journal, start, clock, error, lambda run: is_running(run, now))
             raise
         stack.callback(ledger.close)
         watcher = _Watcher(stack, lock)
@@ -169,7 +169,7 @@ def means_of(
         max_gone_percent=settings.guard.max_gone_percent,
         stamps=settings.ledger.stamp,
     )
-    return Means(provisioners, options, stop, clock, jitter, watch, is_running)
+    return Means(provisioners, options, stop, clock, jitter, watch, lambda run: is_running(run, clock()))
 
 
 def start_of(settings: "Settings", now: datetime) -> "TickStart":

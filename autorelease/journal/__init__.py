@@ -137,6 +137,9 @@ class Journal(JournalReader, Protocol):
     def has_missed(self, run: str, sids: Sequence[str]) -> frozenset[str]:
         """Those of these sids that this run has written down a "not found" for."""
 
+    def outcomes(self, run: str) -> Mapping[str, int]:
+        """How many outcomes of each kind this run has written down."""
+
     def record(self, tick: str, events: Sequence[Event], answers: Sequence[GivenAnswer] = ()) -> None:
         """Write all of these, durably, in one transaction."""
 

@@ -37,6 +37,16 @@ class Events(JournalConnection):
             if len(page) < PAGE_ROWS:
                 return
 
+    def outcomes(self, run: str) -> Mapping[str, int]:
+        """How many outcomes of each kind this run has written down."""
+        # What was written twice, because the first time it seemed to have failed, is one outcome.
+        rows = self._rows(
+            "SELECT outcome, count(*) AS number FROM (SELECT DISTINCT at, sid, expires_at, outcome, reason FROM events "
+            f"WHERE tick = ? AND event = '{Step.OUTCOME}') GROUP BY outcome",
+            run,
+        )
+        return {row["outcome"]: row["number"] for row in rows}
+
     def recent_releases(self, limit: int) -> Sequence[tuple[str, datetime | None]]:
         """The (sid, expires_at) that ended as released or already released last, newest first; each sid once."""
         rows = self._rows(

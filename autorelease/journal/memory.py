@@ -1,8 +1,9 @@
 """What is known of each (sid, expires_at), and how an operator ends it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
+
+from msgspec.structs import replace
 
 from autorelease.journal import OpenIntent, Step
 from autorelease.journal.connection import PAGE_ROWS, PAIRS_AT_ONCE

@@ -1,10 +1,11 @@
 """What the journal is given to write down, and what it gives back."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+
+import msgspec
 
 from autorelease.model import Answer, Attempts
 
@@ -40,16 +41,14 @@ class IntentChange(StrEnum):
     CLOSED = "closed"
 
 
-@dataclass(frozen=True, slots=True)
-class GivenAnswer:
+class GivenAnswer(msgspec.Struct, frozen=True):
     """What a provisioner answered, under which fingerprint."""
 
     fingerprint: str
     answer: Answer
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """One line of the history of an allocation, and what is to be remembered of it.
 
     expires_at: as judged. attempts: the new memory of tries; None: as it was. accepted: the provisioner said RELEASED
@@ -73,8 +72,7 @@ class Event:
     fingerprint: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TickStart:
+class TickStart(msgspec.Struct, frozen=True):
     """What is written down before a tick does anything.
 
     ledger: which file and table. boot_id, boot_seconds: which boot, and how long ago. reason: an operator's, for a
@@ -98,8 +96,7 @@ class TickStart:
     pid_namespace: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PastTick:
+class PastTick(msgspec.Struct, frozen=True):
     """A tick in the journal. report: the object of `tick --json`, None where it never ended.
 
     confirmable: the number that `--confirm` answers it with; None: there is nothing to confirm.
@@ -118,8 +115,7 @@ class PastTick:
     unproven: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class OpenIntent:
+class OpenIntent(msgspec.Struct, frozen=True):
     """A release that was begun in an earlier run and whose end is unknown, or a conflict that nobody has acknowledged.
 
     run: the one that called last. accepted: it was told RELEASED or PENDING.

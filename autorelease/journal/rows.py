@@ -2,15 +2,16 @@
 
 import json
 import sqlite3
-from dataclasses import fields, replace
 from datetime import UTC, datetime
+
+from msgspec.structs import replace
 
 from autorelease.journal import Event, IntentChange, OpenIntent, PastTick, Step, TickKind, TickStart
 from autorelease.model import Allocation, Answer, Attempts, ErrorCode, Hold, Known, Outcome, rfc3339
 
 ENDED = (Outcome.RELEASED, Outcome.ALREADY_RELEASED)
 TRIED = (Outcome.FAILED, Outcome.PENDING)
-START_FIELDS = tuple(field.name for field in fields(TickStart))
+START_FIELDS = TickStart.__struct_fields__
 HISTORY_FIELDS = (
     "at",
     "tick",

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import astuple
 from datetime import datetime
 from typing import Any
+
+from msgspec.structs import astuple
 
 from autorelease.errors import ExitCode
 from autorelease.journal import PastTick, TickKind, TickStart

@@ -12,7 +12,7 @@ from autorelease.ledger.rules import NO_RULES
 from autorelease.sqlitefile import OpenFile, check_file, check_reading_is_harmless, check_writable, connect
 
 REQUIRED = ("sid", "status", "expires_at")
-ROLES = tuple(StoredRow.__dataclass_fields__)
+ROLES = tuple(StoredRow.__struct_fields__)
 REMEDY = "Check [ledger] url and table in the configuration"
 
 

@@ -208,5 +208,7 @@ class Loop:
             self._skip(self._works.add(planned), SkipReason.DEFERRED)
             if len(self._books.outbox) >= GROUP:
                 self._books.outbox.flush()
-        self._books.outbox.flush()
+        while not self._books.outbox.flush() and self._trouble.lost is None:
+            # Nothing comes back any more: this only waits.
+            self._underway.came_back(self._trouble.resume_at)
         self._works.check_settled()

@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Required, TypedDict, Unpack
+
+import msgspec
 
 from autorelease.errors import AutoreleaseError, ExitCode, IdentityError
 from autorelease.model import (
@@ -27,8 +28,7 @@ ERROR_SCHEMA = "autorelease.error/1"
 HARMLESS = frozenset({SkipReason.HELD, SkipReason.RENEWED, SkipReason.CHANGED, SkipReason.DRY_RUN})
 
 
-@dataclass(frozen=True, slots=True)
-class TickReport:
+class TickReport(msgspec.Struct, frozen=True):
     """What one tick saw and did.
 
     rows_expired: counted by the plan; outcomes: counted from the findings. That the two agree is the identity.
@@ -50,7 +50,7 @@ class TickReport:
     rows_quarantined: int
     oldest_overdue_seconds: int
     refused: Sequence[Refusal] = ()
-    down: Mapping[str, str] = field(default_factory=dict)
+    down: Mapping[str, str] = msgspec.field(default_factory=dict)
     errors: Sequence[ReleaseError] = ()
     invalid: Sequence[InvalidRow] = ()
     rows_acknowledged: int = 0
@@ -61,17 +61,16 @@ class TickReport:
     truncated: bool = False
 
 
-@dataclass(slots=True)
-class Tally:
+class Tally(msgspec.Struct):
     """The findings of one tick, counted as they come."""
 
     now: datetime
     grace: timedelta
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
-    skipped: Counter[SkipReason] = field(default_factory=Counter)
+    outcomes: Counter[Outcome] = msgspec.field(default_factory=Counter)
+    skipped: Counter[SkipReason] = msgspec.field(default_factory=Counter)
     quarantined: int = 0
     oldest_overdue: timedelta = timedelta(0)
-    errors: list[ReleaseError] = field(default_factory=list)
+    errors: list[ReleaseError] = msgspec.field(default_factory=list)
 
     def add(self, finding: Finding) -> None:
         """Count one finding."""

@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
+
+from msgspec.structs import replace
 
 from autorelease.deciding.decide import Decision, decide, moment_of
 from autorelease.deciding.judging import Judge, Versions

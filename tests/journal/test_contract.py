@@ -1,12 +1,12 @@
 """What every journal does, whatever it is kept in: one suite for all of them."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from autorelease.journal import (
     Event,

@@ -22,7 +22,7 @@ from autorelease.ledger.rows import StoredRow, Vocabulary, read_row
 from autorelease.ledger.sqlite import SQLiteLedger
 from autorelease.model import Allocation, RawValue
 
-COLUMNS = {role: role for role in StoredRow.__dataclass_fields__}
+COLUMNS = {role: role for role in StoredRow.__struct_fields__}
 ROLES = ("sid", "provisioner", "vm_ref", "vm_uid", "status")
 NOW = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
 

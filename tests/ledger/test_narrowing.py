@@ -26,7 +26,7 @@ from autorelease.model import Allocation, Census, InvalidRow, RawRow, RawValue
 from autorelease.rules.expiry import find_expired
 
 ROLES = ("sid", "status", "expires_at", "released_at", "vm_ref", "vm_uid", "provisioner")
-COLUMNS = {role: role for role in StoredRow.__dataclass_fields__}
+COLUMNS = {role: role for role in StoredRow.__struct_fields__}
 SECOND = timedelta(seconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

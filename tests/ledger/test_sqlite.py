@@ -21,7 +21,7 @@ from autorelease.model import Allocation, InvalidRow, RawValue
 from autorelease.sqlitefile import StampRefusedError
 from autorelease.text import folded
 
-COLUMNS = {role: role for role in StoredRow.__dataclass_fields__}
+COLUMNS = {role: role for role in StoredRow.__struct_fields__}
 NOW = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
 NOON = 1_796_126_400
 PAST = NOON - 3600
