@@ -212,7 +212,7 @@ class Spool:
     def _read(self, statement: str, *values: RawValue) -> Iterator[tuple[Any, ...]]:
         # Not the statement alone: it sorts, and reads from the disk, with each row that it is asked for.
         with speaking_of(PLACE):
-            # And not `yield from`: that would close the cursor of who stopped reading, after the connection as well.
+            # Row by row: whoever leaves off would have `yield from` close the cursor of a spool that is closed already.
             for row in self._connection.execute(statement, values):  # noqa: UP028
                 yield row
 
