@@ -242,6 +242,10 @@ class _Sweep:
             for intent, finding in decision.unfinished.conflicts
             if not intent.is_known_conflict
         ]
+        events += [
+            replace(self._event_of(intent, Outcome.SKIPPED), step=Step.SKIP, reason=SkipReason.CHANGED)
+            for intent in decision.unfinished.void
+        ]
         for first in range(0, len(events), EVENTS_AT_ONCE):
             self._judge.journal.record(self._start.tick, events[first : first + EVENTS_AT_ONCE])
 
