@@ -212,7 +212,7 @@ class Spool:
     def _read(self, statement: str, *values: RawValue) -> Generator[tuple[Any, ...], None, None]:
         # Not the statement alone: it sorts, and reads from the disk, with each row that it is asked for.
         with speaking_of(PLACE):
-            # Not `yield from`: that closes its cursor when a reading is given up, also when the plan is gone by then.
+            # Row by row: whoever leaves off would have `yield from` close the cursor of a spool that is closed already.
             for row in self._connection.execute(statement, values):  # noqa: UP028
                 yield row
 
