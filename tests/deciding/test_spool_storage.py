@@ -311,6 +311,15 @@ def test_a_reading_goes_on_while_others_begin_and_end(spool: Spool) -> None:
     assert [*read, *reading] == items
 
 
+def test_a_reading_may_be_given_up_after_the_plan_is_gone() -> None:
+    """A tick that is stopped lets its plan go, and what it was reading of it after that."""
+    with opened() as spool:
+        spool.add([planned("a"), planned("b")])
+        generator = spool._read("SELECT sid FROM plan")
+        assert next(generator) == ("a",)
+    generator.close()
+
+
 def test_an_answer_for_some_covers_these_alone_page_by_page(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHUNK", 3)
     items = [planned(str(number), 20 - number) for number in range(10)]
