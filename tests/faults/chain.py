@@ -60,6 +60,11 @@ case $when in
 esac
 exit $answer
 """
+# Whether a VM is there; it never has been told of one that is not.
+EXISTS = """
+test -e '{folder}'/gone/"$1" && exit 3
+exit 0
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +124,18 @@ class Chain:
 
     # --- the operator's side ----------------------------------------------------------------------------------------
 
-    def begin(self, *, wal: bool) -> None:
-        """Make configuration, ledger and release program; many rows must be left alone."""
+    def begin(self, *, wal: bool = False, can_be_asked: bool = False, soon: int = 10) -> None:
+        """Make configuration, ledger and release program; many rows must be left alone.
+
+        can_be_asked: the provisioner can tell, besides, whether a VM is there. soon: how many rows come due while the
+        chain runs, one a second.
+        """
         folder = self.place.folder
+        lines = ["already = [3]"]
+        if can_be_asked:
+            lines.append(f'exists = ["{program(folder, EXISTS.format(folder=folder), "has-vm")}", "{{vm_ref}}"]')
         self.place.configure(
-            command_provisioner([program(folder, PEER.format(folder=folder)), "{vm_ref}"], "already = [3]"),
+            command_provisioner([program(folder, PEER.format(folder=folder)), "{vm_ref}"], *lines),
             PERMISSIVE,
             f'[release]\nconcurrency = {CONCURRENCY}\nhold_grace = "0s"\n',
             ledger='timestamps = "epoch_ms"',
@@ -134,8 +146,7 @@ class Chain:
         self.place.make_ledger(wal=wal)
         now = time.time_ns() // 10**6
         self._add({f"later-{number}": now + (number + 1) * DAY * 1000 for number in range(10)})
-        # These come due while the chain runs.
-        self._add({f"soon-{number}": now + 1000 * number for number in range(10)})
+        self._add({f"soon-{number}": now + 1000 * number for number in range(soon)})
         self._add({"forever": None, "invalid": "when it is over", "held": now - DAY * 1000}, off_limits_from=0)
         self._add({"settled": now - DAY * 1000}, off_limits_from=0, status="Released", released_at=now)
         assert run_here(self.place, "hold", "held", "--reason", "an operator's wish").code == 0
@@ -156,9 +167,15 @@ class Chain:
         return {sid for sid in live if self.rows[sid].is_due(now)}
 
     def top_up(self) -> None:
-        """Let there be `PLANNED` rows to release."""
+        """Let there be `PLANNED` rows to release whose VMs still stand."""
+        destroyed = self.destroyed()
+        standing = [sid for sid in self.due() if self.rows[sid].vm_ref not in destroyed]
+        self.add_due(PLANNED - len(standing))
+
+    def add_due(self, count: int) -> None:
+        """Add so many rows that are due."""
         now, first = time.time_ns() // 10**6, len(self.rows)
-        self._add({f"vm-{first + more}": now - 1000 * (1 + first + more) for more in range(PLANNED - len(self.due()))})
+        self._add({f"vm-{number}": now - 1000 * (1 + number) for number in range(first, first + count)})
 
     def renew(self, sid: str) -> None:
         """What the operator's own application does when a period is paid for: from now on its VM is off limits."""
@@ -204,11 +221,15 @@ class Chain:
         report = check_tick(json.loads(said), code) if code >= 0 else None
         return Fate(code, calls, planned - len(calls), report)
 
-    def sweep_whole(self) -> dict[str, Any]:
-        """Run a tick that nobody shoots at, and check that it has put everything right."""
+    def sweep(self, *arguments: str, code: int) -> dict[str, Any]:
+        """Run a tick that nobody shoots at."""
         self._aim(Shot("TERM", "never", 0))
+        return sweep(self.place, *arguments, code=code)
+
+    def sweep_whole(self, *arguments: str) -> dict[str, Any]:
+        """Run such a tick, and check that it has put everything right."""
         # One row is invalid.
-        report = sweep(self.place, code=3)
+        report = self.sweep(*arguments, code=3)
         self._check_converged(report)
         return report
 
