@@ -14,6 +14,7 @@ from math import ceil
 
 import pytest
 
+from tests.e2e.reports import tick_report
 from tests.faults.chain import CONCURRENCY, PLANNED, Chain, Fate, Shot
 from tests.support.place import Place
 
@@ -131,9 +132,10 @@ def test_without_credit_a_kill_ends_in_a_tick_that_says_what_to_type(place: Plac
     chain.add_due(1)
     # Nothing has ever come back from this provisioner.
     assert chain.shoot(Shot("KILL", "unanswered", 1)).code == -signal.SIGKILL
-    [error] = chain.sweep(code=8)["errors"]
+    ran = chain.run_tick()
+    [error] = tick_report(ran, 8)["errors"]
     assert error["code"] == "unproven"
-    assert "--confirm 1" in place.run("explain", error["sid"]).out
+    assert "tick --once --confirm 1" in ran.err
     assert chain.sweep_whole("--confirm", "1")["rows_already_released"] == 1
 
 
