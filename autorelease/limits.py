@@ -6,5 +6,7 @@ from datetime import timedelta
 ABANDONED_AFTER = timedelta(seconds=10)
 # While the ledger or the journal cannot be written, what was earned is tried for this long.
 STAMP_RESCUE = timedelta(seconds=60)
+# A judgement that is older than this is no judgement any more: a call that rests on it is not made.
+JUDGED_FOR = timedelta(seconds=2)
 # Who holds the lock for longer than this after its deadline hangs.
 LOCK_SLACK = timedelta(minutes=10)

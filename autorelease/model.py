@@ -169,7 +169,8 @@ class Known:
     """All that the journal knows about one (sid, expires_at) and a plan needs.
 
     attempts: of earlier ticks; None: it was never tried. hold: the newest one of this sid.
-    intent: a release was begun and its end never recorded. intent_run: the run that first left it so.
+    intent: a release was begun and its end never recorded. intent_run: the run that first left it so, under the
+    fingerprint intent_under ('': under none; None: not written down).
     is_orphaned: that run was killed, so that whatever its call came to was never written down.
     accepted: the provisioner said RELEASED or PENDING, and accepted_under is its fingerprint then.
     released: the journal has recorded it as released: a live row is a resurrected one.
@@ -181,6 +182,7 @@ class Known:
     hold: Hold | None = None
     intent: bool = False
     intent_run: str | None = None
+    intent_under: str | None = None
     is_orphaned: bool = False
     accepted: Answer | None = None
     accepted_under: str | None = None
@@ -220,10 +222,11 @@ class PlanSummary:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One reason of the guard to refuse a tick."""
+    """One reason of the guard to refuse a tick. answers_nothing: its --confirm answered no refusal."""
 
     code: str
     message: str
+    answers_nothing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

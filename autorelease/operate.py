@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from autorelease.deciding.judging import NO_GRACE, Judge
+from autorelease.deciding.judging import NO_GRACE, UNKNOWN, Judge, Versions
 from autorelease.deciding.unfinished import Moment, unfinished_work
 from autorelease.errors import AutoreleaseError
 from autorelease.identity import NO_VM, Holders, vm_of
@@ -36,14 +36,14 @@ from autorelease.sweep.run import close_run, close_with
 class Order:
     """What is to become of the named rows. already: nothing is left to release.
 
-    version: the ledger's, from before it was read. shared: the VMs that several of them are of.
+    versions: of ledger and journal, from before they were read. shared: the VMs that several of them are of.
     """
 
     planned: Sequence[Planned]
     held: Sequence[Planned]
     already: Sequence[Allocation]
     invalid: Sequence[InvalidRow]
-    version: int | None = None
+    versions: Versions = UNKNOWN
     shared: frozenset[tuple[str | None, str]] = frozenset()
 
     @property
@@ -70,9 +70,9 @@ def make_order(
     journal: Journal,
     now: datetime,
     *,
-    version: int | None = None,
+    versions: Versions = UNKNOWN,
 ) -> Order:
-    """Sort the named rows by what can be done with them. version: the ledger's, from before they were read."""
+    """Sort the named rows by what can be done with them. versions: from before anything was read."""
     readable = [row for row in rows if isinstance(row, Allocation)]
     live = [row for row in readable if not row.settled]
     known = journal.known(live)
@@ -87,7 +87,7 @@ def make_order(
         held=[item for item in planned if is_held(item.known.hold, now, NO_GRACE)],
         already=[row for row in readable if row.settled],
         invalid=[*(row for row in rows if isinstance(row, InvalidRow)), *invalid.values()],
-        version=version,
+        versions=versions,
         shared=frozenset(key for key, rows_of_it in count.items() if rows_of_it > 1),
     )
 
@@ -149,7 +149,7 @@ def _carry_out(order: Order, judge: Judge[Journal], means: Means, run: str) -> C
         means.watch(Finding(row, Outcome.ALREADY_RELEASED, evidence=f"the row is {row.status!r}"))
     for item in order.held:
         means.watch(Finding(item.allocation, Outcome.SKIPPED, reason=SkipReason.HELD))
-    return carry_out(judge, means, run, order, version=order.version)
+    return carry_out(judge, means, run, order, versions=order.versions)
 
 
 def conflicts_of(

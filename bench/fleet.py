@@ -11,7 +11,7 @@ DAY = 86_400
 TABLE = """
 CREATE TABLE vm_allocations (sid TEXT PRIMARY KEY, owner TEXT, plan TEXT, provisioner TEXT, vm_ref TEXT, vm_uid TEXT,
     status TEXT NOT NULL CHECK (status IN ('Active', 'Released')), created_at INTEGER, expires_at INTEGER,
-    released_at INTEGER) STRICT
+    released_at INTEGER)
 """
 INDEX = "CREATE INDEX vm_allocations_due ON vm_allocations (expires_at, sid) WHERE status <> 'Released'"
 # Live and Released rows alternate, and the expired are spread among the live, as they are in a table that has aged.

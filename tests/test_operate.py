@@ -1,24 +1,23 @@
 """An operator's release: what it passes over, what it leaves alone all the same, and what it leaves in the journal."""
 
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from autorelease.deciding.unfinished import Moment
 from autorelease.errors import ExitCode, ProvisionerDown, ProvisionerError, UnusableError
 from autorelease.journal import TickKind
 from autorelease.ledger.rows import Vocabulary
-from autorelease.model import Allocation, Outcome, Release, Result
+from autorelease.model import Outcome
 from autorelease.operate import conflicts_of
 from autorelease.provisioners.memory import MemoryProvisioner
 from autorelease.rules.guard import Limits
-from tests.support.engine import EXPIRED, NOW, RENEWED, Engine, Scripted
+from tests.support.engine import EXPIRED, RENEWED, Engine, Scripted
 from tests.support.place import TABLE
+from tests.support.sweeping import MISS, PENDING, when
 
-MISS = Release(Result.ALREADY_RELEASED, evidence="404", proof=False)
-PENDING = Release(Result.PENDING, evidence="202")
 DONE = [("intent", None, None), ("outcome", "released", None)]
 HOUR = timedelta(hours=1)
 
@@ -29,16 +28,6 @@ def engine(tmp_path: Path) -> Engine:
     made = Engine(tmp_path)
     made.configure(concurrency=1, hold_grace=timedelta(days=1))
     return made
-
-
-def when(sid: str, action: Callable[[], object]) -> Callable[[Allocation], None]:
-    """Do something while this sid is being released."""
-
-    def before(allocation: Allocation) -> None:
-        if allocation.sid == sid:
-            action()
-
-    return before
 
 
 # --- what it passes over ----------------------------------------------------------------------------------------------
@@ -328,7 +317,8 @@ def conflicts(engine: Engine, *sids: str) -> list[str]:
     """The sids of the conflicts among these that are open."""
     ledger, journal = engine.open_ledger(), engine.open_journal()
     try:
-        return [intent.sid for intent in conflicts_of(sids, ledger, journal)]
+        found, _ = conflicts_of(sids, ledger, journal, Moment(engine.now, engine.grace, engine.running))
+        return [intent.sid for intent in found]
     finally:
         ledger.close()
         journal.close()
@@ -347,10 +337,7 @@ def test_an_acknowledged_conflict_is_not_reported_any_more(engine: Engine) -> No
     engine.add("a", expires_at=RENEWED)
     engine.begin_and_lose("a")
     assert engine.tick(Scripted()).ends() == {"a": "conflict"}
-    ledger, journal = engine.open_ledger(), engine.open_journal()
-    journal.acknowledge(conflicts_of(["a"], ledger, journal), NOW, "tests")
-    ledger.close()
-    journal.close()
+    engine.retry("a")
     ticked = engine.tick(Scripted())
     assert (ticked.code, ticked.ends()) == (ExitCode.OK, {})
     # When its new time is over it is an allocation like any other.

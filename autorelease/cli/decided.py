@@ -4,12 +4,12 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator
     from datetime import datetime
 
     from autorelease.deciding.decide import Decision
     from autorelease.deciding.judging import Judge, Records
-    from autorelease.journal import JournalReader, TickStart
+    from autorelease.journal import JournalReader
     from autorelease.ledger import Ledger
     from autorelease.rules.guard import Limits, Moment
     from autorelease.settings import Settings
@@ -31,18 +31,6 @@ def judge_of(settings: "Settings", ledger: "Ledger", journal: "Records", now: "d
     return Judge(ledger, journal, now, release.grace, release.hold_grace)
 
 
-def is_running(start: "TickStart") -> bool:
-    """Whether the process of a run still is."""
-    from autorelease import processes
-
-    return processes.is_running(processes.Process(start.pid, start.pid_started, start.pid_namespace, start.boot_id))
-
-
-def running(journal: "JournalReader") -> "Collection[str]":
-    """The runs that are under way now."""
-    return frozenset(start.tick for start in journal.unfinished_runs() if is_running(start))
-
-
 def check_provisioners(settings: "Settings") -> None:
     """Raise ConfigurationError where a tick would; nothing is asked of any provisioner."""
     from autorelease.provisioners import check_provisioners as check
@@ -59,6 +47,7 @@ def decided(
     Whoever shows the decision closes them before: nothing of ours may stand in the ledger's way while a pager waits.
     """
     from autorelease.deciding.decide import decide
+    from autorelease.deciding.running import running
     from autorelease.journal import open_journal_reader
     from autorelease.ledger import open_ledger
 

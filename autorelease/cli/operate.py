@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autorelease.cli.decided import judge_of, running
+from autorelease.cli.decided import judge_of
 from autorelease.cli.shared import TIMES, actor, check_utf8, clock, parse_time, shared
 from autorelease.cli.sweep import log_finding, means_of, show_report, start_of, stop_at_deadline
 from autorelease.errors import ExitCode, UsageError
@@ -53,6 +53,7 @@ def release(
 def _release(
     settings: "Settings", sids: Sequence[str], now: datetime, reason: str | None, *, is_confirmed: bool
 ) -> "TickReport":
+    from autorelease.deciding.judging import versions_of
     from autorelease.journal import TickKind, open_journal
     from autorelease.ledger import open_ledger
     from autorelease.operate import make_order, run_release
@@ -71,8 +72,8 @@ def _release(
         stack.callback(journal.close)
         ledger = open_ledger(settings, read_only=False)
         stack.callback(ledger.close)
-        version = ledger.version()
-        order = make_order(_named_rows(ledger, sids), ledger, journal, now, version=version)
+        versions = versions_of(ledger, journal)
+        order = make_order(_named_rows(ledger, sids), ledger, journal, now, versions=versions)
         _tell_of_holds(order)
         if not is_confirmed:
             _ask(order)
@@ -212,6 +213,7 @@ def _retry_all(settings: "Settings", provisioner: str | None) -> Sequence[str]:
 
 
 def _retry_these(settings: "Settings", sids: Sequence[str]) -> Sequence[str]:
+    from autorelease.deciding.running import running
     from autorelease.deciding.unfinished import Moment
     from autorelease.journal import open_journal
     from autorelease.ledger import open_ledger

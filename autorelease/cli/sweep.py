@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autorelease import __version__
-from autorelease.cli.decided import check_provisioners, decided, is_running, judge_of, limits
+from autorelease.cli.decided import check_provisioners, decided, judge_of, limits
 from autorelease.cli.shared import TIMES, actor, clock, jitter, moment, new_tick_id, parse_time, shared
 from autorelease.errors import OutputError, ReaderGoneError, UnusableError, UsageError
 from autorelease.model import rfc3339
@@ -96,6 +96,7 @@ def _dry_run(settings: "Settings", now: datetime, at: str | None) -> "TickReport
 
 
 def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickReport":
+    from autorelease.deciding.running import is_running
     from autorelease.journal import open_journal
     from autorelease.journal.sqlite import lock_path
     from autorelease.ledger import open_ledger
@@ -123,7 +124,7 @@ def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickRep
         try:
             ledger = open_ledger(settings, read_only=False)
         except UnusableError as error:
-            note_failed_start(journal, start, clock, error)
+            note_failed_start(journal, start, clock, error, is_running)
             raise
         stack.callback(ledger.close)
         watcher = _Watcher(stack, lock)
@@ -155,6 +156,7 @@ def means_of(
     watch: "Callable[[Finding], None]",
 ) -> "Means":
     """What a run acts with, as configured."""
+    from autorelease.deciding.running import is_running
     from autorelease.sweep.acting import Means, Options
 
     release = settings.release
@@ -243,10 +245,12 @@ def log_finding(finding: "Finding") -> None:
 
 
 def _log_refusals(report: "TickReport", summary: "PlanSummary | None") -> None:
-    """Say why the guard refused, what was planned, and what to type."""
-    from autorelease.rules.guard import advice
+    """Say why the guard refused, what was planned, and what to type; and so where no miss was believed."""
+    from autorelease.rules.guard import advice, advice_on_misses
 
     for refusal in report.refused:
         logger.error("refused: %s: %s", refusal.code, refusal.message)
     if report.refused and summary is not None:
         logger.error("%s", advice(summary, report.refused))
+    if report.unproven:
+        logger.error("%s", advice_on_misses(report.unproven))

@@ -1,14 +1,17 @@
 """A question whose answer is known: VMs that are paid for must be there. Whoever does not find them looks elsewhere."""
 
+from collections.abc import Sequence
 from datetime import timedelta
+from itertools import islice
 
 from autorelease.deciding.judging import Judge
 from autorelease.journal import JournalReader
+from autorelease.model import Allocation
 from autorelease.provisioners import Probing, Provisioner, calls
 from autorelease.rules.belief import CONTROLS, Control
 
-# Some of those that are read are held.
-READ = 3 * CONTROLS
+# How many rows are looked at for those that must be there: a few, and more where those are held.
+LOOKED_AT = (3 * CONTROLS, 1_000)
 
 
 def ask_control(judge: Judge[JournalReader], name: str, provisioner: Provisioner, limit: timedelta) -> Control | None:
@@ -19,13 +22,24 @@ def ask_control(judge: Judge[JournalReader], name: str, provisioner: Provisioner
     """
     if not isinstance(provisioner, Probing):
         return None
-    asked, in_doubt = 0, {intent.sid for intent in judge.journal.open_intents()}
-    for row in judge.ledger.paid_for(name, judge.now, READ):
-        if asked == CONTROLS:
-            break
-        if row.sid in in_doubt or judge.is_due(row) or judge.is_held(judge.journal.hold_of(row.sid)):
-            continue
-        asked += 1
+    rows = _paid_for(judge, name)
+    for row in rows:
         if (why := calls.why_not_there(provisioner, row, limit)) is not None:
-            return Control(asked, lost=row.sid, why=why)
-    return Control(asked)
+            return Control(len(rows), lost=row.sid, why=why)
+    return Control(len(rows))
+
+
+def _paid_for(judge: Judge[JournalReader], name: str) -> Sequence[Allocation]:
+    """Up to CONTROLS rows that are neither due nor held; read to the end before anybody is asked."""
+    rows: list[Allocation] = []
+    in_doubt = {intent.sid for intent in judge.journal.open_intents()}
+    for at_most in LOOKED_AT:
+        found = judge.ledger.paid_for(name, judge.now, at_most)
+        rows = list(islice((row for row in found if row.sid not in in_doubt and _must_be_there(judge, row)), CONTROLS))
+        if len(rows) == CONTROLS:
+            break
+    return rows
+
+
+def _must_be_there(judge: Judge[JournalReader], row: Allocation) -> bool:
+    return not judge.is_due(row) and not judge.is_held(judge.journal.hold_of(row.sid))

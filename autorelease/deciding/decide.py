@@ -60,7 +60,7 @@ def decide(
     unfinished = unfinished_work(ledger, journal, Moment(judge.now, judge.grace, running))
     census = ledger.census(_held(judge))
     last = journal.last_admitted_tick()
-    spool = _plan(judge, unfinished, last)
+    spool = _plan(judge, unfinished, _admission(last, moment))
     invalid, rows = spool.invalid(LISTED)
     summary = spool.summary(census.rows_examined)
     facts = guard.Facts(moment, moment_of(last.start) if last else None, _rewound(ledger, journal), is_hypothetical)
@@ -82,11 +82,16 @@ def _held(judge: Judge[JournalReader]) -> frozenset[str]:
     return frozenset(hold.sid for hold in holds if judge.is_held(hold))
 
 
-def _plan(judge: Judge[JournalReader], unfinished: Unfinished, last: PastTick | None) -> Spool:
+def _admission(last: PastTick | None, moment: guard.Moment) -> Identities:
+    """The rows of the newest admitted plan; none where it was about another ledger, whose sids are other VMs."""
+    is_of_this_ledger = last is not None and last.start.ledger in (None, moment.ledger)
+    return Identities((last.admission if last and is_of_this_ledger else None) or b"")
+
+
+def _plan(judge: Judge[JournalReader], unfinished: Unfinished, admitted: Identities) -> Spool:
     spool = Spool(judge.ledger.references)
     # What is in conflict is counted as such, and left alone until somebody has looked at it.
     in_conflict = {intent.sid for intent, _ in unfinished.conflicts}
-    admitted = Identities(last.admission or b"" if last else b"")
     for page in judge.ledger.due(judge.now, judge.grace):
         expired = [row for row in find_expired(page, judge.now, grace=judge.grace) if row.sid not in in_conflict]
         known = _admitted_before(expired, judge.journal.known(expired), admitted)

@@ -12,6 +12,9 @@ from autorelease.rules.expiry import find_expired
 from autorelease.rules.plan import is_held
 
 NO_GRACE = timedelta(0)
+# Of ledger and journal, a number each that changes whenever somebody else has written there; None: not known.
+Versions = tuple[int | None, int | None]
+UNKNOWN: Versions = (None, None)
 Records = TypeVar("Records", bound=JournalReader)
 Records_co = TypeVar("Records_co", bound=JournalReader, covariant=True)
 
@@ -37,6 +40,15 @@ class Judge(Generic[Records_co]):
             return not row.settled and self.is_named(row.sid)
         return any(find_expired([row], self.now, grace=self.grace))
 
+    def versions(self) -> Versions:
+        """What stays the same for as long as nobody else has written to ledger or journal."""
+        return versions_of(self.ledger, self.journal)
+
     def is_held(self, hold: Hold | None) -> bool:
         """Whether this hold is in force."""
         return is_held(hold, self.now, self.hold_grace)
+
+
+def versions_of(ledger: Ledger, journal: JournalReader) -> Versions:
+    """The same, before there is anything to judge."""
+    return ledger.version(), journal.version()

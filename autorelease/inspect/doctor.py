@@ -9,10 +9,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
+from shlex import quote
 
 from autorelease.deciding.control import ask_control
 from autorelease.deciding.decide import Decision, decide, moment_of
 from autorelease.deciding.judging import Judge
+from autorelease.deciding.running import running
 from autorelease.errors import ConfigurationError, UnusableError
 from autorelease.inspect import Check, State, in_words, page, table
 from autorelease.inspect.health import PAGES, find_health
@@ -28,6 +30,7 @@ from autorelease.sqliteadvice import check_version, version_in_use
 
 MAX_AGE = timedelta(hours=2)
 MOST_REASONS = 5
+MOST_SIDS = 5
 CONFIGURATION = page("Exit 4: configuration")
 REFUSED = page("Exit 7: the guard refused")
 # What differs between two rows that are invalid for the same reason.
@@ -134,9 +137,11 @@ def _rows(
     yield table.columns(ledger, settings)
     yield table.index(ledger, words, moment.now, settings)
     release = settings.release
-    decision = decide(Judge(ledger, journal, moment.now, release.grace, release.hold_grace), moment, limits)
+    judge = Judge(ledger, journal, moment.now, release.grace, release.hold_grace)
+    decision = decide(judge, moment, limits, running=running(journal))
     decision.spool.close()
     yield _invalid(decision)
+    yield _conflicts(decision)
     yield _guard(decision)
 
 
@@ -154,6 +159,16 @@ def _invalid(decision: Decision) -> Check:
     if decision.rows_invalid <= acknowledged:
         return Check("invalid rows", State.OK, message)
     return Check("invalid rows", State.WARN, message, f"autorelease list-expired --all; {page('An invalid row')}")
+
+
+def _conflicts(decision: Decision) -> Check:
+    found = [finding.allocation.sid for _, finding in decision.unfinished.conflicts]
+    if not found:
+        return Check("conflicts", State.OK, "none is open")
+    sids = ", ".join(found[:MOST_SIDS]) + (", …" if len(found) > MOST_SIDS else "")
+    message = f"{len(found)} open ({sids}): the VM may be gone while its owner pays"
+    remedy = f"look at the VM, then: autorelease retry {quote(found[0])}; {page('A conflict')}"
+    return Check("conflicts", State.WARN, message, remedy)
 
 
 def _guard(decision: Decision) -> Check:

@@ -63,8 +63,8 @@ class GivenAnswer:
 class Event:
     """One line of the history of an allocation, and what is to be remembered of it.
 
-    expires_at: as judged. attempts: the new memory of tries; None: as it was. accepted, fingerprint: the provisioner
-    said RELEASED or PENDING, and who it was then.
+    expires_at: as judged. attempts: the new memory of tries; None: as it was. accepted: the provisioner said RELEASED
+    or PENDING. fingerprint: what it was known by then, or when the release was begun ('': by nothing).
     """
 
     step: Step
@@ -149,6 +149,9 @@ class OpenIntent:
 class JournalReader(Protocol):
     """What a command that changes nothing needs. Every method raises UnusableError where the database cannot do it."""
 
+    def version(self) -> int | None:
+        """A number that changes whenever another connection has committed; None: that cannot be known."""
+
     def newest_tick(self) -> PastTick | None:
         """The last tick that was begun; an operator's release is none."""
 
@@ -226,6 +229,9 @@ class Journal(JournalReader, Protocol):
 
     def recent_answers(self, fingerprint: str, limit: int, run: str | None = None) -> Sequence[Answer]:
         """What was answered under this fingerprint last, newest first; run: in this run alone."""
+
+    def kinds_of_answers(self, fingerprint: str, run: str) -> frozenset[Answer]:
+        """Which of the answers there are were given under this fingerprint in this run."""
 
     def has_credit(self, fingerprint: str) -> bool:
         """Whether under this fingerprint something was ever released, or proven to be gone."""

@@ -11,6 +11,10 @@ from autorelease.model import Allocation, Hold, Known
 class EmptyJournal:
     """See `JournalReader`. Nothing was ever done."""
 
+    def version(self) -> int | None:
+        """Not known."""
+        return None
+
     def newest_tick(self) -> PastTick | None:
         """None."""
         return None

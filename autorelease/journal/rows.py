@@ -2,11 +2,11 @@
 
 import json
 import sqlite3
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 
 from autorelease.journal import Event, IntentChange, OpenIntent, PastTick, Step, TickKind, TickStart
-from autorelease.model import Answer, Attempts, ErrorCode, Hold, Known, Outcome, rfc3339
+from autorelease.model import Allocation, Answer, Attempts, ErrorCode, Hold, Known, Outcome, rfc3339
 
 ENDED = (Outcome.RELEASED, Outcome.ALREADY_RELEASED)
 TRIED = (Outcome.FAILED, Outcome.PENDING)
@@ -25,10 +25,11 @@ HISTORY_FIELDS = (
 )
 
 TICK_COLUMNS = "seq, " + ", ".join(
-    (*START_FIELDS, "finished_at", "status", "exit_code", "admitted", "report", "confirmable", "admission", "unproven")
+    (*START_FIELDS, "finished_at", "status", "exit_code", "admitted", "report", "confirmable")
 )
-
-
+# Up to 16 bytes for each row of a plan: read for the guard, and by nobody who only shows ticks.
+WITH_PLANS = f"{TICK_COLUMNS}, admission, unproven"
+WITHOUT_PLANS = f"{TICK_COLUMNS}, NULL AS admission, NULL AS unproven"
 HOLD_COLUMNS = "sid, held_at, until, reason, actor, ended_at"
 # Of the run that left the release open: whether it was killed.
 MEMORY_COLUMNS = "attempts.*, (SELECT status FROM ticks WHERE tick = intent_run) AS run_status"
@@ -36,6 +37,25 @@ CRASHED = "crashed"
 # That it was released once is never forgotten: a row that comes back stays a resurrected one, whatever an operator's
 # release of it came to.
 RELEASED_STAYS = "CASE WHEN outcome IN ('released', 'already_released') THEN outcome ELSE ? END"
+
+
+# What was begun and what was accepted are of one VM: they end together, and say nothing of another one.
+OF_INTENT = ("intent_at", "intent_run", "intent_under", "begun_at", "begun_run", "accepted", "accepted_under")
+_IS_SAME_VM = "(provisioner = excluded.provisioner AND vm_ref = excluded.vm_ref)"
+_HIDES_NOTHING = f"intent_at IS NULL OR {_IS_SAME_VM}"
+# Where the row names another VM than the one whose release is open, that one is a conflict from now on.
+RENAMED = ", ".join(
+    (
+        "provisioner = excluded.provisioner, vm_ref = excluded.vm_ref",
+        f"conflict_at = CASE WHEN {_HIDES_NOTHING} THEN conflict_at ELSE coalesce(conflict_at, ?) END",
+        *(f"{column} = CASE WHEN {_IS_SAME_VM} THEN {column} END" for column in OF_INTENT),
+    )
+)
+# A call that began after the conflict was found, in a run that has not ended, is none of what is acknowledged.
+BEGUN_SINCE = "begun_at > conflict_at AND begun_run IN (SELECT tick FROM ticks WHERE status IS NULL)"
+ACKNOWLEDGED = "conflict_at = NULL, skipped = NULL, " + ", ".join(
+    f"{column} = CASE WHEN {BEGUN_SINCE} THEN {column} END" for column in OF_INTENT
+)
 
 
 def read_hold(row: sqlite3.Row) -> Hold:
@@ -103,12 +123,20 @@ def read_known(row: sqlite3.Row) -> Known:
         attempts=attempts if tried else None,
         intent=row["intent_at"] is not None,
         intent_run=row["intent_run"],
+        intent_under=row["intent_under"],
         is_orphaned=row["run_status"] == CRASHED,
         accepted=Answer(row["accepted"]) if row["accepted"] else None,
         accepted_under=row["accepted_under"],
         released=row["outcome"] in ENDED,
         skipped=row["skipped"],
     )
+
+
+def of_vm(known: Known, row: sqlite3.Row, allocation: Allocation) -> Known:
+    """What is known of a row, without what was begun or accepted for another VM than it names now."""
+    if (row["provisioner"], row["vm_ref"]) == (allocation.provisioner, allocation.vm_ref):
+        return known
+    return replace(known, intent=False, intent_run=None, is_orphaned=False, accepted=None, accepted_under=None)
 
 
 def changes_of(event: Event, tick: str) -> dict[str, tuple[str, str | int | None]]:
@@ -125,11 +153,12 @@ def _intent_changes(event: Event, tick: str) -> dict[str, tuple[str, str | int |
     if event.intent is IntentChange.KEPT:
         return {}
     if event.intent is IntentChange.CLOSED:
-        return dict.fromkeys(("intent_at", "intent_run", "begun_at", "begun_run"), ("?", None))
+        return dict.fromkeys(OF_INTENT, ("?", None))
     at = as_text(event.at)
     return {
         # Whose it is was decided by the first run that left it open.
         "intent_run": ("CASE WHEN intent_at IS NULL THEN ? ELSE intent_run END", tick),
+        "intent_under": ("CASE WHEN intent_at IS NULL THEN ? ELSE intent_under END", event.fingerprint),
         "intent_at": ("coalesce(intent_at, ?)", at),
         "begun_at": ("?", at),
         "begun_run": ("?", tick),

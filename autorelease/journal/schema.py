@@ -116,10 +116,14 @@ def _runs_and_belief(database: "Database") -> None:
     # plan would have released for the first time, and those whose "not found" was not believed, as sorted digests.
     for column in ("pid_started INTEGER", "pid_namespace TEXT", "admission BLOB", "unproven BLOB"):
         run(f"ALTER TABLE ticks ADD COLUMN {column}")
-    # intent_at and intent_run: since when, and by which run, the end of a release is unknown; begun_at and begun_run:
-    # the last call. accepted: whether the provisioner said RELEASED or PENDING; accepted_under: its fingerprint then.
-    for name in ("intent_run", "begun_at", "begun_run", "conflict_at", "accepted", "accepted_under"):
+    # intent_at, intent_run, intent_under: since when, by which run and under which fingerprint ('': none) the end of a
+    # release is unknown; begun_at and begun_run: the last call. accepted: whether the provisioner said RELEASED or
+    # PENDING; accepted_under: its fingerprint then.
+    for name in ("intent_run", "intent_under", "begun_at", "begun_run", "conflict_at", "accepted", "accepted_under"):
         run(f"ALTER TABLE attempts ADD COLUMN {name} TEXT")
+    # Ticks are kept for a year; each one looks for these few.
+    run("CREATE INDEX unfinished ON ticks (seq) WHERE status IS NULL")
+    run("CREATE INDEX plans ON ticks (seq) WHERE admission IS NOT NULL")
     run("CREATE INDEX open_conflicts ON attempts (conflict_at) WHERE conflict_at IS NOT NULL")
     # What provisioners answered, in order of arrival; and which of them have shown that they can release.
     run(
@@ -130,11 +134,16 @@ def _runs_and_belief(database: "Database") -> None:
     run("CREATE TABLE credits (fingerprint TEXT PRIMARY KEY, since TEXT NOT NULL) WITHOUT ROWID")
     run("UPDATE attempts SET conflict_at = intent_at WHERE intent_at IS NOT NULL AND skipped = 'conflict'")
     run(
-        "UPDATE attempts SET begun_at = intent_at, intent_run = (SELECT tick FROM events "
-        "WHERE events.sid = attempts.sid AND events.event = 'intent' AND events.at = attempts.intent_at) "
-        "WHERE intent_at IS NOT NULL"
+        "UPDATE attempts SET begun_at = intent_at, begun_run = (SELECT tick FROM events WHERE sid = attempts.sid "
+        "AND event = 'intent' AND coalesce(expires_at, '') = attempts.expires_at AND at = attempts.intent_at "
+        "ORDER BY id DESC LIMIT 1) WHERE intent_at IS NOT NULL"
     )
-    run("UPDATE attempts SET begun_run = intent_run WHERE intent_at IS NOT NULL")
+    # Where several runs began it, nobody wrote down which of them left it open.
+    run(
+        "UPDATE attempts SET intent_run = begun_run WHERE intent_at IS NOT NULL AND 1 = (SELECT count(DISTINCT tick) "
+        "FROM events WHERE sid = attempts.sid AND event = 'intent' "
+        "AND coalesce(expires_at, '') = attempts.expires_at)"
+    )
 
 
 STEPS: "Sequence[Callable[[Database], None]]" = (_first_tables, _holds_and_clocks, _runs_and_belief)

@@ -13,16 +13,20 @@ from typing import Any
 from autorelease.errors import ConfigurationError, ExitCode, UnusableError
 from autorelease.journal import Event, GivenAnswer, OpenIntent, PastTick, Step, TickKind, TickStart
 from autorelease.journal.rows import (
+    ACKNOWLEDGED,
     CRASHED,
     HISTORY_FIELDS,
     HOLD_COLUMNS,
     MEMORY_COLUMNS,
+    RENAMED,
     START_FIELDS,
-    TICK_COLUMNS,
+    WITH_PLANS,
+    WITHOUT_PLANS,
     as_instant,
     as_key,
     as_text,
     changes_of,
+    of_vm,
     read_hold,
     read_known,
     read_open_intent,
@@ -113,6 +117,11 @@ class SQLiteJournal:
                 "to release nothing: autorelease init"
             )
 
+    def version(self) -> int | None:
+        """A number that changes whenever another connection has committed (SQLite's PRAGMA data_version)."""
+        with self._file.in_use():
+            return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
+
     def is_older(self) -> bool:
         """Whether its tables are those of an older version, in which nothing but `bring_up_to_date` is of use."""
         with self._file.in_use():
@@ -127,11 +136,12 @@ class SQLiteJournal:
 
     def newest_tick(self) -> PastTick | None:
         """The last tick that was begun; an operator's release is none."""
-        return next(self._past_ticks("WHERE kind = 'tick' ORDER BY seq DESC LIMIT 1"), None)
+        return next(self._past_ticks("WHERE kind = 'tick' ORDER BY seq DESC LIMIT 1", columns=WITH_PLANS), None)
 
     def last_admitted_tick(self) -> PastTick | None:
         """The last tick that the guard let through, whatever its clock said."""
-        return next(self._past_ticks("WHERE kind = 'tick' AND admitted ORDER BY seq DESC LIMIT 1"), None)
+        condition = "WHERE kind = 'tick' AND admitted ORDER BY seq DESC LIMIT 1"
+        return next(self._past_ticks(condition, columns=WITH_PLANS), None)
 
     def last_swept_tick(self) -> PastTick | None:
         """The last tick that ran through: whose exit code was 0 or 3."""
@@ -145,7 +155,7 @@ class SQLiteJournal:
 
     def unfinished_runs(self) -> Sequence[TickStart]:
         """The runs that never ended: those that are under way, and those that were killed since the last tick."""
-        statement = f"SELECT {TICK_COLUMNS} FROM ticks WHERE status IS NULL ORDER BY seq"
+        statement = f"SELECT {', '.join(START_FIELDS)} FROM ticks WHERE status IS NULL ORDER BY seq"
         return [read_start(row) for row in self._rows(statement)]
 
     def open_tick(self, start: TickStart, running: Collection[str] = ()) -> None:
@@ -213,7 +223,7 @@ class SQLiteJournal:
         last = 2**62
         while True:
             page = self._rows(
-                f"SELECT {TICK_COLUMNS} FROM ticks WHERE seq < ? ORDER BY seq DESC LIMIT {PAGE_ROWS}",
+                f"SELECT {WITHOUT_PLANS} FROM ticks WHERE seq < ? ORDER BY seq DESC LIMIT {PAGE_ROWS}",
                 last,
             )
             yield from map(read_past_tick, page)
@@ -221,8 +231,8 @@ class SQLiteJournal:
                 return
             last = page[-1]["seq"]
 
-    def _past_ticks(self, condition: str, *values: str) -> Iterator[PastTick]:
-        yield from map(read_past_tick, self._rows(f"SELECT {TICK_COLUMNS} FROM ticks {condition}", *values))
+    def _past_ticks(self, condition: str, *values: str, columns: str = WITHOUT_PLANS) -> Iterator[PastTick]:
+        yield from map(read_past_tick, self._rows(f"SELECT {columns} FROM ticks {condition}", *values))
 
     # --- what is known ----------------------------------------------------------------------------------------------
 
@@ -239,7 +249,10 @@ class SQLiteJournal:
                 f"SELECT {MEMORY_COLUMNS} FROM wanted CROSS JOIN attempts USING (sid, expires_at)",
                 *values,
             )
-            found.update(((row["sid"], as_instant(row["expires_at"])), read_known(row)) for row in rows)
+            remembered = {(row["sid"], row["expires_at"]): row for row in rows}
+            for allocation in chunk:
+                if (memory := remembered.get((allocation.sid, as_key(allocation.expires_at)))) is not None:
+                    found[allocation.sid, allocation.expires_at] = of_vm(read_known(memory), memory, allocation)
             holds = self._newest_holds([row.sid for row in chunk])
             for row in chunk:
                 if row.sid in holds:
@@ -333,10 +346,10 @@ class SQLiteJournal:
         """Close these conflicts, and the intents behind them: somebody has looked at them."""
         with self._transaction():
             for intent in intents:
+                # Unless somebody has begun it anew since it was looked at.
                 self.connection.execute(
-                    "UPDATE attempts SET conflict_at = NULL, skipped = NULL, intent_at = NULL, intent_run = NULL, "
-                    "begun_at = NULL, begun_run = NULL WHERE sid = ? AND expires_at = ?",
-                    (intent.sid, as_key(intent.expires_at)),
+                    f"UPDATE attempts SET {ACKNOWLEDGED} WHERE sid = ? AND expires_at = ? AND begun_run IS ?",
+                    (intent.sid, as_key(intent.expires_at), intent.run),
                 )
                 self._note(Step.RETRY, intent.sid, at, f"by {actor}", "conflict acknowledged", intent.expires_at)
 
@@ -380,6 +393,11 @@ class SQLiteJournal:
             limit,
         )
         return [Answer(row["answer"]) for row in rows]
+
+    def kinds_of_answers(self, fingerprint: str, run: str) -> frozenset[Answer]:
+        """Which of the answers there are were given under this fingerprint in this run."""
+        statement = "SELECT DISTINCT answer FROM given_answers WHERE fingerprint = ? AND tick = ?"
+        return frozenset(Answer(row["answer"]) for row in self._rows(statement, fingerprint, run))
 
     def has_credit(self, fingerprint: str) -> bool:
         """Whether under this fingerprint something was ever released, or proven to be gone."""
@@ -471,8 +489,8 @@ class SQLiteJournal:
         self.connection.execute(
             "INSERT INTO attempts (sid, expires_at, provisioner, vm_ref, failed_ticks, pending_ticks, quarantined) "
             "VALUES (?, ?, ?, ?, 0, 0, 0) "
-            "ON CONFLICT (sid, expires_at) DO UPDATE SET provisioner = excluded.provisioner, vm_ref = excluded.vm_ref",
-            (*key, event.provisioner, event.vm_ref),
+            f"ON CONFLICT (sid, expires_at) DO UPDATE SET {RENAMED}",
+            (*key, event.provisioner, event.vm_ref, as_text(event.at)),
         )
         changes = changes_of(event, tick)
         if changes:
@@ -487,9 +505,12 @@ class SQLiteJournal:
         with self._transaction():
             self.connection.execute("DELETE FROM events WHERE at < ?", (as_text(before),))
             for (fingerprint,) in self.connection.execute("SELECT DISTINCT fingerprint FROM given_answers").fetchall():
+                # What a run answered that left a release open says whether a miss may be expected there.
                 self.connection.execute(
                     "DELETE FROM given_answers WHERE fingerprint = ?1 AND id <= "
-                    "(SELECT id FROM given_answers WHERE fingerprint = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+                    "(SELECT id FROM given_answers WHERE fingerprint = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2) "
+                    "AND tick NOT IN (SELECT intent_run FROM attempts WHERE intent_at IS NOT NULL "
+                    "AND intent_run IS NOT NULL)",
                     (fingerprint, ANSWERS_KEPT),
                 )
             # The newest tick and the newest admitted one are what the guard compares with.

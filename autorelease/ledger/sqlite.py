@@ -305,14 +305,16 @@ class SQLiteLedger:
         served = f"AND {self._column('provisioner')} = ?2" if self._has("provisioner") else ""
         if self._has("provisioner") and provisioner == DEFAULT_PROVISIONER:
             served = f"AND coalesce({self._column('provisioner')}, '') IN ('', ?2)"
-        statement = (
-            f"SELECT {self._select} FROM {self._table} WHERE {expires_at} > ?1 AND {self._live} {served} "
-            f"ORDER BY {expires_at} DESC LIMIT {limit}"
-        )
-        ahead = certainly_unexpired_from(now, self._words)
+        rows_of = f"SELECT {self._select} FROM {self._table} WHERE {self._live} {served} AND {expires_at}"
+        values = (certainly_unexpired_from(now, self._words), provisioner)[: 2 if served else 1]
         with self._file.in_use():
-            values = (ahead, provisioner) if served else (ahead,)
-            rows = self.connection.execute(statement, values).fetchall()
+            rows = self.connection.execute(
+                f"{rows_of} > ?1 ORDER BY {expires_at} DESC LIMIT {limit}", values
+            ).fetchall()
+            if len(rows) < limit:
+                # Of ?1 nothing is wanted here, but SQLite wants every value to have its place.
+                more = f"{rows_of} IS NULL AND ?1 IS NOT NULL LIMIT {limit - len(rows)}"
+                rows += self.connection.execute(more, values).fetchall()
             shared = self._shared_among([sid for sid, *_ in rows])
         judged = [self._judged(row, shared=row.sid in shared) for row in (StoredRow(*values) for values in rows)]
         # One provisioner alone serves a table that names none.

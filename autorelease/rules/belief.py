@@ -5,7 +5,7 @@ has shown, under this very fingerprint, that it can release, that does not answe
 finds the VMs which must be there. Where it cannot be asked for those, not everything that it says may be a miss.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from autorelease.model import Answer
@@ -33,12 +33,13 @@ class Standing:
     """What there is to judge a provisioner by, under its present fingerprint.
 
     has_credit: it has said RELEASED, or given proof, at least once. answers: the last WINDOW, newest first, this tick's
-    included. of_this_tick: how many of them came in this tick. control: None where it cannot be asked.
+    included. of_this_tick: those that came in this tick, in any order; of many alike one will do. control: None where
+    it cannot be asked.
     """
 
     has_credit: bool
     answers: Sequence[Answer]
-    of_this_tick: Sequence[Answer]
+    of_this_tick: Collection[Answer]
     control: Control | None = None
 
 

@@ -20,6 +20,7 @@ REWOUND_PART = 10
 # How many of the journal's releases are looked up in the ledger.
 REWOUND_WINDOW = 100
 OTHER_LEDGER = "other_ledger"
+CONFIRM = "confirm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +177,9 @@ def reason_not_to_confirm(confirmed: int, last: LastRefusal | None, now: datetim
     crontab.
     """
     if last is None:
-        return _unconfirmable("the newest tick in the journal is not a refusal")
+        return _unconfirmable("the newest tick in the journal is not a refusal", answers_nothing=True)
     if not timedelta(0) <= now - last.finished_at <= CONFIRMABLE_FOR:
-        return _unconfirmable(f"the refusal of {rfc3339(last.finished_at)} is older than 24 h")
+        return _unconfirmable(f"the refusal of {rfc3339(last.finished_at)} is older than 24 h", answers_nothing=True)
     if confirmed != last.count:
         return _unconfirmable(f"the refusal named {last.count}, not {confirmed}")
     if last.rows is None:
@@ -198,8 +199,16 @@ def judge_confirmed(
     return [refusal for refusal in judge(covered, limits, facts) if refusal.code not in last.codes]
 
 
-def _unconfirmable(why: str) -> Refusal:
-    return Refusal("confirm", f"--confirm does not apply: {why}")
+def is_confirmable(refusals: Sequence[Refusal]) -> bool:
+    """Whether the next tick can answer this refusal: not one that came of an answer to nothing.
+
+    Else a --confirm that sits in a crontab would name its number itself, and answer it an hour later.
+    """
+    return not any(refusal.answers_nothing for refusal in refusals)
+
+
+def _unconfirmable(why: str, *, answers_nothing: bool = False) -> Refusal:
+    return Refusal("confirm", f"--confirm does not apply: {why}", answers_nothing)
 
 
 def advice(plan: PlanSummary, refusals: Sequence[Refusal]) -> str:
@@ -207,8 +216,18 @@ def advice(plan: PlanSummary, refusals: Sequence[Refusal]) -> str:
     sids = ", ".join(plan.first_sids) + (", …" if plan.first_tries > len(plan.first_sids) else "")
     newest = f", the newest expired at {rfc3339(plan.newest_expires_at)}" if plan.newest_expires_at else ""
     # Where nothing but the --confirm itself was wrong, confirming that again would be no better.
-    confirmation = "" if all(refusal.code == "confirm" for refusal in refusals) else f" --confirm {plan.first_tries}"
+    is_answerable = is_confirmable(refusals) and any(refusal.code != CONFIRM for refusal in refusals)
+    confirmation = f" --confirm {plan.first_tries}" if is_answerable else ""
     return (
         f"Planned: {plan.first_tries} first releases ({sids or 'none'}){newest}. Nothing was touched. "
         f"Look: autorelease list-expired. If this is right: autorelease tick --once{confirmation}"
+    )
+
+
+def advice_on_misses(count: int) -> str:
+    """What to type where so many answers "not found" were not believed."""
+    return (
+        f"{count} were not found, which is not believed, and their rows were left as they are. Look whether these VMs "
+        f"are gone, and whether the provisioner looks in the right place. If they are gone: "
+        f"autorelease tick --once --confirm {count}"
     )

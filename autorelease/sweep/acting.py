@@ -27,8 +27,9 @@ class Options:
 class Means:
     """What a run acts with.
 
-    clock dates records, jitter gives 0 to 1, monotonic measures time limits. watch is called with every finding as it
-    is made. is_running: whether the process of an earlier run is still alive.
+    clock dates records, jitter gives 0 to 1, monotonic measures time limits, boottime how old a judgement is: it goes
+    on while the machine sleeps. watch is called with every finding as it is made. is_running: whether the process of an
+    earlier run is still alive.
     """
 
     provisioners: Mapping[str, Registered]
@@ -39,3 +40,4 @@ class Means:
     watch: Callable[[Finding], None] = lambda _: None
     is_running: Callable[[TickStart], bool] = lambda _: False
     monotonic: Callable[[], float] = time.monotonic
+    boottime: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)

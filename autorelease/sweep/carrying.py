@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from autorelease.deciding.judging import Judge
+from autorelease.deciding.judging import Judge, Versions
 from autorelease.journal import Journal
 from autorelease.rules.identities import Identities
 from autorelease.sweep.acting import Means
@@ -37,11 +37,12 @@ class Carried:
 
 
 def carry_out(
-    judge: Judge[Journal], means: Means, run: str, plan: Plan, *, version: int | None, vouched: Identities = NOBODY
+    judge: Judge[Journal], means: Means, run: str, plan: Plan, *, versions: Versions, vouched: Identities = NOBODY
 ) -> Carried:
     """Release what is planned; `means.watch` gets exactly one finding for each.
 
-    version: the ledger's, from before the plan was read. vouched: the rows whose misses an operator vouches for.
+    versions: of ledger and journal, from before the plan was read. vouched: the rows whose misses an operator vouches
+    for.
     Raises UnusableError, before any call, where the ledger would take no stamp at all.
     """
     if next(plan.to_release(), None) is None:
@@ -54,8 +55,6 @@ def carry_out(
     crew.prepare(plan.provisioners())
     misses = Misses(judge, books, crew, means, run, vouched)
 
-    shared_vms = plan.shared_vms()
-
     def charge() -> Charge:
         return Charge(judge.now, means.options.quarantine_after, means.jitter())
 
@@ -65,11 +64,11 @@ def carry_out(
         books,
         crew,
         trouble,
-        again=Again(judge, books, means, trouble, version=version, shared_vms=shared_vms),
+        again=Again(judge, books, means, trouble, versions),
         rehearser=rehearser,
         stamper=Stamper(judge.ledger, books, crew, means, trouble, charge),
         misses=misses,
-        shared_vms=shared_vms,
+        shared_vms=plan.shared_vms(),
     )
     loop.run(Planlist(plan.to_release(), without=refused))
     return Carried(crew.down, tuple(misses.unproven), trouble.lost)

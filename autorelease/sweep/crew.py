@@ -47,7 +47,7 @@ class Crew:
 
     def fingerprint(self, name: str) -> str | None:
         """What it has earned belief under; None: nothing that it says earns any."""
-        return self._fingerprints.get(name)
+        return self._fingerprints.get(name) or None
 
     def answered(self, allocation: Allocation) -> None:
         """It said something about an allocation."""

@@ -116,8 +116,9 @@ class Loop:
         needed = 0
         while (work := self._next(worklist, ready, len(chosen), needed)) is not None:
             registered = self._crew.usable(work.allocation.provisioner)
-            if registered is None:
+            if registered is None or self._vms.is_lost(work):
                 self._skip(work, SkipReason.DEFERRED)
+                self._unblock(work)
             elif self._vms.take(work):
                 chosen.append((work, registered))
                 needed += not registered.immediate
@@ -177,15 +178,21 @@ class Loop:
         if not group:
             return 0
         at = self._means.clock()
-        held = self._books.outbox.begin([verdicts.intent_event(work, at) for work in group], self._judge.is_held)
+        fingerprint = self._crew.fingerprint
+        intents = [verdicts.intent_event(work, fingerprint(work.allocation.provisioner), at) for work in group]
+        held = self._books.outbox.begin(intents, self._judge.is_held)
         if held is None:
             return None
         for work in group:
             if work.allocation.sid in held:
                 self._skip(work, SkipReason.HELD)
             else:
-                self._underway.begin(work, registered[work.number])
-        return sum(work.state is State.CALLED for work in group)
+                work.is_begun = True
+        # Writing the intents may have taken its time, in which somebody else has written, too.
+        fit = self._again.still_fit([work for work in group if work.is_begun and work.state is State.READY])
+        for work in fit or ():
+            self._underway.begin(work, registered[work.number], self._again.judged_at)
+        return None if fit is None else len(fit)
 
     # --- wait and take ----------------------------------------------------------------------------------------------
 
@@ -201,14 +208,18 @@ class Loop:
 
     def _take(self, came_back: Sequence[CameBack]) -> None:
         for work, answer in came_back:
-            self._unblock(work)
-            if isinstance(answer, Release):
+            if answer is None:
+                self._works.move(work, State.READY)
+            elif isinstance(answer, Release):
                 self._crew.answered(work.allocation)
                 self._take_release(work, answer)
             elif isinstance(answer, ProvisionerDown):
                 self._take_down(work, answer)
             else:
                 self._take_error(work, answer)
+            # Who will be tried again in a moment keeps the VM to itself until then.
+            if work.state is not State.WAITING:
+                self._unblock(work)
         started = self._means.monotonic()
         self._stamper.stamp_all()
         self._underway.write_seconds = self._means.monotonic() - started

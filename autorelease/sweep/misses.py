@@ -8,7 +8,6 @@ from autorelease.deciding.control import ask_control
 from autorelease.deciding.judging import Judge
 from autorelease.errors import UnusableError
 from autorelease.journal import Journal
-from autorelease.model import Answer
 from autorelease.rules.belief import (
     WINDOW,
     Control,
@@ -43,12 +42,14 @@ class Misses:
     def is_expected(self, work: Work) -> bool:
         """Whether a miss repeats what a killed run began, so that the VM is gone by our own hand.
 
-        Not where that run had written down a miss itself, or its last answers were misses: it may have looked in the
-        wrong place.
+        Not where that run had written down a miss itself, or its last answers were misses, or it was under another
+        fingerprint: one of the two may have looked in the wrong place.
         """
         known = work.planned.known
         fingerprint = self._crew.fingerprint(work.allocation.provisioner)
         if not known.is_orphaned or known.intent_run is None or fingerprint is None:
+            return False
+        if known.intent_under not in (None, fingerprint):
             return False
         try:
             return not (
@@ -73,14 +74,14 @@ class Misses:
             self._judge_those_of(name, works)
 
     def _judge_those_of(self, name: str, works: Sequence[Work]) -> None:
-        doubtful = [work for work in works if self._identity(work) not in self._vouched]
+        doubtful = {work.number: missed for work in works if (missed := self._identity(work)) not in self._vouched}
         reasons = self._reasons(name) if doubtful else {}
         for work in works:
-            reason = reasons.get(_is_expected(work)) if work in doubtful else None
+            reason = reasons.get(_is_expected(work)) if work.number in doubtful else None
             if reason is None:
                 self._books.works.move(work, State.EARNED)
             elif work.earned is not None:
-                self.unproven.append(self._identity(work))
+                self.unproven.append(doubtful[work.number])
                 self._books.settle(work, verdicts.unproven(work, work.earned, reason, self._means.clock()))
 
     def _identity(self, work: Work) -> bytes:
@@ -110,21 +111,14 @@ class Misses:
         return Standing(
             has_credit=has_credit,
             answers=journal.recent_answers(fingerprint, WINDOW),
-            of_this_tick=self._said_in_this_run(fingerprint),
+            of_this_tick=journal.kinds_of_answers(fingerprint, self._run),
             # Where nothing can be believed anyway, nobody needs to be asked.
             control=self._control(name) if has_credit else None,
         )
 
-    def _said_in_this_run(self, fingerprint: str) -> Sequence[Answer]:
-        return self._judge.journal.recent_answers(fingerprint, _ALL, self._run)
-
     def _control(self, name: str) -> Control | None:
         limit = self._means.options.timeout + limits.ABANDONED_AFTER
         return ask_control(self._judge, name, self._means.provisioners[name].provisioner, limit)
-
-
-# In one run, every answer counts: a provisioner that has released anything at all is not one that never does.
-_ALL = 2**31
 
 
 def _is_expected(work: Work) -> bool:

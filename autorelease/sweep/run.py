@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from autorelease.deciding.decide import Decision, decide, moment_of
-from autorelease.deciding.judging import Judge
+from autorelease.deciding.judging import Judge, Versions
 from autorelease.errors import AutoreleaseError, UnusableError
 from autorelease.journal import Event, IntentChange, Journal, OpenIntent, PastTick, Step, TickKind, TickStart
 from autorelease.model import Finding, Outcome, Planned, PlanSummary, Refusal, ReleaseError, SkipReason, TickReport
@@ -40,7 +40,7 @@ def run_tick(
     """
     journal = judge.journal
     last = journal.newest_tick()
-    running = [run.tick for run in journal.unfinished_runs() if run.kind is TickKind.RELEASE and means.is_running(run)]
+    running = _running_releases(journal, means.is_running)
     journal.open_tick(start, running)
     sweep = _Sweep(judge, means, start, limits, confirm, last, planned)
     try:
@@ -82,11 +82,20 @@ def close_run(
 
 
 def note_failed_start(
-    journal: Journal, start: TickStart, clock: Callable[[], datetime], error: AutoreleaseError
+    journal: Journal,
+    start: TickStart,
+    clock: Callable[[], datetime],
+    error: AutoreleaseError,
+    is_running: Callable[[TickStart], bool] = lambda _: False,
 ) -> None:
     """Leave a tick in the journal that found no usable ledger: also this one must be seen by who watches."""
-    journal.open_tick(start)
+    journal.open_tick(start, _running_releases(journal, is_running))
     close_with(journal, start, clock, error)
+
+
+def _running_releases(journal: Journal, is_running: Callable[[TickStart], bool]) -> Sequence[str]:
+    """The operators' releases that are under way: they need no lock. Of the ticks this one alone runs."""
+    return [run.tick for run in journal.unfinished_runs() if run.kind is TickKind.RELEASE and is_running(run)]
 
 
 def close_with(journal: Journal, start: TickStart, clock: Callable[[], datetime], error: AutoreleaseError) -> None:
@@ -122,18 +131,20 @@ class _Sweep:
         self._first_tries = 0
 
     def run(self, running: Sequence[str]) -> TickReport:
-        version = self._judge.ledger.version()
+        versions = self._judge.versions()
         decision = decide(self._judge, moment_of(self._start), self._limits, running=running)
         try:
-            return self._report(decision, version)
+            return self._report(decision, versions)
         finally:
             decision.spool.close()
 
     def confirmable(self, report: TickReport) -> int | None:
         """The number that `--confirm` would answer this tick with."""
-        return self._first_tries if report.refused else report.unproven or None
+        if report.refused:
+            return self._first_tries if guard.is_confirmable(report.refused) else None
+        return report.unproven or None
 
-    def _report(self, decision: Decision, version: int | None) -> TickReport:
+    def _report(self, decision: Decision, versions: Versions) -> TickReport:
         tally = Tally(decision.now, self._judge.grace)
         self._first_tries = decision.summary.first_tries
         self._planned(decision.summary)
@@ -150,7 +161,7 @@ class _Sweep:
         else:
             self._refuse(decision.spool.not_covered(), means)
             self.carried = carry_out(
-                self._judge, means, self._start.tick, decision.spool, version=version, vouched=self._vouched()
+                self._judge, means, self._start.tick, decision.spool, versions=versions, vouched=self._vouched()
             )
         return make_report(
             tally,
@@ -194,9 +205,11 @@ class _Sweep:
         refusals = guard.judge_confirmed(
             covered, decision.summary.first_tries, self._limits, decision.facts, self._answered
         )
-        if refusals:
-            decision.spool.cover_all()
-        return refusals
+        if not refusals:
+            return ()
+        decision.spool.cover_all()
+        is_about_others = any(refusal.code == guard.CONFIRM for refusal in refusals)
+        return [*decision.refusals, *refusals] if is_about_others else refusals
 
     def _vouched(self) -> Identities:
         is_for_misses = self._confirm is not None and self._answered is not None and not self._answered.codes

@@ -1,6 +1,6 @@
 """The calls that are under way: begun in a worker or at once, and waited for until they come back or are given up."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from autorelease import limits
 from autorelease.errors import ProvisionerError
@@ -14,14 +14,14 @@ LONGEST_LINGER_SECONDS = 0.02
 # For the deadline, which is looked up again so often at the latest.
 LONGEST_WAIT_SECONDS = 1.0
 
-CameBack = tuple[Work, Release | ProvisionerError]
+# None: the call was not made, because what it rests on was judged too long ago.
+CameBack = tuple[Work, Release | ProvisionerError | None]
 
 
 class Underway:
-    """abandoned: how many calls were given up. write_seconds: how long the last write took, which its user says."""
+    """write_seconds: how long the last write took, which its user says."""
 
     def __init__(self, means: Means, works: Works) -> None:
-        self.abandoned = 0
         self.write_seconds = 0.0
         self._means = means
         self._works = works
@@ -34,19 +34,23 @@ class Underway:
         """How many calls can begin at once."""
         return self._workers.free
 
-    def begin(self, work: Work, registered: Registered) -> None:
-        """Call the provisioner for it."""
+    def begin(self, work: Work, registered: Registered, judged_at: float) -> None:
+        """Call the provisioner for it. judged_at: when it was judged last, by the time since boot."""
         started = self._means.monotonic()
         work.calls += 1
         work.begun = work.begun or started
         work.due_at = started + (self._means.options.timeout + limits.ABANDONED_AFTER).total_seconds()
         self._works.move(work, State.CALLED)
         self._flights[work.number] = (work, registered.immediate)
-        call = Call(work.number, registered.provisioner, work.allocation)
+        call = Call(work.number, registered.provisioner, work.allocation, self._is_too_old(judged_at))
         if registered.immediate:
             self._workers.answer_at_once(call)
         else:
             self._workers.begin(call)
+
+    def _is_too_old(self, judged_at: float) -> Callable[[], bool]:
+        # Asked in the worker: the process may have been stopped, or the machine have slept, until then.
+        return lambda: self._means.boottime() - judged_at > limits.JUDGED_FOR.total_seconds()
 
     def with_workers(self) -> Sequence[Work]:
         """Those whose call a worker is making."""
@@ -81,6 +85,8 @@ class Underway:
         work, is_immediate = self._flights.pop(answered.number)
         if not is_immediate:
             self._workers.has_come_back()
+        if answered.answer is None:
+            work.calls -= 1
         work.over = self._means.monotonic()
         return work, answered.answer
 
@@ -90,8 +96,8 @@ class Underway:
         for work in overdue:
             del self._flights[work.number]
             work.over = now
+            work.is_abandoned = True
             self._workers.abandon()
-            self.abandoned += 1
         limit = f"{self._means.options.timeout.total_seconds():g} s"
         message = f"the call did not come back within {limit} and was given up"
         return [(work, ProvisionerError(message, timed_out=True)) for work in overdue]

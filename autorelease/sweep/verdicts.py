@@ -70,9 +70,9 @@ def miss_event(work: Work, earned: Earned) -> Event:
     return replace(_event(work, Step.MISS, earned.at, intent=change), evidence=earned.evidence)
 
 
-def intent_event(work: Work, at: datetime) -> Event:
+def intent_event(work: Work, fingerprint: str | None, at: datetime) -> Event:
     """That its release is about to begin."""
-    return _event(work, Step.INTENT, at, intent=IntentChange.OPENED)
+    return replace(_event(work, Step.INTENT, at, intent=IntentChange.OPENED), fingerprint=fingerprint or "")
 
 
 # --- before the call --------------------------------------------------------------------------------------------------
@@ -138,8 +138,8 @@ def pending(
 def skipped(work: Work, reason: SkipReason, at: datetime, *, evidence: str = "") -> Verdict:
     """Left alone in this run."""
     finding = _finding(work, Outcome.SKIPPED, reason=reason, evidence=evidence)
-    # Written down only where it says something new, or a call was made.
-    if not work.calls and work.planned.known.skipped == reason:
+    # Written down only where it says something new, or there is an intent of this run to be closed.
+    if not work.is_begun and work.planned.known.skipped == reason:
         return Verdict(finding, None)
     change = IntentChange.KEPT if work.end_unknown else IntentChange.CLOSED
     event = _event(work, Step.SKIP, at, intent=change)

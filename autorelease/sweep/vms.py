@@ -22,12 +22,20 @@ class VMs:
         key = self._key(work)
         return key is None or self._taken.setdefault(key, work) is work
 
-    def let_go(self, work: Work, blocked: Sequence[Work]) -> Work | None:
-        """It is not being released any more; returns the first of those who wait for it."""
+    def is_lost(self, work: Work) -> bool:
+        """Whether a call for this VM was given up: it may go on for ever, and nobody else's may begin in this run."""
         key = self._key(work)
-        if key is None or self._taken.get(key) is not work:
+        taker = self._taken.get(key) if key is not None else None
+        return taker is not None and taker.is_abandoned
+
+    def let_go(self, work: Work, blocked: Sequence[Work]) -> Work | None:
+        """It is not being released any more, or never was by this one; returns the first of those who wait for it."""
+        key = self._key(work)
+        taker = self._taken.get(key, work) if key is not None else None
+        if key is None or taker is None or (taker is not work and not taker.is_abandoned):
             return None
-        del self._taken[key]
+        if not taker.is_abandoned:
+            self._taken.pop(key, None)
         return next((each for each in blocked if self._key(each) == key), None)
 
     def note_gone(self, work: Work) -> None:

@@ -54,6 +54,8 @@ class Work:
 
     calls: how many were made in this run. begun, over: monotonic instants of its first call and its last answer.
     due_at: the monotonic instant of its next attempt (WAITING), or at which its call is given up (CALLED).
+    is_begun: this run has written its intent down. is_twin_gone: another row's release was that of the same VM.
+    is_abandoned: its call was given up, and may go on for ever.
     """
 
     number: int
@@ -66,7 +68,9 @@ class Work:
     due_at: float = 0.0
     error: ProvisionerError | None = None
     earned: Earned | None = None
+    is_begun: bool = False
     is_twin_gone: bool = False
+    is_abandoned: bool = False
 
     @property
     def allocation(self) -> Allocation:

@@ -15,6 +15,7 @@ from autorelease.deciding import spool as module
 from autorelease.deciding.spool import Spool
 from autorelease.identity import NO_VM, VM, Holder, References
 from autorelease.model import Allocation, Attempts, Known, Planned, RawRow, SkipReason
+from autorelease.rules.identities import Identities, identity, packed
 
 NOW = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -297,3 +298,85 @@ def test_what_is_planned_for_one_sid(spool: Spool) -> None:
     assert spool.find("held") == (held, None)
     assert spool.find("shared") == (planned("shared", vm_ref="vm"), "vm_ref 'vm' is also held by 'another'")
     assert spool.find("nobody") is None
+
+
+# --- what an answer covers --------------------------------------------------------------------------------------------
+
+
+def of(*plans: Planned) -> Identities:
+    """The identities of these, as a refusal has written them down."""
+    return Identities(packed(identity(each.allocation.sid, each.allocation.expires_at) for each in plans))
+
+
+def test_of_the_first_tries_only_the_covered_ones_are_released(spool: Spool) -> None:
+    seen, renewed, new = planned("seen", 3), planned("renewed", 4), planned("new", 2)
+    repeat, admitted = planned("repeat", 9, known=REPEATED), planned("admitted", 8, known=Known(is_admitted=True))
+    spool.add([seen, renewed, new, repeat, admitted, planned("held", skip=SkipReason.HELD)])
+    assert spool.summary(9).first_tries == 3
+    spool.cover(of(seen, planned("renewed", 5), planned("gone")))
+    assert sids(spool.to_release()) == ["seen", "repeat", "admitted"]
+    assert sids(spool.not_covered()) == ["renewed", "new"]
+    summary = spool.summary(9)
+    assert (summary.first_tries, summary.repeats, summary.first_sids[0]) == (1, 2, "seen")
+    # What nobody has answered for is nobody's to remember as admitted.
+    assert spool.identities() == packed([identity("seen", NOW - 3 * HOUR), identity("admitted", NOW - 8 * HOUR)])
+
+
+def test_an_answer_that_is_not_accepted_covers_nothing(spool: Spool) -> None:
+    spool.add([planned("a", 2), planned("b", 1)])
+    spool.cover(Identities(b""))
+    assert (sids(spool.to_release()), spool.summary(9).first_tries, spool.identities()) == ([], 0, b"")
+    spool.cover_all()
+    assert (sids(spool.to_release()), sids(spool.not_covered())) == (["a", "b"], [])
+    assert len(Identities(spool.identities())) == 2
+
+
+def test_nobody_is_uncovered_unless_somebody_answers(spool: Spool) -> None:
+    spool.add([planned("a"), planned("b", known=REPEATED)])
+    assert sids(spool.not_covered()) == []
+
+
+def test_provisioners_and_vms_are_of_what_is_covered(spool: Spool) -> None:
+    seen = planned("seen", vm_ref="vm")
+    spool.add([seen, planned("new", vm_ref="vm"), planned("other", provisioner="ovh")])
+    assert len(spool.shared_vms()) == 1
+    spool.cover(of(seen))
+    assert spool.provisioners() == ["default"]
+    assert spool.shared_vms() == frozenset()
+
+
+def test_the_identities_are_of_all_that_was_not_tried(spool: Spool) -> None:
+    spool.add(
+        [
+            planned("first"),
+            planned("admitted", known=Known(is_admitted=True)),
+            planned("failed", known=REPEATED),
+            planned("begun", known=Known(intent=True)),
+            planned("failed and admitted", known=Known(attempts=Attempts(), is_admitted=True)),
+            planned("held", skip=SkipReason.HELD),
+            planned("doubted", vm_ref="shared"),
+        ]
+    )
+    spool.mark_owned_twice([holder("paying", "shared")])
+    assert spool.identities() == packed(identity(sid, NOW - HOUR) for sid in ("first", "admitted"))
+
+
+def test_which_vms_are_of_more_than_one_row(spool: Spool) -> None:
+    spool.add(
+        [
+            planned("a", vm_ref="VM-1"),
+            planned("b", vm_ref=" vm-1"),
+            planned("c", vm_ref="vm-1", provisioner="ovh"),
+            planned("d", vm_ref="vm-2"),
+            planned("e", vm_ref="vm-2", skip=SkipReason.HELD),
+        ]
+    )
+    assert spool.shared_vms() == {("default", "vm-1")}
+
+
+def test_a_hundred_thousand_rows_are_remembered_in_sixteen_bytes_each(spool: Spool) -> None:
+    spool.add(planned(f"{number:06d}") for number in range(100_000))
+    rows = spool.identities()
+    assert len(rows) == 1_600_000
+    spool.cover(Identities(rows))
+    assert spool.summary(1).first_tries == 100_000

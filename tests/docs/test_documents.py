@@ -16,9 +16,11 @@ from msgspec import NODEFAULT, Struct, convert
 from msgspec.structs import fields
 
 from autorelease.errors import ExitCode
+from autorelease.model import Answer
 from autorelease.provisioners import open_provisioners
 from autorelease.provisioners.command import PLACES, VARIABLES, Options
 from autorelease.rules import guard
+from autorelease.rules.belief import Control, Standing, disbelief
 from autorelease.settings import File, parse_duration
 from autorelease.structs import read_struct
 from tests.docs.documents import (
@@ -339,6 +341,34 @@ def test_readme_names_every_reason_of_the_guard() -> None:
     source = inspect.getsource(guard)
     named = set(re.findall(r'Refusal\(\s*"([a-z_]+)"', source)) | {guard.OTHER_LEDGER}
     assert told == named
+
+
+def reasons_not_to_believe() -> list[str]:
+    """Every one that there is, in the words of the program."""
+    released, missed = Answer.RELEASED, Answer.MISS
+    # Whether it has credit; its last answers; those of this tick; and whether it finds what must be there.
+    judged: list[tuple[bool, list[Answer], list[Answer], Control | None]] = [
+        (False, [missed], [missed], None),
+        (True, [missed], [missed], Control(1, lost="vm-1", why="it says that there is no such VM")),
+        (True, [released, missed], [missed], None),
+        (True, [missed] * 5 + [released] * 45, [missed, released], None),
+        (True, [missed, released] * 5 + [missed], [missed, released], None),
+    ]
+    standings = [
+        Standing(has_credit=credit, answers=answers, of_this_tick=now, control=control)
+        for credit, answers, now, control in judged
+    ]
+    return [reason for standing in standings if (reason := disbelief(standing, 50)) is not None]
+
+
+def test_the_runbook_has_every_reason_not_to_believe_a_provisioner() -> None:
+    page = section(RUNBOOK, "Exit 8: a provisioner is down")
+    shown = [phrase for first, _ in table(page) for phrase in re.findall(r"`([^`]+)`", first)]
+    patterns = [".*".join(map(re.escape, phrase.split("..."))) for phrase in shown]
+    reasons = reasons_not_to_believe()
+    assert len(set(reasons)) == len(patterns) == 5
+    for reason in reasons:
+        assert [pattern for pattern in patterns if re.search(pattern, reason)], reason
 
 
 # --- links and units --------------------------------------------------------------------------------------------------

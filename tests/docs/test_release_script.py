@@ -188,3 +188,15 @@ def test_an_ended_call_is_finished_by_the_next_one(cloud: Cloud, place: Place, t
     report = place.run("tick", "--once", "--json").json()
     assert (report["exit_code"], report["rows_already_released"]) == (0, 1)
     assert place.released() == {"first", "a"}
+
+
+def test_after_an_ended_call_not_found_is_like_any_other(cloud: Cloud, place: Place, tmp_path: Path) -> None:
+    """As README says: unfinished work is no proof of what comes after it. This one has never released anything."""
+    release = '[release]\ntimeout = "2s"\n'
+    argv = [script(tmp_path, cloud.url), "{vm_ref}"]
+    place.configure(command_provisioner(argv, "already = [3]"), PERMISSIVE, release)
+    place.make_ledger([allocation("a", NOW - HOUR, vm_ref="web-1")])
+    cloud.answers = {"DELETE": [202, 404], "GET": [200]}
+    report = place.run("tick", "--once", "--json").json()
+    assert (report["exit_code"], [error["code"] for error in report["errors"]]) == (8, ["unproven"])
+    assert place.released() == set()

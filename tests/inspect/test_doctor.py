@@ -103,6 +103,7 @@ def test_all_is_well(patient: Patient) -> None:
         "columns",
         "index",
         "invalid rows",
+        "conflicts",
         "guard",
         "clock",
         "provisioner default",
@@ -228,7 +229,7 @@ def test_a_missing_ledger(patient: Patient) -> None:
     found = patient.examined()
     assert found["ledger"].state is State.FAIL
     assert "there is no such ledger" in found["ledger"].message
-    assert not {"ledger rights", "statuses", "columns", "index", "invalid rows", "guard"} & set(found)
+    assert not {"ledger rights", "statuses", "columns", "index", "invalid rows", "conflicts", "guard"} & set(found)
     assert found["clock"].state is State.OK
 
 
@@ -309,6 +310,29 @@ def test_invalid_rows_by_their_reason(patient: Patient) -> None:
     for sid in ("soon", "later", "once"):
         patient.hold(sid)
     assert patient.examined()["invalid rows"].state is State.OK
+
+
+def test_open_conflicts_are_named_until_somebody_has_looked(patient: Patient) -> None:
+    """Those that no tick has found yet, too."""
+    patient.begin_and_lose("gone 1")
+    for _ in range(2):
+        check = patient.examined()["conflicts"]
+        assert check.state is State.WARN
+        assert check.message == "1 open (gone 1): the VM may be gone while its owner pays"
+        assert "autorelease retry 'gone 1'" in check.remedy
+        assert patient.tick(Scripted()).ends() == {"gone 1": "conflict"}
+    with closing(patient.open_journal()) as journal:
+        journal.forget_failures(patient.now, "tests", sid=None, provisioner=None)
+    assert patient.examined()["conflicts"].state is State.WARN
+    patient.retry("gone 1")
+    assert patient.examined()["conflicts"].state is State.OK
+
+
+def test_many_conflicts_are_named_in_part(patient: Patient) -> None:
+    for number in range(7):
+        patient.begin_and_lose(f"gone-{number}")
+    check = patient.examined()["conflicts"]
+    assert check.message.startswith("7 open (gone-0, gone-1, gone-2, gone-3, gone-4, …)")
 
 
 def test_the_guard_would_refuse(patient: Patient) -> None:

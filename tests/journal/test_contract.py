@@ -8,7 +8,18 @@ from typing import Any
 
 import pytest
 
-from autorelease.journal import Event, Journal, JournalReader, OpenIntent, Step, TickKind, TickStart
+from autorelease.journal import (
+    Event,
+    GivenAnswer,
+    IntentChange,
+    Journal,
+    JournalReader,
+    OpenIntent,
+    PastTick,
+    Step,
+    TickKind,
+    TickStart,
+)
 from autorelease.journal.empty import EmptyJournal
 from autorelease.journal.sqlite import SQLiteJournal, make_journal
 from autorelease.model import Allocation, Answer, Attempts, ErrorCode, Hold, Known, Outcome
@@ -59,9 +70,14 @@ def event(step: Step, sid: str = "a", **fields: Any) -> Event:
     return replace(made, **fields)
 
 
+def opened(sid: str = "a", **fields: Any) -> Event:
+    """Its release is about to begin."""
+    return event(Step.INTENT, sid, **{"intent": IntentChange.OPENED, **fields})
+
+
 def outcome(what: Outcome, sid: str = "a", **fields: Any) -> Event:
     """The end of an allocation in a tick."""
-    return event(Step.OUTCOME, sid, outcome=what, **fields)
+    return event(Step.OUTCOME, sid, outcome=what, **{"intent": IntentChange.CLOSED, **fields})
 
 
 def allocation(sid: str = "a", expires_at: datetime | None = EXPIRY) -> Allocation:
@@ -102,7 +118,9 @@ def test_a_new_journal_knows_nothing(journal: Journal) -> None:
     assert journal.last_admitted_tick() is None
     assert (list(journal.ticks()), list(journal.events()), list(journal.open_intents())) == ([], [], [])
     assert journal.known([allocation()]) == {}
-    assert (list(journal.recent_answers("default", 50)), journal.has_released("default")) == ([], False)
+    assert (list(journal.recent_answers("print", 50)), journal.has_credit("print")) == ([], False)
+    assert (journal.kinds_of_answers("print", "t1"), journal.has_missed("t1", ["a"])) == (frozenset(), frozenset())
+    assert list(journal.unfinished_runs()) == []
 
 
 def test_a_tick_from_its_start_to_its_end(journal: Journal) -> None:
@@ -118,7 +136,7 @@ def test_a_tick_from_its_start_to_its_end(journal: Journal) -> None:
         False,
         None,
     )
-    journal.admit_tick("t1")
+    journal.note_plan("t1", b"", is_admitted=True)
     report = {"status": "partial", "exit_code": 3, "text": "ä\u202e\n", "errors": [{"sid": "a"}]}
     journal.close_tick("t1", NOW + WEEK, report, confirmable=12)
     past = journal.newest_tick()
@@ -166,7 +184,7 @@ def test_whether_a_tick_was_ever_admitted(journal: Journal) -> None:
     journal.open_tick(start("refused"))
     assert journal.last_admitted_tick() is None
     journal.open_tick(start("admitted"))
-    journal.admit_tick("admitted")
+    journal.note_plan("admitted", b"", is_admitted=True)
     journal.open_tick(start("refused-again"))
     assert journal.last_admitted_tick() is not None
 
@@ -174,7 +192,7 @@ def test_whether_a_tick_was_ever_admitted(journal: Journal) -> None:
 def test_the_last_admitted_tick_is_the_last_by_its_number_whatever_its_clock_said(journal: Journal) -> None:
     for tick, at in (("early", NOW + WEEK), ("late", NOW)):
         journal.open_tick(start(tick, at))
-        journal.admit_tick(tick)
+        journal.note_plan(tick, b"", is_admitted=True)
     journal.open_tick(start("refused", NOW + 2 * WEEK))
     past = journal.last_admitted_tick()
     assert past is not None
@@ -184,10 +202,114 @@ def test_the_last_admitted_tick_is_the_last_by_its_number_whatever_its_clock_sai
 def test_a_tick_keeps_what_the_guard_compares(journal: Journal) -> None:
     begun = start(boot_id="b" * 32, boot_seconds=12.25, ledger="/srv/ä b.db table vms")
     journal.open_tick(begun)
-    journal.admit_tick("t1")
+    journal.note_plan("t1", b"", is_admitted=True)
     past = journal.last_admitted_tick()
     assert past is not None
     assert past.start == begun
+
+
+# --- plans -----------------------------------------------------------------------------------------------------------
+
+
+def past(journal: Journal, tick: str) -> PastTick:
+    """One tick, as it is asked for."""
+    [found] = journal.ticks(tick)
+    return found
+
+
+def test_a_plan_is_noted_admitted_or_refused(journal: Journal) -> None:
+    journal.open_tick(start("refused"))
+    journal.note_plan("refused", b"r" * 16, is_admitted=False)
+    newest = journal.newest_tick()
+    assert newest is not None
+    assert (newest.admitted, newest.admission, journal.last_admitted_tick()) == (False, b"r" * 16, None)
+    journal.open_tick(start("admitted"))
+    journal.note_plan("admitted", b"a" * 16, is_admitted=True)
+    for found in (journal.newest_tick(), journal.last_admitted_tick()):
+        assert found is not None
+        assert (found.start.tick, found.admitted, found.admission) == ("admitted", True, b"a" * 16)
+
+
+def test_an_empty_plan_is_a_plan(journal: Journal) -> None:
+    """Nothing was planned, which is not the same as nobody wrote it down."""
+    journal.open_tick(start())
+    newest = journal.newest_tick()
+    assert newest is not None
+    assert newest.admission is None
+    journal.note_plan("t1", b"", is_admitted=False)
+    newest = journal.newest_tick()
+    assert newest is not None
+    assert newest.admission == b""
+
+
+def test_the_admitted_plan_outlives_refusals_and_ends_with_the_next_one(journal: Journal) -> None:
+    plans: dict[str, bool] = {"a1": True, "r1": False, "r2": False}
+    for tick, is_admitted in plans.items():
+        journal.open_tick(start(tick))
+        journal.note_plan(tick, tick.encode() * 8, is_admitted=is_admitted)
+    admitted, newest = journal.last_admitted_tick(), journal.newest_tick()
+    assert admitted is not None
+    assert newest is not None
+    assert (admitted.admission, newest.admission) == (b"a1" * 8, b"r2" * 8)
+    journal.open_tick(start("a2"))
+    journal.note_plan("a2", b"a2" * 8, is_admitted=True)
+    admitted = journal.last_admitted_tick()
+    assert admitted is not None
+    assert admitted.admission == b"a2" * 8
+
+
+def test_what_was_unproven_is_kept_until_the_next_plan(journal: Journal) -> None:
+    journal.open_tick(start("t1"))
+    journal.note_plan("t1", b"p" * 16, is_admitted=True)
+    journal.close_tick("t1", NOW, {"status": "partial", "exit_code": 8}, confirmable=1, unproven=b"u" * 16)
+    newest = journal.newest_tick()
+    assert newest is not None
+    assert (newest.confirmable, newest.unproven) == (1, b"u" * 16)
+    journal.open_tick(start("t2"))
+    newest = journal.newest_tick()
+    assert newest is not None
+    assert (newest.confirmable, newest.unproven, newest.admission) == (None, None, None)
+
+
+def test_who_only_shows_ticks_reads_no_plans(journal: Journal) -> None:
+    journal.open_tick(start())
+    journal.note_plan("t1", b"p" * 16, is_admitted=True)
+    journal.close_tick("t1", NOW, {"status": "success", "exit_code": 0}, unproven=b"u" * 16)
+    shown = [*journal.ticks(), *journal.ticks("t1"), journal.last_swept_tick(), journal.last_counted_tick()]
+    assert len(shown) == 4
+    assert [each and (each.admission, each.unproven) for each in shown] == [(None, None)] * 4
+
+
+# --- what runs --------------------------------------------------------------------------------------------------------
+
+
+def test_the_runs_that_never_ended(journal: Journal) -> None:
+    journal.open_tick(start("killed"))
+    order = start("order", kind=TickKind.RELEASE, reason="fraud", pid_started=12_345, pid_namespace="pid:[4026531836]")
+    journal.open_tick(order)
+    journal.open_tick(start("ended", kind=TickKind.RELEASE))
+    journal.close_tick("ended", NOW, {"status": "success", "exit_code": 0})
+    assert [run.tick for run in journal.unfinished_runs()] == ["killed", "order"]
+    assert journal.unfinished_runs()[1] == order
+    journal.open_tick(start("tick"), ["order"])
+    assert [run.tick for run in journal.unfinished_runs()] == ["order", "tick"]
+
+
+def test_a_tick_marks_as_crashed_whatever_does_not_run(journal: Journal) -> None:
+    """A release runs without the tick's lock: that a tick begins does not mean that it has died."""
+    for name in ("order-1", "order-2"):
+        journal.open_tick(start(name, kind=TickKind.RELEASE))
+    journal.open_tick(start("t1", NOW + WEEK), ["order-2", "nobody"])
+    assert [past(journal, name).status for name in ("order-1", "order-2", "t1")] == ["crashed", None, None]
+    journal.open_tick(start("t2"))
+    assert [past(journal, name).status for name in ("order-2", "t1", "t2")] == ["crashed", "crashed", None]
+
+
+def test_a_run_that_was_given_up_too_early_still_ends(journal: Journal) -> None:
+    journal.open_tick(start("order", kind=TickKind.RELEASE))
+    journal.open_tick(start("t1"))
+    journal.close_tick("order", NOW, {"status": "success", "exit_code": 0})
+    assert past(journal, "order").status == "success"
 
 
 # --- an operator's release beside the ticks ---------------------------------------------------------------------------
@@ -197,7 +319,7 @@ def test_a_release_is_no_tick_to_compare_with_or_to_answer(journal: Journal) -> 
     journal.open_tick(start("tick"))
     journal.close_tick("tick", NOW, {"status": "refused", "exit_code": 7}, confirmable=3)
     journal.open_tick(start("order", kind=TickKind.RELEASE, reason="fraud"))
-    journal.admit_tick("order")
+    journal.note_plan("order", b"", is_admitted=True)
     newest = journal.newest_tick()
     assert newest is not None
     assert (newest.start.tick, newest.confirmable) == ("tick", 3)
@@ -213,25 +335,11 @@ def test_a_release_marks_nobody_as_crashed(journal: Journal) -> None:
     assert [past.status for past in journal.ticks()] == [None, None]
 
 
-def test_a_tick_marks_a_release_as_crashed_once_its_time_is_over(journal: Journal) -> None:
-    """A release runs without the tick's lock: that a tick begins does not mean that it has died."""
-    journal.open_tick(start("order", kind=TickKind.RELEASE))
-    ends_by = NOW + timedelta(minutes=45)
-    for tick, at, status in (
-        ("t1", NOW + MICROSECOND, None),
-        ("t2", ends_by, None),
-        ("t3", ends_by + MICROSECOND, "crashed"),
-    ):
-        journal.open_tick(start(tick, at))
-        [order] = journal.ticks("order")
-        assert order.status == status, tick
-
-
 def test_pruning_keeps_the_last_admitted_tick_and_not_a_release_in_its_place(journal: Journal) -> None:
     for tick, kind in (("admitted", TickKind.TICK), ("order", TickKind.RELEASE), ("refused", TickKind.TICK)):
         journal.open_tick(start(tick, kind=kind))
         if tick != "refused":
-            journal.admit_tick(tick)
+            journal.note_plan(tick, b"", is_admitted=True)
     journal.prune(NOW + WEEK)
     past = journal.last_admitted_tick()
     assert past is not None
@@ -243,8 +351,8 @@ def test_pruning_keeps_the_last_admitted_tick_and_not_a_release_in_its_place(jou
 
 
 def test_an_intent_is_open_until_its_outcome(journal: Journal) -> None:
-    journal.record("t1", [event(Step.INTENT, "a"), event(Step.INTENT, "b")])
-    assert known(journal) == Known(intent=True)
+    journal.record("t1", [opened("a"), opened("b")])
+    assert known(journal) == Known(intent=True, intent_run="t1")
     journal.record("t1", [outcome(Outcome.RELEASED, "a", attempts=Attempts())])
     assert intents(journal) == ["b"]
     assert known(journal) == Known(released=True)
@@ -252,7 +360,7 @@ def test_an_intent_is_open_until_its_outcome(journal: Journal) -> None:
 
 def test_an_open_intent_tells_where_to_look(journal: Journal) -> None:
     begun_at = NOW - timedelta(minutes=7, microseconds=1)
-    journal.record("t1", [event(Step.INTENT, at=begun_at, provisioner="second")])
+    journal.record("t1", [opened(at=begun_at, provisioner="second")])
     [intent] = journal.open_intents()
     assert (intent.sid, intent.expires_at, intent.begun_at) == ("a", EXPIRY, begun_at)
     assert (intent.provisioner, intent.vm_ref) == ("second", "ref-of-a")
@@ -260,16 +368,16 @@ def test_an_open_intent_tells_where_to_look(journal: Journal) -> None:
 
 
 @pytest.mark.parametrize(
-    "end", [outcome(Outcome.PENDING, keeps_intent=True), outcome(Outcome.FAILED, keeps_intent=True)]
+    "end", [outcome(Outcome.PENDING, intent=IntentChange.KEPT), outcome(Outcome.FAILED, intent=IntentChange.KEPT)]
 )
 def test_an_end_that_is_none_keeps_the_intent(journal: Journal, end: Event) -> None:
-    journal.record("t1", [event(Step.INTENT), end])
+    journal.record("t1", [opened(), end])
     assert intents(journal) == ["a"]
 
 
 def test_a_miss_closes_the_intent_at_once(journal: Journal) -> None:
-    journal.record("t1", [event(Step.INTENT)])
-    journal.record("t1", [event(Step.MISS, answer=Answer.MISS)])
+    journal.record("t1", [opened()])
+    journal.record("t1", [event(Step.MISS, intent=IntentChange.CLOSED)])
     assert intents(journal) == []
     remembered = known(journal)
     assert remembered is not None
@@ -277,32 +385,59 @@ def test_a_miss_closes_the_intent_at_once(journal: Journal) -> None:
 
 
 def test_a_skip_after_a_call_closes_the_intent_or_keeps_it(journal: Journal) -> None:
-    journal.record("t1", [event(Step.INTENT, "a"), event(Step.INTENT, "b")])
+    journal.record("t1", [opened("a"), opened("b")])
     journal.record(
         "t1",
-        [event(Step.SKIP, "a", reason="deferred"), event(Step.SKIP, "b", reason="deferred", keeps_intent=True)],
+        [
+            event(Step.SKIP, "a", reason="deferred", intent=IntentChange.CLOSED),
+            event(Step.SKIP, "b", reason="deferred"),
+        ],
     )
     assert intents(journal) == ["b"]
 
 
 def test_open_intents_come_oldest_first(journal: Journal) -> None:
     for sid, minutes in (("late", 1), ("early", 9), ("middle", 5)):
-        journal.record("t1", [event(Step.INTENT, sid, at=NOW - timedelta(minutes=minutes))])
+        journal.record("t1", [opened(sid, at=NOW - timedelta(minutes=minutes))])
     assert intents(journal) == ["early", "middle", "late"]
 
 
-def test_a_conflict_is_known_until_something_new_happens(journal: Journal) -> None:
-    journal.record("t1", [event(Step.INTENT), outcome(Outcome.FAILED, reason=ErrorCode.CONFLICT, keeps_intent=True)])
+@pytest.mark.parametrize(
+    "later",
+    [
+        [opened("a")],
+        [event(Step.SKIP, reason="held", intent=IntentChange.CLOSED)],
+        [opened(), outcome(Outcome.FAILED)],
+        [opened(), outcome(Outcome.RELEASED, attempts=Attempts())],
+    ],
+    ids=["begun again", "left alone", "failed", "released"],
+)
+def test_a_conflict_stays_until_somebody_has_looked_at_it(journal: Journal, later: list[Event]) -> None:
+    """Whatever becomes of the release: nobody has said yet what became of the VM of somebody who pays."""
+    found_at = NOW - HOUR
+    journal.record("t1", [opened(at=NOW - 2 * HOUR)])
+    journal.record("t1", [outcome(Outcome.FAILED, reason=ErrorCode.CONFLICT, intent=IntentChange.KEPT, at=found_at)])
     assert [intent.is_known_conflict for intent in journal.open_intents()] == [True]
-    journal.record("t1", [event(Step.INTENT)])
-    assert [intent.is_known_conflict for intent in journal.open_intents()] == [False]
+    journal.record("t2", later)
+    [intent] = journal.open_intents()
+    assert (intent.sid, intent.expires_at, intent.is_known_conflict) == ("a", EXPIRY, True)
+    assert intent.begun_at in (NOW - 2 * HOUR, found_at)
+    journal.acknowledge([intent], NOW, "somebody")
+    assert list(journal.open_intents()) == []
+
+
+def test_conflicts_that_stand_alone_come_after_the_open_intents(journal: Journal) -> None:
+    journal.record("t1", [outcome(Outcome.FAILED, "alone", reason=ErrorCode.CONFLICT, at=NOW - 9 * HOUR)])
+    journal.record("t1", [opened("begun")])
+    found = [(intent.sid, intent.is_known_conflict) for intent in journal.open_intents()]
+    assert found == [("begun", False), ("alone", True)]
 
 
 def test_attempts_are_remembered_and_forgotten(journal: Journal) -> None:
     tried = Attempts(
         failed_ticks=3, pending_ticks=1, next_attempt_at=NOW + WEEK, quarantined=True, last_error="no\nroute ä"
     )
-    journal.record("t1", [event(Step.INTENT), outcome(Outcome.FAILED, attempts=tried)])
+    journal.record("t1", [opened(), outcome(Outcome.FAILED, attempts=tried)])
     remembered = known(journal)
     assert remembered is not None
     assert remembered.attempts == tried
@@ -334,32 +469,35 @@ def test_the_reason_of_the_last_skip_is_remembered(journal: Journal) -> None:
     assert known(journal) == Known(skipped="backoff")
     journal.record("t2", [event(Step.SKIP, reason="renewed")])
     assert known(journal) == Known(skipped="renewed")
-    journal.record("t3", [event(Step.INTENT)])
-    assert known(journal) == Known(intent=True)
+    journal.record("t3", [opened()])
+    assert known(journal) == Known(intent=True, intent_run="t3")
 
 
 def test_another_expiry_is_another_allocation(journal: Journal) -> None:
     journal.record("t1", [outcome(Outcome.RELEASED)])
     renewed = EXPIRY + timedelta(microseconds=1)
     assert known(journal, expires_at=renewed) is None
-    journal.record("t1", [event(Step.INTENT, expires_at=None)])
+    journal.record("t1", [opened(expires_at=None)])
     asked = [allocation(expires_at=each) for each in (EXPIRY, renewed, None)]
-    assert journal.known(asked) == {("a", EXPIRY): Known(released=True), ("a", None): Known(intent=True)}
+    assert journal.known(asked) == {
+        ("a", EXPIRY): Known(released=True),
+        ("a", None): Known(intent=True, intent_run="t1"),
+    }
 
 
 def test_many_are_asked_about_at_once(journal: Journal) -> None:
     sids = [f"vm-{number:04}" for number in range(2_003)]
-    journal.record("t1", [event(Step.INTENT, sid) for sid in sids[::2]])
+    journal.record("t1", [opened(sid) for sid in sids[::2]])
     found = journal.known([allocation(sid) for sid in sids])
     assert {sid for sid, _ in found} == set(sids[::2])
-    assert set(found.values()) == {Known(intent=True)}
+    assert set(found.values()) == {Known(intent=True, intent_run="t1")}
     assert journal.known([]) == {}
 
 
 @pytest.mark.parametrize("sid", ["", "ä\u202e\n", "a' OR 1=1 --", "x" * 100_000, "nul\x00byte"])
 def test_any_sid_is_remembered_as_it_is(journal: Journal, sid: str) -> None:
-    journal.record("t1", [event(Step.INTENT, sid), event(Step.INTENT, "another")])
-    assert known(journal, sid) == Known(intent=True)
+    journal.record("t1", [opened(sid), opened("another")])
+    assert known(journal, sid) == Known(intent=True, intent_run="t1")
     assert sorted(intents(journal)) == sorted([sid, "another"])
     assert [each["sid"] for each in journal.events(sid=sid)] == [sid]
 
@@ -367,25 +505,158 @@ def test_any_sid_is_remembered_as_it_is(journal: Journal, sid: str) -> None:
 # --- belief -----------------------------------------------------------------------------------------------------------
 
 
-def test_recent_answers_come_newest_first_of_one_provisioner(journal: Journal) -> None:
-    answers = [Answer.RELEASED, Answer.MISS, Answer.GONE, Answer.EXPECTED_MISS, Answer.PENDING]
-    for answer in answers:
-        journal.record("t1", [event(Step.INTENT), event(Step.OUTCOME, answer=answer)])
-        journal.record("t1", [event(Step.OUTCOME, answer=Answer.MISS, provisioner="second")])
-    assert list(journal.recent_answers("default", 50)) == answers[::-1]
-    assert list(journal.recent_answers("default", 2)) == answers[:2:-1]
-    assert list(journal.recent_answers("second", 50)) == [Answer.MISS] * 5
-    assert list(journal.recent_answers("third", 50)) == []
+def answers(*given: Answer, fingerprint: str = "print") -> list[GivenAnswer]:
+    """What a provisioner answered, one after the other."""
+    return [GivenAnswer(fingerprint, answer) for answer in given]
 
 
-def test_whether_a_provisioner_ever_released(journal: Journal) -> None:
-    journal.record("t1", [outcome(Outcome.ALREADY_RELEASED, "a"), outcome(Outcome.FAILED, "b")])
-    assert not journal.has_released("default")
-    journal.record("t1", [outcome(Outcome.RELEASED, "c", answer=Answer.RELEASED)])
-    assert (journal.has_released("default"), journal.has_released("second")) == (True, False)
-    # Also when the events of that time are forgotten.
-    journal.prune(NOW + WEEK)
-    assert journal.has_released("default")
+def test_recent_answers_come_newest_first_under_one_fingerprint(journal: Journal) -> None:
+    given = [Answer.RELEASED, Answer.MISS, Answer.PROOF, Answer.PENDING]
+    for answer in given:
+        journal.record("t1", [opened()], answers(answer))
+        journal.record("t2", [], answers(Answer.MISS, fingerprint="another"))
+    assert list(journal.recent_answers("print", 50)) == given[::-1]
+    assert list(journal.recent_answers("print", 2)) == given[:1:-1]
+    assert list(journal.recent_answers("another", 50)) == [Answer.MISS] * 4
+    assert list(journal.recent_answers("prin", 50)) == []
+    # The section may have any name: it is not looked at.
+    assert list(journal.recent_answers("default", 50)) == []
+
+
+def test_answers_that_are_written_together_keep_their_order(journal: Journal) -> None:
+    given = [Answer.MISS, Answer.RELEASED, Answer.RELEASED, Answer.PENDING, Answer.MISS]
+    journal.begin("t1", [], [opened()], is_held=nobody_is_held, answers=answers(*given[:3]))
+    journal.record("t1", [], answers(*given[3:]))
+    assert list(journal.recent_answers("print", 50)) == given[::-1]
+
+
+def test_the_answers_of_one_run(journal: Journal) -> None:
+    journal.record("t1", [], answers(Answer.RELEASED, Answer.MISS))
+    journal.record("t2", [], answers(Answer.MISS, Answer.MISS) + answers(Answer.PENDING, fingerprint="another"))
+    assert list(journal.recent_answers("print", 50, "t1")) == [Answer.MISS, Answer.RELEASED]
+    assert list(journal.recent_answers("print", 50, "t2")) == [Answer.MISS, Answer.MISS]
+    assert list(journal.recent_answers("print", 50, "t3")) == []
+    assert journal.kinds_of_answers("print", "t1") == {Answer.RELEASED, Answer.MISS}
+    assert journal.kinds_of_answers("print", "t2") == {Answer.MISS}
+    assert journal.kinds_of_answers("another", "t1") == frozenset()
+
+
+@pytest.mark.parametrize("answer", Answer)
+def test_what_earns_credit(journal: Journal, answer: Answer) -> None:
+    journal.open_tick(start())
+    journal.record("t1", [outcome(Outcome.RELEASED)], answers(answer))
+    assert journal.has_credit("print") is (answer in (Answer.RELEASED, Answer.PROOF))
+    assert not journal.has_credit("another")
+    assert not journal.has_credit("default")
+
+
+def test_credit_is_for_ever(journal: Journal) -> None:
+    journal.open_tick(start())
+    journal.record("t1", [], answers(Answer.RELEASED))
+    for number in range(2):
+        journal.open_tick(start(f"later-{number}", NOW + WEEK))
+        journal.record(f"later-{number}", [], answers(*[Answer.MISS] * 150))
+        journal.prune(NOW + 9 * WEEK)
+    assert journal.has_credit("print")
+    assert Answer.RELEASED not in journal.recent_answers("print", 1000)
+
+
+def test_pruning_keeps_as_many_answers_as_belief_looks_back_on(journal: Journal) -> None:
+    for fingerprint in ("print", "another"):
+        journal.record("t1", [], answers(*[Answer.RELEASED] * 30, *[Answer.MISS] * 300, fingerprint=fingerprint))
+    journal.record("t1", [], answers(Answer.PENDING, fingerprint="seldom"))
+    journal.prune(NOW - WEEK)
+    assert set(journal.recent_answers("print", 1000)) == {Answer.MISS}
+    assert 50 <= len(journal.recent_answers("another", 1000)) <= 300
+    assert list(journal.recent_answers("seldom", 50)) == [Answer.PENDING]
+
+
+def test_the_answers_of_a_run_that_left_something_open_are_kept(journal: Journal) -> None:
+    """Whether a miss may be expected there is judged by them, however long its row was held."""
+    journal.record("killed", [opened()], answers(*[Answer.MISS] * 5))
+    journal.record("t2", [], answers(*[Answer.RELEASED] * 500))
+    journal.prune(NOW - WEEK)
+    assert list(journal.recent_answers("print", 50, "killed")) == [Answer.MISS] * 5
+    journal.record("t2", [outcome(Outcome.RELEASED)])
+    journal.prune(NOW - WEEK)
+    assert list(journal.recent_answers("print", 50, "killed")) == []
+
+
+def test_which_misses_a_run_has_written_down(journal: Journal) -> None:
+    sids = [f"vm-{number:04}" for number in range(1_203)]
+    journal.record("t1", [event(Step.MISS, sid) for sid in sids[::400]] + [opened("a"), outcome(Outcome.FAILED, "b")])
+    journal.record("t2", [event(Step.MISS, "a")])
+    assert journal.has_missed("t1", [*sids, "a", "b"]) == set(sids[::400])
+    assert journal.has_missed("t2", ["a", "b"]) == {"a"}
+    assert journal.has_missed("t3", ["a", "b"]) == frozenset()
+    assert journal.has_missed("t1", []) == frozenset()
+
+
+@pytest.mark.parametrize("answer", [Answer.RELEASED, Answer.PENDING])
+def test_what_was_accepted_is_remembered_with_the_fingerprint_of_then(journal: Journal, answer: Answer) -> None:
+    accepted = outcome(Outcome.PENDING, intent=IntentChange.KEPT, accepted=answer, fingerprint="print")
+    journal.record("t1", [opened(), accepted])
+    remembered = known(journal)
+    assert remembered is not None
+    assert (remembered.accepted, remembered.accepted_under) == (answer, "print")
+    [intent] = journal.open_intents()
+    assert intent.accepted is answer
+    # What says nothing about it leaves it as it was; a further call, too.
+    journal.record("t2", [opened(fingerprint="another"), outcome(Outcome.FAILED, intent=IntentChange.KEPT)])
+    remembered = known(journal)
+    assert remembered is not None
+    assert (remembered.accepted, remembered.accepted_under) == (answer, "print")
+    # With another expiry it is another allocation.
+    assert known(journal, expires_at=EXPIRY + WEEK) is None
+
+
+def test_an_intent_keeps_the_run_that_first_left_it_open(journal: Journal) -> None:
+    for tick, minutes in (("t1", 9), ("t2", 5), ("t3", 1)):
+        journal.open_tick(start(tick))
+        journal.record(tick, [opened(at=NOW - timedelta(minutes=minutes), fingerprint=f"of-{tick}")])
+    remembered = known(journal)
+    assert remembered is not None
+    assert (remembered.intent_run, remembered.intent_under, remembered.is_orphaned) == ("t1", "of-t1", True)
+    # Who called last is known besides.
+    [intent] = journal.open_intents()
+    assert (intent.run, intent.begun_at) == ("t3", NOW - timedelta(minutes=9))
+    journal.record("t3", [outcome(Outcome.FAILED)])
+    remembered = known(journal)
+    assert remembered is not None
+    assert (remembered.intent, remembered.intent_run, remembered.intent_under) == (False, None, None)
+    # One that was closed is begun anew.
+    journal.record("t3", [opened()])
+    remembered = known(journal)
+    assert remembered is not None
+    assert (remembered.intent_run, remembered.is_orphaned) == ("t3", False)
+
+
+@pytest.mark.parametrize(
+    ("report", "is_orphaned"),
+    [
+        (None, True),
+        ({"status": "partial", "exit_code": 3}, False),
+        ({"status": "stopped", "exit_code": 143}, False),
+        ({"error": "unusable", "exit_code": 5, "message": "locked"}, False),
+    ],
+)
+def test_only_a_run_that_was_killed_leaves_orphans(
+    journal: Journal, report: dict[str, Any] | None, *, is_orphaned: bool
+) -> None:
+    journal.open_tick(start("first"))
+    journal.record("first", [opened()])
+    if report is not None:
+        journal.close_tick("first", NOW, report)
+    journal.open_tick(start("second"))
+    remembered = known(journal)
+    assert remembered is not None
+    assert (remembered.intent, remembered.is_orphaned) == (True, is_orphaned)
+    # A later run that is killed at the same row changes nothing.
+    journal.record("second", [opened()])
+    journal.open_tick(start("third"))
+    remembered = known(journal)
+    assert remembered is not None
+    assert remembered.is_orphaned is is_orphaned
 
 
 # --- what was released ------------------------------------------------------------------------------------------------
@@ -394,7 +665,7 @@ def test_whether_a_provisioner_ever_released(journal: Journal) -> None:
 def test_recent_releases_come_newest_first_and_each_sid_once(journal: Journal) -> None:
     renewed = EXPIRY + WEEK
     journal.record("t1", [outcome(Outcome.RELEASED, "a"), outcome(Outcome.ALREADY_RELEASED, "b")])
-    journal.record("t2", [outcome(Outcome.FAILED, "c"), outcome(Outcome.PENDING, "d"), event(Step.INTENT, "e")])
+    journal.record("t2", [outcome(Outcome.FAILED, "c"), outcome(Outcome.PENDING, "d"), opened("e")])
     journal.record("t3", [event(Step.SKIP, "f", outcome=Outcome.SKIPPED)])
     journal.record("t4", [outcome(Outcome.RELEASED, "a", expires_at=renewed)])
     journal.record("t5", [outcome(Outcome.RELEASED, "g", expires_at=None)])
@@ -417,10 +688,10 @@ def test_a_hold_is_found_by_its_sid(journal: Journal) -> None:
 def test_a_hold_is_known_with_every_expiry_of_its_sid(journal: Journal) -> None:
     made = held()
     journal.hold(made)
-    journal.record("t1", [event(Step.INTENT)])
+    journal.record("t1", [opened()])
     asked = [allocation("a", each) for each in (EXPIRY, EXPIRY + WEEK, None)] + [allocation("b")]
     assert journal.known(asked) == {
-        ("a", EXPIRY): Known(intent=True, hold=made),
+        ("a", EXPIRY): Known(intent=True, intent_run="t1", hold=made),
         ("a", EXPIRY + WEEK): Known(hold=made),
         ("a", None): Known(hold=made),
     }
@@ -506,7 +777,7 @@ def test_what_an_operator_did_is_in_the_history_and_belongs_to_no_tick(journal: 
 def test_a_hold_says_when_a_running_tick_has_begun_the_release(journal: Journal) -> None:
     journal.open_tick(start())
     assert journal.hold(held("b")) is None
-    journal.record("t1", [event(Step.INTENT, at=NOW + HOUR)])
+    journal.record("t1", [opened(at=NOW + HOUR)])
     assert journal.hold(held(at=NOW + 2 * HOUR)) == NOW + HOUR
     # It is made all the same.
     assert journal.hold_of("a") == held(at=NOW + 2 * HOUR)
@@ -514,19 +785,19 @@ def test_a_hold_says_when_a_running_tick_has_begun_the_release(journal: Journal)
 
 def test_a_hold_says_when_a_running_release_has_begun(journal: Journal) -> None:
     journal.open_tick(start(kind=TickKind.RELEASE))
-    journal.record("t1", [event(Step.INTENT, expires_at=None, at=NOW + HOUR)])
+    journal.record("t1", [opened(expires_at=None, at=NOW + HOUR)])
     assert journal.hold(held()) == NOW + HOUR
 
 
 def test_a_hold_is_not_too_late_for_what_has_its_end(journal: Journal) -> None:
     journal.open_tick(start())
-    journal.record("t1", [event(Step.INTENT), outcome(Outcome.FAILED)])
+    journal.record("t1", [opened(), outcome(Outcome.FAILED)])
     assert journal.hold(held()) is None
 
 
 def test_a_hold_is_not_too_late_for_what_an_earlier_tick_began(journal: Journal) -> None:
     journal.open_tick(start("dead"))
-    journal.record("dead", [event(Step.INTENT)])
+    journal.record("dead", [opened()])
     journal.open_tick(start("running", NOW + HOUR))
     assert journal.hold(held()) is None
     journal.close_tick("running", NOW + HOUR, {"status": "success", "exit_code": 0})
@@ -552,11 +823,11 @@ def test_holds_of_many_are_known_at_once(journal: Journal) -> None:
 
 
 def test_beginning_writes_events_and_intents(journal: Journal) -> None:
-    journal.record("t1", [event(Step.INTENT, "z")])
+    journal.record("t1", [opened("z")])
     begun = journal.begin(
         "t1",
         [outcome(Outcome.RELEASED, "z")],
-        [event(Step.INTENT, "a"), event(Step.INTENT, "b")],
+        [opened("a"), opened("b")],
         is_held=everybody_is_held,
     )
     assert begun == frozenset()
@@ -568,9 +839,7 @@ def test_beginning_writes_events_and_intents(journal: Journal) -> None:
 def test_what_is_held_is_not_begun(journal: Journal) -> None:
     journal.hold(held("a"))
     journal.hold(held("c"))
-    begun = journal.begin(
-        "t1", [], [event(Step.INTENT, sid) for sid in "abcd"], is_held=lambda hold: hold.sid in ("a", "d")
-    )
+    begun = journal.begin("t1", [], [opened(sid) for sid in "abcd"], is_held=lambda hold: hold.sid in ("a", "d"))
     assert begun == {"a"}
     assert intents(journal) == ["b", "c", "d"]
     assert [each["event"] for each in journal.events(sid="a")] == ["hold"]
@@ -586,7 +855,7 @@ def test_beginning_asks_about_the_newest_hold_alone(journal: Journal) -> None:
         asked.append(hold)
         return False
 
-    assert journal.begin("t1", [], [event(Step.INTENT)], is_held=is_held) == frozenset()
+    assert journal.begin("t1", [], [opened()], is_held=is_held) == frozenset()
     assert asked == [held(reason="second", until=NOW + HOUR)]
 
 
@@ -596,9 +865,9 @@ def test_a_beginning_that_breaks_writes_nothing(journal: Journal) -> None:
 
     journal.hold(held("b"))
     with pytest.raises(ZeroDivisionError):
-        journal.begin("t1", [outcome(Outcome.FAILED, "z")], [event(Step.INTENT, "b")], is_held=is_held)
+        journal.begin("t1", [outcome(Outcome.FAILED, "z")], [opened("b")], is_held=is_held)
     assert (intents(journal), known(journal, "z")) == ([], None)
-    assert journal.begin("t1", [], [event(Step.INTENT, "b")], is_held=nobody_is_held) == frozenset()
+    assert journal.begin("t1", [], [opened("b")], is_held=nobody_is_held) == frozenset()
     assert intents(journal) == ["b"]
 
 
@@ -645,7 +914,7 @@ def test_all_failures_are_forgotten_and_only_they(journal: Journal) -> None:
 
 
 def test_forgetting_failures_leaves_open_what_is_open(journal: Journal) -> None:
-    journal.record("t1", [event(Step.INTENT), failed("a", keeps_intent=True)])
+    journal.record("t1", [opened(), failed("a", intent=IntentChange.KEPT)])
     journal.forget_failures(NOW, "somebody", sid="a", provisioner=None)
     assert intents(journal) == ["a"]
 
@@ -656,8 +925,8 @@ def conflict(journal: Journal, sid: str = "a", expires_at: datetime = EXPIRY) ->
     journal.record(
         "t1",
         [
-            event(Step.INTENT, sid, **fields),
-            outcome(Outcome.FAILED, sid, reason=ErrorCode.CONFLICT, keeps_intent=True, **fields),
+            opened(sid, **fields),
+            outcome(Outcome.FAILED, sid, reason=ErrorCode.CONFLICT, intent=IntentChange.KEPT, **fields),
         ],
     )
     return next(each for each in journal.open_intents() if (each.sid, each.expires_at) == (sid, expires_at))
@@ -682,7 +951,13 @@ def test_a_conflict_that_is_acknowledged_is_closed(journal: Journal) -> None:
 def test_an_event_as_history_shows_it(journal: Journal) -> None:
     journal.open_tick(start())
     written = outcome(
-        Outcome.FAILED, reason=ErrorCode.FAILED, evidence="e", error="boom", duration_ms=12, answer=Answer.GONE
+        Outcome.FAILED,
+        reason=ErrorCode.FAILED,
+        evidence="e",
+        error="boom",
+        duration_ms=12,
+        accepted=Answer.RELEASED,
+        fingerprint="print",
     )
     journal.record("t1", [written])
     [shown] = journal.events()
@@ -704,7 +979,7 @@ def test_an_event_as_history_shows_it(journal: Journal) -> None:
 def test_events_by_sid_and_by_tick_oldest_first(journal: Journal) -> None:
     for tick in ("t1", "t2"):
         journal.open_tick(start(tick))
-        journal.record(tick, [event(Step.INTENT, sid) for sid in ("a", "b")])
+        journal.record(tick, [opened(sid) for sid in ("a", "b")])
 
     def found(**which: str) -> list[tuple[str, str]]:
         return [(each["tick"], each["sid"]) for each in journal.events(**which)]
@@ -717,12 +992,12 @@ def test_events_by_sid_and_by_tick_oldest_first(journal: Journal) -> None:
 
 
 def test_events_of_a_tick_that_is_forgotten_are_shown_without_its_now(journal: Journal) -> None:
-    journal.record("forgotten", [event(Step.INTENT)])
+    journal.record("forgotten", [opened()])
     assert [each["now"] for each in journal.events()] == [None]
 
 
 def test_what_is_recorded_together_is_recorded_in_order(journal: Journal) -> None:
-    journal.record("t1", [outcome(Outcome.FAILED), event(Step.INTENT), outcome(Outcome.RELEASED)])
+    journal.record("t1", [outcome(Outcome.FAILED), opened(), outcome(Outcome.RELEASED)])
     assert [each["event"] for each in journal.events()] == ["outcome", "intent", "outcome"]
     assert known(journal) == Known(released=True)
 
@@ -734,8 +1009,8 @@ def test_pruning_forgets_old_ticks_and_events_and_nothing_that_decides(journal: 
     tried = Attempts(failed_ticks=2, next_attempt_at=NOW, last_error="boom")
     for number in range(6):
         journal.open_tick(start(f"t{number}", NOW + number * WEEK))
-        journal.record(f"t{number}", [event(Step.INTENT, f"vm-{number}", at=NOW + number * WEEK)])
-    journal.admit_tick("t1")
+        journal.record(f"t{number}", [opened(f"vm-{number}", at=NOW + number * WEEK)])
+    journal.note_plan("t1", b"", is_admitted=True)
     journal.record("t0", [outcome(Outcome.RELEASED, "released"), outcome(Outcome.FAILED, "failed", attempts=tried)])
     journal.prune(NOW + 3 * WEEK)
     # The last admitted one stays, because the guard compares with it.
@@ -788,9 +1063,9 @@ def test_all_that_is_remembered_of_a_sid_whatever_its_expiry(journal: Journal) -
     failed = Attempts(2, 0, NOW, quarantined=True, last_error="broken")
     later = EXPIRY + WEEK
     journal.record("t1", [outcome(Outcome.RELEASED, expires_at=None), outcome(Outcome.RELEASED, "b")])
-    journal.record("t2", [outcome(Outcome.FAILED, expires_at=later, attempts=failed), event(Step.INTENT)])
+    journal.record("t2", [outcome(Outcome.FAILED, expires_at=later, attempts=failed), opened()])
     assert journal.remembered("a") == [
-        (EXPIRY, Known(intent=True)),
+        (EXPIRY, Known(intent=True, intent_run="t2")),
         (later, Known(attempts=failed)),
         (None, Known(released=True)),
     ]

@@ -1,5 +1,6 @@
 """The fixture of the landed program is what it claims to be, as the present program reads it once it is upgraded."""
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -109,3 +110,31 @@ def test_a_journal_is_one_before_and_after_the_upgrade(landed: Place, journal: S
     assert is_journal(journal.connection)
     assert version_of(journal.connection) >= VERSION
     assert landed.journal.stat().st_mode & 0o777 == 0o640
+
+
+def test_what_was_begun_belongs_to_the_run_that_was_killed(journal: SQLiteJournal) -> None:
+    [(_, known)] = journal.remembered("begun")
+    assert (known.intent, known.intent_run, known.is_orphaned) == (True, "20261202T080000Z-699b0c", True)
+    # Under which fingerprint nobody wrote down; and nobody has earned anything under any.
+    assert (known.intent_under, known.accepted) == (None, None)
+    [begun, conflict] = sorted(journal.open_intents(), key=lambda intent: intent.sid)
+    assert (begun.run, begun.is_known_conflict) == ("20261202T080000Z-699b0c", False)
+    assert (conflict.run, conflict.is_known_conflict) == ("20261202T000000Z-54d931", True)
+
+
+def test_what_several_runs_began_belongs_to_none_of_them(landed: Place) -> None:
+    """The first may have ended with a time-out, which makes nothing expected: nobody wrote down which one it was."""
+    with sqlite3.connect(landed.journal) as connection:
+        connection.execute(
+            "INSERT INTO events (at, tick, sid, event, expires_at, provisioner) SELECT '2026-12-02T07:30:00.000000Z', "
+            "'20261202T010000Z-086a22', sid, event, expires_at, provisioner FROM events WHERE sid = 'begun' "
+            "AND event = 'intent'"
+        )
+    connection.close()
+    upgrade(landed)
+    journal = SQLiteJournal(landed.journal, read_only=True)
+    [(_, known)] = journal.remembered("begun")
+    [begun] = [intent for intent in journal.open_intents() if intent.sid == "begun"]
+    journal.close()
+    assert (known.intent, known.intent_run, known.is_orphaned) == (True, None, False)
+    assert begun.run == "20261202T080000Z-699b0c"

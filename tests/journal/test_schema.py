@@ -62,7 +62,7 @@ def future(monkeypatch: pytest.MonkeyPatch, steps: Steps) -> None:
 def test_a_new_journal_is_of_the_present_version(connection: sqlite3.Connection) -> None:
     assert schema.version_of(connection) == schema.VERSION == len(schema.STEPS)
     assert schema.is_journal(connection)
-    assert tables(connection) >= {"ticks", "events", "attempts", "holds"}
+    assert tables(connection) >= {"ticks", "events", "attempts", "holds", "given_answers", "credits"}
 
 
 def test_no_table_is_strict(connection: sqlite3.Connection) -> None:
@@ -72,10 +72,16 @@ def test_no_table_is_strict(connection: sqlite3.Connection) -> None:
     assert not [sql for sql in statements if "strict" in sql.lower()]
 
 
+KEPT = ("attempts", "events", "ticks", "holds", "given_answers", "credits")
 LOOK_UPS: dict[str, Callable[[SQLiteJournal], object]] = {
     "what is known of due rows": lambda journal: journal.known([made_allocation("a"), made_allocation("b")]),
     "open intents": lambda journal: list(journal.open_intents()),
-    "recent answers": lambda journal: journal.recent_answers("default", 50),
+    "recent answers": lambda journal: journal.recent_answers("print", 50),
+    "the answers of a run": lambda journal: journal.recent_answers("print", 50, "t1"),
+    "the kinds of answers of a run": lambda journal: journal.kinds_of_answers("print", "t1"),
+    "credit": lambda journal: journal.has_credit("print"),
+    "the misses of a run": lambda journal: journal.has_missed("t1", ["a", "b"]),
+    "what runs": lambda journal: journal.unfinished_runs(),
     "the events of a sid": lambda journal: list(journal.events(sid="a")),
     "the events of a tick": lambda journal: list(journal.events(tick="t1")),
     "one tick": lambda journal: list(journal.ticks("t1")),
@@ -95,7 +101,7 @@ def test_what_is_looked_up_has_its_index(path: Path, name: str) -> None:
     assert statements
     for statement in statements:
         steps = [row[3] for row in journal.connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
-        assert not {"SCAN attempts", "SCAN events", "SCAN ticks", "SCAN holds"} & set(steps), steps
+        assert not {f"SCAN {table}" for table in KEPT} & set(steps), steps
     journal.close()
 
 

@@ -6,7 +6,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from autorelease.errors import ConfigurationError, UnusableError
-from autorelease.journal import Event, Step
+from autorelease.journal import Event, IntentChange, Step
 from autorelease.journal.sqlite import SQLiteJournal, lock_path, make_journal
-from autorelease.model import Hold
+from autorelease.model import ErrorCode, Hold, Outcome
+from autorelease.rules.identities import identity, packed
 from tests.support.engine import NOW, Engine, Scripted
 
 STRANGER = 54_321
@@ -41,7 +42,22 @@ def journal(path: Path) -> Iterator[SQLiteJournal]:
 def intent(sid: str, minutes: int = 0) -> Event:
     """A release that is about to begin."""
     at = NOW + timedelta(minutes=minutes)
-    return Event(step=Step.INTENT, at=at, sid=sid, expires_at=NOW, provisioner="default", vm_ref=sid)
+    return Event(Step.INTENT, at, sid, NOW, provisioner="default", vm_ref=sid, intent=IntentChange.OPENED)
+
+
+def conflict(sid: str, minutes: int = 0) -> Event:
+    """One whose VM may be gone while its owner pays."""
+    at = NOW + timedelta(minutes=minutes)
+    return Event(
+        Step.OUTCOME,
+        at,
+        sid,
+        NOW,
+        provisioner="default",
+        vm_ref=sid,
+        outcome=Outcome.FAILED,
+        reason=ErrorCode.CONFLICT,
+    )
 
 
 # --- making one -------------------------------------------------------------------------------------------------------
@@ -330,6 +346,18 @@ def test_paging_neither_loses_nor_repeats(journal: SQLiteJournal, monkeypatch: p
     assert [each["sid"] for each in journal.events(tick="t1")] == sids
 
 
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 6, 7])
+def test_conflicts_that_stand_alone_are_paged_too(
+    journal: SQLiteJournal, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr("autorelease.journal.sqlite.PAGE_ROWS", 3)
+    sids = [f"vm-{number}" for number in range(count)]
+    journal.record("t1", [conflict(sid, minutes=number // 2) for number, sid in enumerate(sids)])
+    # Of two that are one, the open intent is shown.
+    journal.record("t1", [intent("begun"), conflict("begun")])
+    assert [each.sid for each in journal.open_intents()] == ["begun", *sids]
+
+
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 7])
 def test_ticks_are_paged_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     monkeypatch.setattr("autorelease.journal.sqlite.PAGE_ROWS", 3)
@@ -352,6 +380,52 @@ def test_a_paused_reader_locks_nobody_out(path: Path, journal: SQLiteJournal, mo
         next(iter(each), None)
     journal.record("t1", [intent("meanwhile")])
     reader.close()
+
+
+# --- plans ------------------------------------------------------------------------------------------------------------
+
+HUNDRED_THOUSAND = 100_000
+
+
+def stored_plans(path: Path) -> list[tuple[str, int | None, int | None]]:
+    """Each tick, and how many bytes of plans its row holds."""
+    other = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        return other.execute("SELECT tick, length(admission), length(unproven) FROM ticks ORDER BY seq").fetchall()
+    finally:
+        other.close()
+
+
+def test_two_plans_are_kept_at_most_and_sixteen_bytes_of_each_row(tmp_path: Path) -> None:
+    engine = Engine(tmp_path)
+    journal = engine.open_journal()
+    rows = packed(identity(f"vm-{number}", NOW) for number in range(HUNDRED_THOUSAND))
+    for is_admitted in (True, False, False, True, True, False):
+        start = engine.start()
+        journal.open_tick(start)
+        journal.note_plan(start.tick, rows, is_admitted=is_admitted)
+        journal.close_tick(start.tick, NOW, {"status": "partial", "exit_code": 8}, unproven=rows)
+    journal.close()
+    size = 16 * HUNDRED_THOUSAND
+    assert stored_plans(engine.place.journal) == [
+        *((f"tick-{number}", None, None) for number in range(1, 5)),
+        ("tick-5", size, size),
+        ("tick-6", size, size),
+    ]
+    # What a plan took is taken by the next one: the file does not grow with the ticks.
+    assert engine.place.journal.stat().st_size < 8 * size
+
+
+@pytest.mark.parametrize("reads", [lambda journal: list(journal.ticks()), SQLiteJournal.last_swept_tick])
+def test_who_only_shows_ticks_never_names_their_plans(
+    path: Path, journal: SQLiteJournal, reads: Callable[[SQLiteJournal], object]
+) -> None:
+    statements: list[str] = []
+    journal.connection.set_trace_callback(statements.append)
+    reads(journal)
+    journal.connection.set_trace_callback(None)
+    assert statements
+    assert not [statement for statement in statements if " admission," in statement.replace("NULL AS admission,", "")]
 
 
 # --- a tick, as the file sees it --------------------------------------------------------------------------------------

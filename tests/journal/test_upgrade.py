@@ -252,7 +252,6 @@ def test_the_conflict_can_be_acknowledged(landed: Place) -> None:
     assert "conflict" not in engine.tick(Scripted()).ends()
 
 
-@pytest.mark.xfail(strict=True, reason="a confirmation is still judged by its number alone, not by identity")
 def test_a_refusal_of_before_is_not_confirmed_by_its_number(landed: Place) -> None:
     """It did not write down whom it had planned: the same number may be of others."""
     ran = run_at_now(landed, *TICK, "--confirm", str(REFUSED_COUNT))

@@ -1,6 +1,5 @@
 """The limits that refuse a tick, and the operator's answer to a refusal."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,7 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autorelease.model import PlanSummary, Refusal, SkipReason
-from autorelease.rules.guard import Facts, LastRefusal, Limits, Moment, Rewound, advice, judge, judge_confirmed
+from autorelease.rules.guard import (
+    Facts,
+    LastRefusal,
+    Limits,
+    Moment,
+    Rewound,
+    advice,
+    advice_on_misses,
+    is_confirmable,
+    judge,
+    judge_confirmed,
+    reason_not_to_confirm,
+)
+from autorelease.rules.identities import Identities
 
 NOW = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -164,88 +176,93 @@ def test_another_ledger() -> None:
 # --- --confirm N ------------------------------------------------------------------------------------------------------
 
 TOO_MANY = Refusal("max_releases", "too many")
-TOO_LARGE_A_PART = Refusal("max_percent", "too large a part")
 RELEASES = frozenset({"max_releases"})
-UNPROVEN: frozenset[str] = frozenset()
+BOTH = frozenset({"max_releases", "max_percent"})
+ROWS = Identities(b"")
+MICROSECOND = timedelta(microseconds=1)
 
 
-def refused(ago: timedelta, count: int = 1200, codes: frozenset[str] = RELEASES) -> LastRefusal:
+def refused(
+    ago: timedelta, count: int = 1200, codes: frozenset[str] = RELEASES, rows: Identities | None = ROWS
+) -> LastRefusal:
     """The last tick, refused so long ago."""
-    return LastRefusal(NOW - ago, count, codes)
+    return LastRefusal(NOW - ago, count, codes, rows)
 
 
-CONFIRMED = {
-    "answered": (plan(1200, 9000), [TOO_MANY], 1200, refused(HOUR), []),
-    "answered at once": (plan(1200, 9000), [TOO_MANY], 1200, refused(timedelta(0)), []),
-    "answered, the plan has shrunk": (plan(1199, 9000), [TOO_MANY], 1200, refused(HOUR), []),
-    "answered, the reason has gone": (plan(900, 9000), [], 1200, refused(HOUR), []),
-    "after exactly 24 h": (plan(1200, 9000), [TOO_MANY], 1200, refused(24 * HOUR), []),
-    "after more than 24 h": (
-        plan(1200, 9000),
-        [TOO_MANY],
-        1200,
-        refused(24 * HOUR + timedelta(microseconds=1)),
-        ["max_releases", "confirm"],
-    ),
-    "a refusal of the future": (
-        plan(1200, 9000),
-        [TOO_MANY],
-        1200,
-        refused(-timedelta(microseconds=1)),
-        ["max_releases", "confirm"],
-    ),
-    "no refusal to answer": (plan(1200, 9000), [TOO_MANY], 1200, None, ["max_releases", "confirm"]),
-    "nothing to refuse and no refusal to answer": (plan(3, 9000), [], 3, None, ["confirm"]),
-    "one less than it named": (plan(1199, 9000), [TOO_MANY], 1199, refused(HOUR), ["max_releases", "confirm"]),
-    "one more than it named": (plan(1200, 9000), [TOO_MANY], 1201, refused(HOUR), ["max_releases", "confirm"]),
-    "a wrong number where the guard would admit": (plan(3, 9000), [], 3, refused(HOUR), ["confirm"]),
-    "the plan has grown by one": (plan(1201, 9000), [TOO_MANY], 1200, refused(HOUR), ["max_releases", "confirm"]),
-    "a new reason": (
-        plan(1200, 1300),
-        [TOO_MANY, TOO_LARGE_A_PART],
-        1200,
-        refused(HOUR),
-        ["max_percent"],
-    ),
-    "another reason": (plan(1200, 1300), [TOO_LARGE_A_PART], 1200, refused(HOUR), ["max_percent"]),
-    "both reasons answered": (
-        plan(1200, 1300),
-        [TOO_MANY, TOO_LARGE_A_PART],
-        1200,
-        refused(HOUR, codes=frozenset({"max_releases", "max_percent"})),
-        [],
-    ),
-    "misses confirmed": (plan(7, 9000), [], 7, refused(HOUR, 7, UNPROVEN), []),
-    "misses confirmed beside more to release": (plan(30, 9000), [], 7, refused(HOUR, 7, UNPROVEN), []),
-    "misses confirmed, but the guard refuses the plan": (
-        plan(1200, 9000),
-        [TOO_MANY],
-        7,
-        refused(HOUR, 7, UNPROVEN),
-        ["max_releases"],
-    ),
-    "another number of misses": (plan(7, 9000), [], 6, refused(HOUR, 7, UNPROVEN), ["confirm"]),
+# What is typed, the refusal that it answers, and a word of why it does not apply.
+ANSWERS: dict[str, tuple[int, LastRefusal | None, str | None]] = {
+    "answered": (1200, refused(HOUR), None),
+    "answered at once": (1200, refused(timedelta(0)), None),
+    "after exactly 24 h": (1200, refused(24 * HOUR), None),
+    "misses are answered in the same way": (7, refused(HOUR, 7, frozenset()), None),
+    "after more than 24 h": (1200, refused(24 * HOUR + MICROSECOND), "older than 24 h"),
+    "a refusal of the future": (1200, refused(-MICROSECOND), "older than 24 h"),
+    "no refusal to answer": (1200, None, "not a refusal"),
+    "no refusal to answer, and nothing": (0, None, "not a refusal"),
+    "one less than it named": (1199, refused(HOUR), "named 1200, not 1199"),
+    "one more than it named": (1201, refused(HOUR), "named 1200, not 1201"),
+    "another number of misses": (6, refused(HOUR, 7, frozenset()), "named 7, not 6"),
+    "rows that nobody wrote down": (1200, refused(HOUR, rows=None), "look again"),
 }
 
 
-@pytest.mark.parametrize(
-    ("summary", "refusals", "confirmed", "last", "codes"), CONFIRMED.values(), ids=CONFIRMED.keys()
-)
-def test_the_answer_to_a_refusal(
-    summary: PlanSummary, refusals: Sequence[Refusal], confirmed: int, last: LastRefusal | None, codes: list[str]
-) -> None:
-    left = judge_confirmed(summary, refusals, confirmed, last, NOW)
-    assert [refusal.code for refusal in left] == codes
+@pytest.mark.parametrize(("confirmed", "last", "why"), ANSWERS.values(), ids=ANSWERS.keys())
+def test_which_answer_applies(confirmed: int, last: LastRefusal | None, why: str | None) -> None:
+    reason = reason_not_to_confirm(confirmed, last, NOW)
+    if why is None:
+        assert reason is None
+    else:
+        assert reason is not None
+        assert reason.code == "confirm"
+        assert why in reason.message
 
 
-@given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 50), st.sampled_from([RELEASES, UNPROVEN]))
-def test_a_confirmed_tick_begins_no_more_than_was_confirmed(
-    first_tries: int, count: int, confirmed: int, codes: frozenset[str]
-) -> None:
-    refusals = [TOO_MANY] if first_tries > 10 else []
-    if not judge_confirmed(plan(first_tries, 1000), refusals, confirmed, refused(HOUR, count, codes), NOW):
-        assert confirmed == count
-        assert not refusals or first_tries <= count
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_answer_to_nothing_makes_no_refusal_that_can_be_answered(name: str) -> None:
+    """A --confirm that sits in a crontab would answer itself an hour later."""
+    confirmed, last, why = ANSWERS[name]
+    reason = reason_not_to_confirm(confirmed, last, NOW)
+    is_blind = why in ("older than 24 h", "not a refusal")
+    assert is_confirmable([TOO_MANY, *([reason] if reason else [])]) is not is_blind
+
+
+# The rows that the refusal was about, of so many first tries in all, its codes, and what is left.
+CONFIRMED = {
+    "all of them": (plan(1200, 9000), 1200, RELEASES, []),
+    "some have gone": (plan(1100, 9000), 1100, RELEASES, []),
+    "some have gone and others have come": (plan(20, 9000), 60, RELEASES, []),
+    "only one is left": (plan(1, 9000), 1200, RELEASES, []),
+    "none of them is planned": (plan(0, 9000), 40, RELEASES, ["confirm"]),
+    "nothing is planned at all": (plan(0, 9000), 0, RELEASES, []),
+    "only repeats are": (plan(0, 9000, repeats=3), 0, RELEASES, []),
+    "a new reason": (plan(1200, 1300), 1200, RELEASES, ["max_percent"]),
+    "another reason": (plan(900, 1300), 900, RELEASES, ["max_percent"]),
+    "both reasons answered": (plan(1200, 1300), 1200, BOTH, []),
+    "a reason that is gone": (plan(3, 9000), 3, BOTH, []),
+}
+
+
+@pytest.mark.parametrize(("covered", "planned", "codes", "left"), CONFIRMED.values(), ids=CONFIRMED.keys())
+def test_what_an_answer_leaves(covered: PlanSummary, planned: int, codes: frozenset[str], left: list[str]) -> None:
+    refusals = judge_confirmed(covered, planned, LIMITS, facts(), refused(HOUR, codes=codes))
+    assert [refusal.code for refusal in refusals] == left
+
+
+def test_the_answer_to_a_size_is_none_to_a_clock() -> None:
+    last = refused(HOUR)
+    around = facts(anchor=Moment(NOW + HOUR))
+    assert [each.code for each in judge_confirmed(plan(1200, 9000), 1200, LIMITS, around, last)] == ["clock_backwards"]
+
+
+@given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 100))
+def test_what_is_not_covered_never_counts(covered: int, others: int, live_rows: int) -> None:
+    """An answer is judged by what it covers: more that expires meanwhile makes it neither better nor worse."""
+    last, limits = refused(HOUR, codes=frozenset({"clock_gap"})), Limits(20, 50, 20)
+    left = judge_confirmed(plan(covered, live_rows), covered + others, limits, facts(), last)
+    if covered:
+        assert left == judge(plan(covered, live_rows), limits, facts())
+    else:
+        assert [each.code for each in left] == (["confirm"] if others else [])
 
 
 def test_the_message_of_a_refusal_says_what_was_planned_and_what_to_type() -> None:
@@ -268,3 +285,17 @@ def test_where_nothing_but_the_answer_was_wrong_the_message_asks_for_no_other() 
     misplaced = Refusal("confirm", "no")
     assert "--confirm" not in advice(plan(3, 9000), [misplaced])
     assert "--confirm 3" in advice(plan(3, 9000), [TOO_MANY, misplaced])
+
+
+def test_the_message_of_an_answer_to_nothing_offers_no_further_answer() -> None:
+    misplaced = reason_not_to_confirm(3, None, NOW)
+    assert misplaced is not None
+    text = advice(plan(3, 9000), [TOO_MANY, misplaced])
+    assert "--confirm" not in text
+    assert "autorelease tick --once" in text
+
+
+def test_the_message_about_misses_says_what_to_type() -> None:
+    text = advice_on_misses(7)
+    assert "7 were not found" in text
+    assert text.endswith("autorelease tick --once --confirm 7")

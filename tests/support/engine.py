@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from autorelease.deciding import unfinished
 from autorelease.deciding.decide import Decision, decide
-from autorelease.deciding.judging import Judge
+from autorelease.deciding.judging import Judge, versions_of
 from autorelease.errors import ExitCode
 from autorelease.journal import Event, IntentChange, Step, TickKind, TickStart
 from autorelease.journal.sqlite import SQLiteJournal, lock_path, make_journal
@@ -164,6 +165,7 @@ class Engine:
         )
         self.grace = self.hold_grace = timedelta(0)
         self.running: set[str] = set()
+        self.boottime: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
         self.limits = Limits(max_releases=1000, max_percent=100, min_fleet=20)
         self.boot_id: str | None = None
         self.boot_seconds: float | None = None
@@ -230,6 +232,7 @@ class Engine:
             jitter=lambda: 0.5,
             watch=watch,
             is_running=lambda start: start.tick in self.running,
+            boottime=self.boottime,
         )
 
     def decide(self, ledger: "Ledger", journal: "JournalReader") -> Decision:
@@ -302,10 +305,10 @@ class Engine:
         ledger = ledger or self.open_ledger()
         journal = self.open_journal()
         try:
-            version = ledger.version()
+            versions = versions_of(ledger, journal)
             rows = [row for sid in sids if (row := ledger.read(sid)) is not None]
             assert len(rows) == len(sids)
-            order = make_order(rows, ledger, journal, self.now, version=version)
+            order = make_order(rows, ledger, journal, self.now, versions=versions)
             meanwhile()
             report = run_release(
                 order,
@@ -384,10 +387,16 @@ class Engine:
         return bool(count)
 
     def begin_and_lose(
-        self, sid: str, *, expires_at: int = EXPIRED, provisioner: str = "default", vm_ref: str | None = None
+        self,
+        sid: str,
+        *,
+        expires_at: int = EXPIRED,
+        provisioner: str = "default",
+        vm_ref: str | None = None,
+        run: str = "a-lost-tick",
+        kind: TickKind = TickKind.TICK,
     ) -> None:
-        """Leave an open intent, as a tick does that dies within the call."""
-        journal = self.open_journal()
+        """Leave an open intent, as a run does that dies within the call; the next tick finds that it was killed."""
         event = Event(
             step=Step.INTENT,
             at=self.now - timedelta(minutes=30),
@@ -397,8 +406,19 @@ class Engine:
             vm_ref=vm_ref or sid,
             intent=IntentChange.OPENED,
         )
-        journal.record("a-lost-tick", [event])
-        journal.close()
+        journal = self.open_journal()
+        try:
+            if run not in {past.start.tick for past in journal.ticks()}:
+                journal.open_tick(replace(self.start(), tick=run, kind=kind), running=self.running)
+            journal.record(run, [event])
+        finally:
+            journal.close()
+
+    def is_open_conflict(self, sid: str) -> bool:
+        """Whether somebody is still to look at a conflict of this sid."""
+        statement = "SELECT count(*) FROM attempts WHERE sid = ? AND conflict_at IS NOT NULL"
+        [(count,)] = self.place.query(statement, sid, database=self.place.journal)
+        return bool(count)
 
 
 class Calls:

@@ -15,7 +15,7 @@ import pytest
 from autorelease.errors import ExitCode, ProvisionerDown, ProvisionerError, UnusableError
 from autorelease.ledger.rows import Vocabulary
 from autorelease.ledger.sqlite import SQLiteLedger
-from autorelease.model import Allocation, Outcome, Release, Result, SkipReason
+from autorelease.model import Allocation, Outcome, Release, SkipReason
 from autorelease.provisioners import Provisioner
 from autorelease.provisioners.memory import MemoryProvisioner
 from autorelease.rules.guard import Limits
@@ -26,31 +26,14 @@ from autorelease.sweep.report import tick_object
 from autorelease.sweep.run import note_failed_start
 from tests.support.engine import EXPIRED, NOW, RENEWED, Answer, Engine, Scripted, Wrapper
 from tests.support.place import TABLE
+from tests.support.sweeping import MISS, PENDING, when
 
-PENDING = Release(Result.PENDING, evidence="202")
-MISS = Release(Result.ALREADY_RELEASED, evidence="404", proof=False)
 DONE = [("intent", None, None), ("outcome", "released", None)]
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Engine:
-    """An empty ledger and an empty journal."""
-    return Engine(tmp_path)
 
 
 def one_worker(engine: Engine) -> None:
     """So that the order of what happens is the order of the plan."""
     engine.configure(concurrency=1)
-
-
-def when(sid: str, action: Callable[[], object]) -> Callable[[Allocation], None]:
-    """Do something while this sid is being released."""
-
-    def before(allocation: Allocation) -> None:
-        if allocation.sid == sid:
-            action()
-
-    return before
 
 
 # --- outcomes ---------------------------------------------------------------------------------------------------------
@@ -469,14 +452,6 @@ def test_an_open_intent_whose_row_is_still_due_is_repeated_after_the_first_tries
     assert engine.open_intents() == set()
 
 
-def test_a_miss_that_repeats_an_open_intent_is_what_was_expected(engine: Engine) -> None:
-    engine.add("a")
-    engine.begin_and_lose("a")
-    ticked = engine.tick(MemoryProvisioner())
-    assert (ticked.code, ticked.ends()) == (ExitCode.OK, {"a": "already_released"})
-    assert engine.statuses() == {"a": "Released"}
-
-
 @pytest.mark.parametrize(
     "happened",
     [
@@ -570,18 +545,39 @@ def test_a_confirmation_answers_one_refusal(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("confirm", "pause", "more"),
-    [(9, timedelta(0), 0), (11, timedelta(0), 0), (10, timedelta(hours=25), 0), (10, timedelta(0), 1)],
-    ids=["too few", "too many", "too late", "the plan has grown"],
+    ("confirm", "pause"),
+    [(9, timedelta(0)), (11, timedelta(0)), (10, timedelta(hours=25))],
+    ids=["too few", "too many", "too late"],
 )
-def test_a_confirmation_that_does_not_fit(engine: Engine, confirm: int, pause: timedelta, more: int) -> None:
+def test_a_confirmation_that_does_not_fit(engine: Engine, confirm: int, pause: timedelta) -> None:
     provisioner = refusing(engine)
     engine.tick(provisioner)
-    engine.add(*[f"further-{number}" for number in range(more)])
     engine.later(pause)
     ticked = engine.tick(provisioner, confirm=confirm)
     assert (ticked.code, provisioner.calls) == (ExitCode.REFUSED, [])
     assert "confirm" in [refusal.code for refusal in ticked.report.refused]
+
+
+def test_a_confirmation_covers_what_was_refused_and_nothing_that_came_since(engine: Engine) -> None:
+    provisioner = refusing(engine)
+    engine.tick(provisioner)
+    engine.add("further")
+    engine.renew("a")
+    ticked = engine.tick(provisioner, confirm=10)
+    assert (ticked.code, ticked.report.refused) == (ExitCode.NOT_ALL_WELL, ())
+    assert ticked.ends() == {**dict.fromkeys("bcdefghij", "released"), "further": "refused"}
+    assert sorted(provisioner.calls) == list("bcdefghij")
+
+
+def test_a_confirmation_of_rows_that_are_all_gone_is_refused(engine: Engine) -> None:
+    provisioner = refusing(engine)
+    engine.tick(provisioner)
+    for sid in "abcdefghij":
+        engine.renew(sid)
+    engine.add(*[f"further-{number}" for number in range(10)])
+    ticked = engine.tick(provisioner, confirm=10)
+    assert (ticked.code, provisioner.calls) == (ExitCode.REFUSED, [])
+    assert engine.statuses() == dict.fromkeys(engine.statuses(), "Active")
 
 
 def test_a_confirmation_does_not_answer_a_new_reason(engine: Engine) -> None:

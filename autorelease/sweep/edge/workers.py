@@ -5,6 +5,7 @@ call that never returns would keep the process, and its lock, alive.
 """
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
@@ -16,19 +17,20 @@ from autorelease.provisioners.calls import release
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call to be made. number: its identity."""
+    """One call to be made. number: its identity. is_too_late: asked right before it is; then it is not made."""
 
     number: int
     provisioner: Provisioner
     allocation: Allocation
+    is_too_late: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """How a call came back."""
+    """How a call came back. answer None: it was not made."""
 
     number: int
-    answer: Release | ProvisionerError
+    answer: Release | ProvisionerError | None
 
 
 class Workers:
@@ -94,4 +96,4 @@ class Workers:
 
 
 def _made(call: Call) -> Answered:
-    return Answered(call.number, release(call.provisioner, call.allocation))
+    return Answered(call.number, None if call.is_too_late() else release(call.provisioner, call.allocation))

@@ -1,0 +1,120 @@
+"""One piece of work: one state at a time, and one end."""
+
+import pytest
+
+from autorelease.errors import ExitCode, IdentityError
+from autorelease.model import Known, Planned
+from autorelease.provisioners.memory import MemoryProvisioner
+from autorelease.sweep.books import Books
+from autorelease.sweep.loop import Loop
+from autorelease.sweep.work import State, Works
+from tests.support.engine import Engine, made_allocation
+
+
+def planned(sid: str = "vm-1", known: Known | None = None) -> Planned:
+    """A row to be released."""
+    return Planned(made_allocation(sid), known or Known())
+
+
+def test_a_work_begins_ready_and_is_where_it_was_moved_to() -> None:
+    works = Works()
+    first, second = works.add(planned("a")), works.add(planned("b"))
+    assert (first.number, second.number, works.of(State.READY)) == (1, 2, [first, second])
+    works.move(first, State.CALLED)
+    assert (works.of(State.READY), works.of(State.CALLED), first.state) == ([second], [first], State.CALLED)
+    assert (works.first(State.READY), works.first(State.WAITING)) == (second, None)
+    assert works.count(State.READY, State.CALLED, State.MISSED) == 2
+
+
+def test_each_state_keeps_the_order_in_which_it_was_reached() -> None:
+    works = Works()
+    first, second, third = [works.add(planned(sid)) for sid in "abc"]
+    for work in (second, first, third):
+        works.move(work, State.WAITING)
+    works.move(second, State.READY)
+    works.move(second, State.WAITING)
+    assert works.of(State.WAITING) == [first, third, second]
+
+
+def test_what_an_earlier_run_left_open_has_an_unknown_end() -> None:
+    works = Works()
+    assert works.add(planned(known=Known(intent=True))).end_unknown
+    assert not works.add(planned()).end_unknown
+
+
+@pytest.mark.parametrize("state", State)
+def test_what_is_settled_stays_so(state: State) -> None:
+    works = Works()
+    work = works.add(planned("a"))
+    works.move(work, State.SETTLED)
+    with pytest.raises(IdentityError, match="'a' would be settled twice"):
+        works.move(work, state)
+    assert (work.state, list(works.unsettled())) == (State.SETTLED, [])
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.SETTLED])
+def test_what_is_left_in_any_state_is_a_bug_that_names_it(state: State) -> None:
+    works = Works()
+    works.move(works.add(planned("gone")), State.SETTLED)
+    works.check_settled()
+    for sid in "abcdefg":
+        works.move(works.add(planned(sid)), state)
+    with pytest.raises(IdentityError, match="7 releases came to no end: 'a', 'b', 'c', 'd', 'e', …"):
+        works.check_settled()
+
+
+def test_its_calls_take_milliseconds_or_none_has_come_back() -> None:
+    work = Works().add(planned())
+    assert work.milliseconds is None
+    work.begun, work.over = 2.0, 2.5
+    assert work.milliseconds == 500
+
+
+# --- in a tick --------------------------------------------------------------------------------------------------------
+
+
+def ends_as_a_bug(engine: Engine, *open_intents: str) -> None:
+    """A tick whose sum is not right: an error that says so, in the journal too, and intents that stay open."""
+    with pytest.raises(IdentityError) as raised:
+        engine.tick(MemoryProvisioner("ab"), immediate=["default"])
+    assert raised.value.exit_code == ExitCode.BUG
+    assert engine.past_ticks()[-1]["exit_code"] == ExitCode.BUG
+    assert engine.open_intents() == set(open_intents)
+
+
+def test_a_second_end_is_a_bug(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    settle = Books.settle
+
+    def settle_twice(books: Books, *arguments: object) -> None:
+        settle(books, *arguments)  # type: ignore[arg-type]
+        settle(books, *arguments)  # type: ignore[arg-type]
+
+    engine.add("a", "b")
+    monkeypatch.setattr(Books, "settle", settle_twice)
+    ends_as_a_bug(engine, "a", "b")
+    # The ledger is right, and the next tick finds it so.
+    monkeypatch.undo()
+    engine.later()
+    assert engine.tick(MemoryProvisioner("ab")).code == ExitCode.OK
+    assert engine.place.released() | {"a", "b"} == {"a", "b"}
+
+
+def test_a_work_that_comes_to_no_end_is_a_bug(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its VM may be gone: the intent stays open, so that the next tick asks."""
+    settle = Books.settle
+
+    def lose(books: Books, work: object, verdict: object) -> None:
+        if getattr(work, "allocation").sid != "b":  # noqa: B009 - it is an object to mypy
+            settle(books, work, verdict)  # type: ignore[arg-type]
+        else:
+            books.works.move(work, State.READY)  # type: ignore[arg-type]
+            engine.stop.wish("SIGTERM")
+
+    engine.add("a", "b")
+    monkeypatch.setattr(Books, "settle", lose)
+    monkeypatch.setattr(Loop, "_skip", lambda *_: None)
+    ends_as_a_bug(engine, "b")
+    monkeypatch.undo()
+    engine.later()
+    assert engine.tick(MemoryProvisioner("ab")).code == ExitCode.OK
+    assert engine.open_intents() == set()
