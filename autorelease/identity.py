@@ -5,8 +5,9 @@ until the configuration says otherwise.
 """
 
 from collections.abc import Iterable, Set
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from autorelease.model import DEFAULT_PROVISIONER, Allocation
 from autorelease.text import folded
@@ -21,8 +22,7 @@ class References(StrEnum):
     EXACT = "exact"
 
 
-@dataclass(frozen=True, slots=True)
-class VM:
+class VM(msgspec.Struct, frozen=True):
     """A VM as a row names it, every part in the form that is compared.
 
     provisioner None: nobody can read it, so that it may be any. uid None: it is not known.
@@ -33,8 +33,7 @@ class VM:
     uid: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(msgspec.Struct, frozen=True):
     """A live row that holds a VM, whatever else is wrong with the row. sid None: nobody can say for certain."""
 
     sid: str | None

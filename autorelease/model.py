@@ -4,16 +4,16 @@ Imports nothing of ours. Instants are aware UTC `datetime`s, durations `timedelt
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+
+import msgspec
 
 RawValue = int | float | str | bytes | None
 DEFAULT_PROVISIONER = "default"
 
 
-@dataclass(frozen=True, slots=True)
-class RawRow:
+class RawRow(msgspec.Struct, frozen=True):
     """The stored values a decision rests on, for the compare-and-set of the stamp."""
 
     sid: RawValue
@@ -21,8 +21,7 @@ class RawRow:
     expires_at: RawValue
 
 
-@dataclass(frozen=True, slots=True)
-class Allocation:
+class Allocation(msgspec.Struct, frozen=True):
     """One VM held by one owner until `expires_at`.
 
     expires_at: rounded up to a microsecond; None: never.
@@ -62,8 +61,7 @@ class Allocation:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class InvalidRow:
+class InvalidRow(msgspec.Struct, frozen=True):
     """A live row of which we cannot be sure what it says: never released, always reported."""
 
     sid: str
@@ -88,8 +86,7 @@ class Answer(StrEnum):
     MISS = "miss"
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(msgspec.Struct, frozen=True):
     """A provisioner's answer. proof: it saw this very VM gone; False for a mere "not found" (a miss)."""
 
     result: Result
@@ -128,8 +125,7 @@ class ErrorCode(StrEnum):
     UNPROVEN = "unproven"
 
 
-@dataclass(frozen=True, slots=True)
-class Attempts:
+class Attempts(msgspec.Struct, frozen=True):
     """What the journal remembers of earlier ticks' tries at one (sid, expires_at).
 
     failed_ticks: ticks that ended in an error since the last success or `retry`.
@@ -144,8 +140,7 @@ class Attempts:
     last_error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(msgspec.Struct, frozen=True):
     """An operator's word that this sid is not to be released, across all renewals.
 
     until: it ends by itself; None: it does not. ended_at: it was ended by hand.
@@ -164,8 +159,7 @@ class Hold:
         return self.ended_at or self.until
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(msgspec.Struct, frozen=True):
     """All that the journal knows about one (sid, expires_at) and a plan needs.
 
     attempts: of earlier ticks; None: it was never tried. hold: the newest one of this sid.
@@ -194,8 +188,7 @@ class Known:
 NOTHING_KNOWN = Known()
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(msgspec.Struct, frozen=True):
     """One expired allocation and what a tick will do with it. skip None: release it."""
 
     allocation: Allocation
@@ -208,8 +201,7 @@ class Planned:
         return self.known.attempts is None and not self.known.intent and not self.known.is_admitted
 
 
-@dataclass(frozen=True, slots=True)
-class PlanSummary:
+class PlanSummary(msgspec.Struct, frozen=True):
     """The plan in numbers, which is all that the guard judges."""
 
     first_tries: int
@@ -220,8 +212,7 @@ class PlanSummary:
     newest_expires_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """One reason of the guard to refuse a tick. answers_nothing: its --confirm answered no refusal."""
 
     code: str
@@ -229,8 +220,7 @@ class Refusal:
     answers_nothing: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Census:
+class Census(msgspec.Struct, frozen=True):
     """The ledger's live rows in numbers, and those that cannot be understood.
 
     rows_acknowledged: how many of the invalid ones are held, so that somebody knows of them.
@@ -243,8 +233,7 @@ class Census:
     truncated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseError:
+class ReleaseError(msgspec.Struct, frozen=True):
     """One failed allocation, as reported."""
 
     sid: str
@@ -256,8 +245,7 @@ class ReleaseError:
     next_attempt_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """The end of one expired allocation in one tick; exactly one for each.
 
     evidence: what the provisioner said. quarantined: it has failed so often that it is tried once a day.
@@ -270,40 +258,6 @@ class Finding:
     error: ReleaseError | None = None
     quarantined: bool = False
     duration_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TickReport:
-    """What one tick saw and did.
-
-    rows_expired: counted by the plan; outcomes: counted from the findings. That the two agree is the identity.
-    rows_acknowledged: the invalid rows that are held. is_ordered: an operator named the rows, so that each one that was
-    skipped, for whatever reason, is one that did not go as it should.
-    lost: the ledger or the journal could not be written to the end. unproven: answers that were not believed.
-    """
-
-    tick: str
-    now: datetime
-    started_at: datetime
-    finished_at: datetime
-    dry_run: bool
-    rows_examined: int
-    rows_invalid: int
-    rows_expired: int
-    outcomes: Mapping[Outcome, int]
-    skipped: Mapping[SkipReason, int]
-    rows_quarantined: int
-    oldest_overdue_seconds: int
-    refused: Sequence[Refusal] = ()
-    down: Mapping[str, str] = field(default_factory=dict)
-    errors: Sequence[ReleaseError] = ()
-    invalid: Sequence[InvalidRow] = ()
-    rows_acknowledged: int = 0
-    unproven: int = 0
-    stopped_by: str | None = None
-    lost: str | None = None
-    is_ordered: bool = False
-    truncated: bool = False
 
 
 def rfc3339(instant: datetime, *, digits: int = 0) -> str:

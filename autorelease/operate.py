@@ -6,8 +6,10 @@ here: that one is for whoever does not know of it, and this is done by hand.
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
+
+import msgspec
+from msgspec.structs import replace
 
 from autorelease.deciding.judging import NO_GRACE, UNKNOWN, Judge, Versions
 from autorelease.deciding.unfinished import Moment, unfinished_work
@@ -23,17 +25,15 @@ from autorelease.model import (
     Outcome,
     Planned,
     SkipReason,
-    TickReport,
 )
 from autorelease.rules.plan import is_held
 from autorelease.sweep.acting import Means
 from autorelease.sweep.carrying import Carried, carry_out
-from autorelease.sweep.report import Tally, make_report
+from autorelease.sweep.report import Tally, TickReport, make_report
 from autorelease.sweep.run import close_run, close_with
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(msgspec.Struct, frozen=True):
     """What is to become of the named rows. already: nothing is left to release.
 
     versions: of ledger and journal, from before they were read. shared: the VMs that several of them are of.

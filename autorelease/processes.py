@@ -5,9 +5,10 @@ by the time at which it began, too, and by the boot and the pid namespace in whi
 """
 
 import os
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+
+import msgspec
 
 PROC = Path("/proc")
 # Of the fields of /proc/PID/stat, which are counted from 1, behind the second: the name in parentheses.
@@ -17,8 +18,7 @@ STARTED = 22 - 3
 DEAD = frozenset({b"Z", b"X", b"x"})
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(msgspec.Struct, frozen=True):
     """A process as it can be written down.
 
     started: in clock ticks since the boot. namespace: where its pid counts, as `pid:[4026531836]`. boot_id: which boot

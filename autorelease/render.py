@@ -13,8 +13,8 @@ from enum import StrEnum
 from typing import Any, TextIO
 
 from autorelease.errors import OutputError, ReaderGoneError
-from autorelease.model import Outcome, TickReport
-from autorelease.sweep.report import exit_code, status
+from autorelease.model import Outcome
+from autorelease.sweep.report import TickReport, exit_code, status
 from autorelease.text import escaped
 
 LINES_OF_DETAIL = 20

@@ -107,7 +107,7 @@ def test_imports_inside_functions_are_found_and_those_for_types_are_not() -> Non
     """The parsing itself: a rule that sees nothing holds for everything."""
     assert "autorelease.ledger.sqlite" in imports("autorelease.ledger")
     assert "autorelease.settings" not in imports("autorelease.ledger")
-    assert "sqlite3" in imports("autorelease.ledger.sqlite")
+    assert "sqlite3" in imports("autorelease.ledger.stamping")
     assert "autorelease.rules.guard" in imports("autorelease.sweep.run")
 
 

@@ -3,6 +3,8 @@
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from autorelease.cli.shared import clock
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
@@ -60,7 +62,7 @@ def decided(
             judge_of(settings, ledger, journal, at.now),
             at,
             limits(settings),
-            running=running(journal),
+            running=running(journal, clock()),
             is_hypothetical=is_hypothetical,
         )
         stack.callback(decision.spool.close)

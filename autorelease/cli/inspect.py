@@ -51,7 +51,7 @@ def upcoming(
 
     Example: autorelease upcoming --within 14d
     """
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from autorelease.inspect.upcoming import Window, look_ahead
     from autorelease.inspect.upcoming import upcoming as find_upcoming

@@ -4,11 +4,11 @@ import logging
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec.structs import replace
 
 from autorelease.cli.decided import judge_of
 from autorelease.cli.shared import TIMES, actor, check_utf8, clock, parse_time, shared
@@ -19,9 +19,10 @@ from autorelease.render import show_lines
 
 if TYPE_CHECKING:
     from autorelease.ledger import Ledger
-    from autorelease.model import Allocation, InvalidRow, TickReport
+    from autorelease.model import Allocation, InvalidRow
     from autorelease.operate import Order
     from autorelease.settings import Settings
+    from autorelease.sweep.report import TickReport
 
 logger = logging.getLogger(__name__)
 
@@ -225,7 +226,7 @@ def _retry_these(settings: "Settings", sids: Sequence[str]) -> Sequence[str]:
         stack.callback(journal.close)
         ledger = open_ledger(settings, read_only=True)
         stack.callback(ledger.close)
-        moment = Moment(now, settings.release.grace, running(journal))
+        moment = Moment(now, settings.release.grace, running(journal, now))
         conflicts, under_way = conflicts_of(sids, ledger, journal, moment)
         in_conflict = {intent.sid for intent in conflicts}
         # The row of a conflict may be gone: that is what is acknowledged.

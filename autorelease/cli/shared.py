@@ -3,11 +3,11 @@
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import typer
 
 from autorelease.errors import UsageError
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 TIMES = "RFC 3339 with an offset or Z (2026-12-01T00:00:00Z), or +72h from now"
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
+class Shared(msgspec.Struct, frozen=True):
     """The options before the command."""
 
     config: Path | None

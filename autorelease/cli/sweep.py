@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from autorelease.journal import TickStart
-    from autorelease.model import Finding, PlanSummary, TickReport
+    from autorelease.model import Finding, PlanSummary
     from autorelease.provisioners import Registered
     from autorelease.settings import Settings
     from autorelease.sweep.acting import Means
     from autorelease.sweep.edge.lock import Lock
     from autorelease.sweep.edge.stop import Stop
+    from autorelease.sweep.report import TickReport
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickRep
         try:
             ledger = open_ledger(settings, read_only=False)
         except UnusableError as error:
-            note_failed_start(journal, start, clock, error, is_running)
+            note_failed_start(journal, start, clock, error, lambda run: is_running(run, now))
             raise
         stack.callback(ledger.close)
         watcher = _Watcher(stack, lock)
@@ -168,7 +169,7 @@ def means_of(
         max_gone_percent=settings.guard.max_gone_percent,
         stamps=settings.ledger.stamp,
     )
-    return Means(provisioners, options, stop, clock, jitter, watch, is_running)
+    return Means(provisioners, options, stop, clock, jitter, watch, lambda run: is_running(run, clock()))
 
 
 def start_of(settings: "Settings", now: datetime) -> "TickStart":

@@ -1,8 +1,10 @@
 """Read ledger and journal, plan, and ask the guard. Listing, dry run and tick go the same way; nothing is changed."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+
+import msgspec
+from msgspec.structs import replace
 
 from autorelease.deciding.judging import Judge
 from autorelease.deciding.spool import Spool
@@ -22,8 +24,7 @@ RELEASES_LOOKED_UP = 300
 BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """Everything that is known before anything is done. The spool holds the plan itself; close it in the end."""
 
     now: datetime

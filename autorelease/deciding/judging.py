@@ -1,9 +1,10 @@
 """What judges: one ledger, one journal, one instant, and what delays a release beyond an expiry."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
+
+import msgspec
 
 from autorelease.journal import JournalReader
 from autorelease.ledger import Ledger
@@ -19,8 +20,7 @@ Records = TypeVar("Records", bound=JournalReader)
 Records_co = TypeVar("Records_co", bound=JournalReader, covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Judge(Generic[Records_co]):
+class Judge(msgspec.Struct, Generic[Records_co], frozen=True):
     """Has the last word on every row, as often as it is asked: before the plan, and again before every call.
 
     hold_grace: how long a hold goes on after its end. is_named: for an operator's order, which rows it names: these

@@ -1,8 +1,9 @@
 """What became of the releases that earlier runs began and never saw the end of. Reads, and changes nothing."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+import msgspec
 
 from autorelease.journal import JournalReader, OpenIntent
 from autorelease.ledger import Ledger
@@ -13,16 +14,14 @@ Row = Allocation | InvalidRow | None
 FEARED = "the VM may be gone while its owner pays"
 
 
-@dataclass(frozen=True, slots=True)
-class Unfinished:
+class Unfinished(msgspec.Struct, frozen=True):
     """What the open intents of earlier runs turned out to be; what is in neither list is planned like any other row."""
 
     released: Sequence[tuple[OpenIntent, str]]
     conflicts: Sequence[tuple[OpenIntent, Finding]]
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(msgspec.Struct, frozen=True):
     """When open intents are looked at. running: the runs that are under way now, whose intents are their own affair."""
 
     now: datetime

@@ -3,9 +3,10 @@
 Everything here only reads. It knows neither the command line nor how things are drawn.
 """
 
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+
+import msgspec
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -19,8 +20,7 @@ class State(StrEnum):
     FAIL = "fail"
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(msgspec.Struct, frozen=True):
     """One line of the doctor. remedy: what to type or where to read; empty where nothing is to be done."""
 
     name: str

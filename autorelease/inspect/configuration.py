@@ -2,17 +2,16 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
+import msgspec
 from msgspec import Struct
 
 from autorelease.settings import UNITS, Settings
 from autorelease.text import HIDDEN, is_secret_name, without_secrets, words_without_secrets
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(msgspec.Struct, frozen=True):
     """One value that takes effect, as the file would spell it. origin: flag, environment, file or default."""
 
     key: str

@@ -138,7 +138,7 @@ def _rows(
     yield table.index(ledger, words, moment.now, settings)
     release = settings.release
     judge = Judge(ledger, journal, moment.now, release.grace, release.hold_grace)
-    decision = decide(judge, moment, limits, running=running(journal))
+    decision = decide(judge, moment, limits, running=running(journal, moment.now))
     decision.spool.close()
     yield _invalid(decision)
     yield _conflicts(decision)

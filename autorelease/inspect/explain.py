@@ -5,9 +5,10 @@ Decides nothing itself: each verdict is asked of the function that a tick asks.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+
+import msgspec
 
 from autorelease.deciding.decide import Decision
 from autorelease.inspect import in_words
@@ -24,16 +25,14 @@ CLASSES = {int: "integer", float: "real", str: "text", bytes: "blob"}
 Fact = tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(msgspec.Struct, frozen=True):
     """Some facts under a title; a fact is a name and what is to be said of it."""
 
     title: str
     facts: Sequence[Fact]
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(msgspec.Struct, frozen=True):
     """How the configuration reads a row. columns: our word = the table's."""
 
     words: Vocabulary
@@ -42,8 +41,7 @@ class Terms:
     hold_grace: timedelta
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(msgspec.Struct, frozen=True):
     """What ledger and journal hold of one sid. intents: its releases whose end is unknown."""
 
     sid: str
@@ -91,7 +89,7 @@ def _stored(subject: Subject, terms: Terms) -> Iterator[Section]:
     if not subject.stored:
         yield Section("The ledger", [("no row", f"has the sid {subject.sid}")])
     for row in subject.stored:
-        values = {role: getattr(row, role) for role in StoredRow.__dataclass_fields__}
+        values = {role: getattr(row, role) for role in StoredRow.__struct_fields__}
         facts = [
             (_name(role, terms), _raw(value))
             for role, value in values.items()

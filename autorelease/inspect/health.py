@@ -4,9 +4,11 @@ Each thing that is wrong has a code, a message and a remedy.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec.structs import asdict, replace
 
 from autorelease.errors import ExitCode, UnusableError
 from autorelease.inspect import in_words, page
@@ -30,8 +32,7 @@ PAGES: Mapping[int, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """One thing that is wrong, and what to do about it."""
 
     code: str
@@ -39,8 +40,7 @@ class Problem:
     remedy: str
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(msgspec.Struct, frozen=True):
     """What the journal says of the sweep.
 
     newest: the last tick that was begun. swept: the last that ran through. overdue: how long an expired VM may have

@@ -5,8 +5,10 @@ The plan is read from its spool, row by row, as often as needed: nothing here gr
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+
+import msgspec
+from msgspec.structs import replace
 
 from autorelease.deciding.decide import Decision
 from autorelease.inspect import HOUR
@@ -16,8 +18,7 @@ from autorelease.rules.expiry import find_expired
 from autorelease.rules.plan import is_held
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(msgspec.Struct, frozen=True):
     """From when to when, and what delays a release beyond its expiry."""
 
     now: datetime
@@ -31,8 +32,7 @@ class Window:
         return full_hour(self.until) + timedelta(microseconds=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Upcoming:
+class Upcoming(msgspec.Struct, frozen=True):
     """One allocation whose time ends within the window. note: why the tick after that will leave it alone."""
 
     allocation: Allocation
@@ -40,8 +40,7 @@ class Upcoming:
     note: SkipReason | None
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
+class Outlook(msgspec.Struct, frozen=True):
     """The window in numbers. days: by the UTC day of the end. refuses_at: the first hourly tick that is refused."""
 
     expiring: int

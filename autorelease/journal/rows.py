@@ -2,15 +2,16 @@
 
 import json
 import sqlite3
-from dataclasses import fields, replace
 from datetime import UTC, datetime
+
+from msgspec.structs import replace
 
 from autorelease.journal import Event, IntentChange, OpenIntent, PastTick, Step, TickKind, TickStart
 from autorelease.model import Allocation, Answer, Attempts, ErrorCode, Hold, Known, Outcome, rfc3339
 
 ENDED = (Outcome.RELEASED, Outcome.ALREADY_RELEASED)
 TRIED = (Outcome.FAILED, Outcome.PENDING)
-START_FIELDS = tuple(field.name for field in fields(TickStart))
+START_FIELDS = TickStart.__struct_fields__
 HISTORY_FIELDS = (
     "at",
     "tick",
@@ -136,7 +137,15 @@ def of_vm(known: Known, row: sqlite3.Row, allocation: Allocation) -> Known:
     """What is known of a row, without what was begun or accepted for another VM than it names now."""
     if (row["provisioner"], row["vm_ref"]) == (allocation.provisioner, allocation.vm_ref):
         return known
-    return replace(known, intent=False, intent_run=None, is_orphaned=False, accepted=None, accepted_under=None)
+    return replace(
+        known,
+        intent=False,
+        intent_run=None,
+        intent_under=None,
+        is_orphaned=False,
+        accepted=None,
+        accepted_under=None,
+    )
 
 
 def changes_of(event: Event, tick: str) -> dict[str, tuple[str, str | int | None]]:

@@ -4,10 +4,11 @@ Knows the model and the errors, never a provisioner, the journal or the tick. On
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 from autorelease.errors import UnusableError
 from autorelease.identity import Holder, References
@@ -27,16 +28,14 @@ class StampResult(Enum):
     UNCHANGED = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(msgspec.Struct, frozen=True):
     """One allocation to be marked Released. at: the instant of confirmation."""
 
     allocation: Allocation
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(msgspec.Struct, frozen=True):
     """A column of the table that we use. role: our word for it. declared: its type in the table's own definition."""
 
     role: str
@@ -44,8 +43,7 @@ class Column:
     declared: str
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(msgspec.Struct, frozen=True):
     """What the table is like.
 
     absent: our words for the columns that it lacks. is_sid_unique: it lets no two rows have the same sid.
@@ -58,8 +56,7 @@ class Shape:
     expiries: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(msgspec.Struct, frozen=True):
     """How the database finds what is due.
 
     how: in its own words. is_indexed: by an index, in order. has_settled: that index holds the settled rows as well,

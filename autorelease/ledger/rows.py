@@ -6,10 +6,11 @@ Everything ambiguous is invalid: not released, and reported with its reason.
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from fractions import Fraction
 from functools import lru_cache
+
+import msgspec
 
 from autorelease.identity import References
 from autorelease.model import DEFAULT_PROVISIONER, Allocation, InvalidRow, RawRow, RawValue
@@ -28,8 +29,7 @@ INSTANT = re.compile(
 MICROSECONDS = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Vocabulary:
+class Vocabulary(msgspec.Struct, frozen=True):
     """What the operator's configuration says about the meaning of stored values.
 
     timezone: for naive text only; None: naive text is invalid. is_vm_ref_named: the file names the column of vm_ref, so
@@ -45,8 +45,7 @@ class Vocabulary:
     is_vm_ref_named: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRow:
+class StoredRow(msgspec.Struct, frozen=True):
     """One row as the database holds it; columns that the table lacks are None."""
 
     sid: RawValue

@@ -7,7 +7,8 @@ look, because a deferred one says nothing before COMMIT, and because one can car
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from autorelease.ledger.narrowing import quoted
 from autorelease.model import RawValue
@@ -20,8 +21,7 @@ REPLACES = re.compile(r"\bON\s+CONFLICT\s+REPLACE\b", re.IGNORECASE)
 STRICT = re.compile(r"\bSTRICT\b", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class ForeignKey:
+class ForeignKey(msgspec.Struct, frozen=True):
     """One foreign key. columns: pairs of a column of the child and one of the parent."""
 
     child: str
@@ -34,16 +34,14 @@ class ForeignKey:
         return f"the foreign key ({names}) of table {self.child!r} to table {self.parent!r}"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """How a statement finds the row that is stamped. condition: SQL over the table's full name; values: its `?`s."""
 
     condition: str
     values: Sequence[RawValue]
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(msgspec.Struct, frozen=True):
     """The rules that a stamp of these columns meets.
 
     refuses: whether they could refuse the stamp of one row and take that of another; in doubt they could. replaces:

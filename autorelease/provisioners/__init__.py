@@ -4,11 +4,13 @@ Knows the model and the errors, never a ledger, the journal or the tick.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
+
+import msgspec
+from msgspec.structs import replace
 
 from autorelease.errors import ConfigurationError
 from autorelease.model import Allocation, Release
@@ -52,8 +54,7 @@ class Identifying(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(msgspec.Struct, frozen=True):
     """One `[provisioners.NAME]` of the configuration.
 
     options: its keys, without `kind`. place: the file and the section, for messages. folder: of the configuration, an
@@ -69,8 +70,7 @@ class Section:
     stamps: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(msgspec.Struct, frozen=True):
     """How to make a provisioner: what a kind of ours is, and what an entry point of another package names.
 
     make: from its section; touches nothing outside of this process, and raises ConfigurationError (exit 4) for options
@@ -91,13 +91,11 @@ KINDS: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Registered:
-    """A provisioner that is ready to be asked. kind: as the configuration names it; empty: no configuration does."""
+class Registered(msgspec.Struct, frozen=True):
+    """A provisioner that is ready to be asked."""
 
     provisioner: Provisioner
     immediate: bool
-    kind: str = ""
 
 
 def open_provisioners(
@@ -143,7 +141,7 @@ def _read(
 def _registered(section: Section) -> Registered:
     kind = _our_kind(section)
     if kind is not None:
-        return Registered(kind.make(_without_kind(section)), kind.immediate, section.options["kind"])
+        return Registered(kind.make(_without_kind(section)), kind.immediate)
     from autorelease.provisioners.plugins import open_plugin
 
     return open_plugin(section.options.get("kind"), _without_kind(section))

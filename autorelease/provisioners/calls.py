@@ -68,11 +68,11 @@ def close(provisioner: Provisioner, limit: timedelta) -> None:
 def fingerprint(registered: Registered, name: str, limit: timedelta) -> str | None:
     """What a provisioner earns belief under; None: nothing that it says earns any.
 
-    One that cannot say what it is known by is known by its kind and its section's name.
+    One that cannot say by what it finds VMs earns none: a changed account would inherit what the old one had earned.
     """
     provisioner = registered.provisioner
     if not isinstance(provisioner, Identifying):
-        return f"{registered.kind} {name}"
+        return None
     given = _in_time(provisioner.fingerprint, limit)
     if isinstance(given, Failure):
         logger.warning("the provisioner %s cannot say what it is known by: %s", name, given)

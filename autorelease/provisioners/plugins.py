@@ -8,9 +8,10 @@ import logging
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NoReturn, TypeVar
+
+from msgspec.structs import replace
 
 from autorelease.errors import ConfigurationError
 from autorelease.provisioners import KINDS, Kind, Provisioner, Registered, Section

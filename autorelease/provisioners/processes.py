@@ -12,9 +12,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import IO
+
+import msgspec
 
 from autorelease.errors import ProvisionerDown, ProvisionerError
 
@@ -27,8 +28,7 @@ DEAD_WITHIN_SECONDS = 2.0
 LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """How a run ended. status: negative for a signal; output: its tail; timed_out: we ended it."""
 
     status: int

@@ -6,7 +6,8 @@ finds the VMs which must be there. Where it cannot be asked for those, not every
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from autorelease.model import Answer
 
@@ -16,8 +17,7 @@ IN_A_ROW = 5
 CONTROLS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Control:
+class Control(msgspec.Struct, frozen=True):
     """A question whose answer is known: VMs that are paid for must be there.
 
     asked: how many were asked for. lost: the sid of the first one that was not found. why: what was said instead.
@@ -28,19 +28,19 @@ class Control:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """What there is to judge a provisioner by, under its present fingerprint.
 
     has_credit: it has said RELEASED, or given proof, at least once. answers: the last WINDOW, newest first, this tick's
     included. of_this_tick: those that came in this tick, in any order; of many alike one will do. control: None where
-    it cannot be asked.
+    it cannot be asked. is_known: it can say what it is known by.
     """
 
     has_credit: bool
     answers: Sequence[Answer]
     of_this_tick: Collection[Answer]
     control: Control | None = None
+    is_known: bool = True
 
 
 def disbelief(standing: Standing, max_gone_percent: int) -> str | None:
@@ -54,6 +54,8 @@ def disbelief(standing: Standing, max_gone_percent: int) -> str | None:
 
 def disbelief_of_expected(standing: Standing) -> str | None:
     """The same for a miss that repeats what a killed run began: the VM is gone by our own hand, as far as we know."""
+    if not standing.is_known:
+        return "it cannot say by what it finds VMs, so that nothing which it has released before counts"
     if not standing.has_credit:
         return "it has never released anything yet as it is configured now, so its 'not found' proves nothing"
     control = standing.control

@@ -5,8 +5,9 @@ change or an operator confirms.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+import msgspec
 
 from autorelease.model import PlanSummary, Refusal, rfc3339
 from autorelease.rules.identities import Identities
@@ -23,8 +24,7 @@ OTHER_LEDGER = "other_ledger"
 CONFIRM = "confirm"
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """The configured limits."""
 
     max_releases: int
@@ -33,8 +33,7 @@ class Limits:
     max_clock_gap: timedelta = timedelta(days=7)
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(msgspec.Struct, frozen=True):
     """When a plan is judged, and over which ledger.
 
     boot_id, boot_seconds: which boot of the machine this is, and how long ago it was (suspended time included); None:
@@ -47,16 +46,14 @@ class Moment:
     boot_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Rewound:
+class Rewound(msgspec.Struct, frozen=True):
     """Of the journal's last releases, those whose rows still exist, and those that are live again as they were."""
 
     existing: int
     live_again: int
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """What a plan is judged by, beside its numbers.
 
     anchor: the last tick that was admitted; None: there was none in this journal. is_hypothetical: `now` is a question
@@ -69,8 +66,7 @@ class Facts:
     is_hypothetical: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class LastRefusal:
+class LastRefusal(msgspec.Struct, frozen=True):
     """The newest tick of the journal, where it was a refusal (or ended with answers that could not be believed).
 
     count: the number that it named. codes: its reasons. rows: the identities of the rows that it is about; None: they

@@ -1,7 +1,9 @@
 """When to try again, within a tick and between ticks, and when to stop asking a provisioner. Knows no clock."""
 
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+
+import msgspec
+from msgspec.structs import replace
 
 from autorelease.model import Attempts
 
@@ -57,8 +59,7 @@ def pause_seconds(attempt: int, jitter: float, asked: float | None) -> float:
     return min(FIRST_PAUSE_SECONDS * 2.0 ** (attempt - 1), LONGEST_PAUSE_SECONDS) * (1 - 0.5 * jitter)
 
 
-@dataclass(slots=True)
-class Breaker:
+class Breaker(msgspec.Struct):
     """Stops the asking of one provisioner after five answers in a row that say that it is down, or five time-outs."""
 
     downs: int = 0

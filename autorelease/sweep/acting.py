@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+import msgspec
 
 from autorelease.journal import TickStart
 from autorelease.model import Finding
@@ -11,8 +12,7 @@ from autorelease.provisioners import Registered
 from autorelease.sweep.edge.stop import Stop
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """The configured limits of execution. timeout: of one call. attempts: calls for one allocation within one run."""
 
     concurrency: int
@@ -23,8 +23,7 @@ class Options:
     stamps: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Means:
+class Means(msgspec.Struct, frozen=True):
     """What a run acts with.
 
     clock dates records, jitter gives 0 to 1, monotonic measures time limits, boottime how old a judgement is: it goes

@@ -1,9 +1,12 @@
 """Carries a plan out: makes the parts of a run, lets them work, and says what else went wrong."""
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from autorelease.deciding.judging import Judge, Versions
+from autorelease.errors import UnusableError
 from autorelease.journal import Journal
 from autorelease.rules.identities import Identities
 from autorelease.sweep.acting import Means
@@ -23,15 +26,14 @@ from autorelease.sweep.worklist import Plan, Planlist
 NOBODY = Identities(b"")
 
 
-@dataclass(frozen=True, slots=True)
-class Carried:
+class Carried(msgspec.Struct, frozen=True):
     """What went wrong beside the findings.
 
     down: provisioners, and why. unproven: the rows whose "not found" was not believed. lost: why ledger or journal were
     given up.
     """
 
-    down: Mapping[str, str] = field(default_factory=dict)
+    down: Mapping[str, str] = msgspec.field(default_factory=dict)
     unproven: tuple[bytes, ...] = ()
     lost: str | None = None
 
@@ -43,10 +45,12 @@ def carry_out(
 
     versions: of ledger and journal, from before the plan was read. vouched: the rows whose misses an operator vouches
     for.
-    Raises UnusableError, before any call, where the ledger would take no stamp at all.
+    Raises UnusableError, before any call, where the ledger would take no stamp at all; IdentityError where not every
+    row came to exactly one end that is written down.
     """
     if next(plan.to_release(), None) is None:
         return Carried()
+    before = judge.journal.outcomes(run)
     trouble = Trouble(means.monotonic)
     books = Books(Works(), Outbox(judge.journal, run, trouble), means.watch)
     crew = Crew(means)
@@ -71,4 +75,15 @@ def carry_out(
         shared_vms=plan.shared_vms(),
     )
     loop.run(Planlist(plan.to_release(), without=refused))
-    return Carried(crew.down, tuple(misses.unproven), trouble.lost)
+    lost = trouble.lost or _why_unchecked(books, judge.journal, run, before)
+    return Carried(crew.down, tuple(misses.unproven), lost)
+
+
+def _why_unchecked(books: Books, journal: Journal, run: str, before: Mapping[str, int]) -> str | None:
+    """Compare what was reported with what is written down. Why that cannot be read; None: it can, and is the same."""
+    try:
+        after = Counter(journal.outcomes(run))
+    except UnusableError as error:
+        return str(error)
+    books.check_written(after - Counter(before))
+    return None

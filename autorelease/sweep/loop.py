@@ -14,29 +14,26 @@ from collections import deque
 from collections.abc import Sequence
 
 from autorelease.deciding.judging import Judge
-from autorelease.errors import ProvisionerDown, ProvisionerError
+from autorelease.errors import ProvisionerDown
 from autorelease.journal import Journal
-from autorelease.model import Answer, Release, Result, SkipReason
+from autorelease.model import Release, SkipReason
 from autorelease.provisioners import Registered
-from autorelease.rules.retry import LONGEST_PAUSE_IN_RUN, pause_seconds
 from autorelease.sweep import verdicts
 from autorelease.sweep.acting import Means
 from autorelease.sweep.again import Again
+from autorelease.sweep.answering import Answering
 from autorelease.sweep.books import Books
+from autorelease.sweep.choosing import GROUP, Chooser
 from autorelease.sweep.crew import Crew
 from autorelease.sweep.misses import Misses
 from autorelease.sweep.rehearsing import Rehearser
 from autorelease.sweep.stamping import Stamper
 from autorelease.sweep.trouble import Trouble
 from autorelease.sweep.underway import CameBack, Underway
-from autorelease.sweep.verdicts import Charge
 from autorelease.sweep.vms import VMs
 from autorelease.sweep.work import State, Work
 from autorelease.sweep.worklist import VMKey, Worklist
 
-GROUP = 256
-WAITING_PER_WORKER = 4
-MOST_BLOCKED = 1000
 Chosen = tuple[Work, Registered]
 
 
@@ -68,7 +65,9 @@ class Loop:
         self._stamper = stamper
         self._misses = misses
         self._underway = Underway(means, books.works)
+        self._chooser = Chooser(means, books.works, trouble, self._underway)
         self._vms = VMs(judge.ledger.references, shared_vms)
+        self._answering = Answering(judge, means, books, crew, misses, self._vms)
 
     def run(self, worklist: Worklist) -> None:
         """Release what is on the list, in its order; exactly one finding for each."""
@@ -83,10 +82,6 @@ class Loop:
                 break
         self._leave_the_rest(worklist)
         self._underway.dismiss()
-
-    def charge(self) -> Charge:
-        """What a failure of now is charged by."""
-        return Charge(self._judge.now, self._means.options.quarantine_after, self._means.jitter())
 
     def _is_anything_left(self, worklist: Worklist) -> bool:
         if self._works.count(State.CALLED):
@@ -114,7 +109,7 @@ class Loop:
         chosen: list[Chosen] = []
         ready = deque(self._works.of(State.READY))
         needed = 0
-        while (work := self._next(worklist, ready, len(chosen), needed)) is not None:
+        while (work := self._chooser.next(worklist, ready, len(chosen), needed)) is not None:
             registered = self._crew.usable(work.allocation.provisioner)
             if registered is None or self._vms.is_lost(work):
                 self._skip(work, SkipReason.DEFERRED)
@@ -127,40 +122,6 @@ class Loop:
             if len(self._books.outbox) >= GROUP and not self._books.outbox.flush():
                 break
         return chosen
-
-    def _next(self, worklist: Worklist, ready: "deque[Work]", chosen: int, needed: int) -> Work | None:
-        """The next work there is a free worker for: one that is ready or has waited, else the next of the list.
-
-        chosen: how many are about to begin; needed: how many of them need a worker.
-        """
-        if self._means.stop.wished() or self._trouble.lost is not None or chosen >= GROUP:
-            return None
-        has_worker = needed < self._underway.free
-        if ready and has_worker:
-            return ready.popleft()
-        waiting = self._works.first(State.WAITING)
-        if has_worker and waiting is not None and (work := self._waited()) is not None:
-            return work
-        planned = worklist.peek()
-        if planned is None or self._is_too_much_waiting():
-            return None
-        registered = self._means.provisioners.get(planned.allocation.provisioner)
-        if not has_worker and (registered is None or not registered.immediate):
-            return None
-        worklist.take()
-        return self._works.add(planned)
-
-    def _waited(self) -> Work | None:
-        now = self._means.monotonic()
-        work = min(self._works.of(State.WAITING), key=lambda each: each.due_at)
-        if work.due_at > now:
-            return None
-        self._works.move(work, State.READY)
-        return work
-
-    def _is_too_much_waiting(self) -> bool:
-        waiting = self._works.count(State.WAITING) >= WAITING_PER_WORKER * self._means.options.concurrency
-        return waiting or self._works.count(State.BLOCKED) >= MOST_BLOCKED
 
     def _start(self, chosen: Sequence[Chosen]) -> int | None:
         """Begin the calls of a group; returns of how many, None where nothing can be begun now."""
@@ -212,63 +173,17 @@ class Loop:
                 self._works.move(work, State.READY)
             elif isinstance(answer, Release):
                 self._crew.answered(work.allocation)
-                self._take_release(work, answer)
+                self._answering.take_release(work, answer)
             elif isinstance(answer, ProvisionerDown):
-                self._take_down(work, answer)
+                self._answering.take_down(work, answer)
             else:
-                self._take_error(work, answer)
+                self._answering.take_error(work, answer)
             # Who will be tried again in a moment keeps the VM to itself until then.
             if work.state is not State.WAITING:
                 self._unblock(work)
         started = self._means.monotonic()
         self._stamper.stamp_all()
         self._underway.write_seconds = self._means.monotonic() - started
-
-    def _take_release(self, work: Work, release: Release) -> None:
-        fingerprint = self._crew.fingerprint(work.allocation.provisioner)
-        at = self._means.clock()
-        if release.result is Result.PENDING:
-            self._books.outbox.put_answer(fingerprint, Answer.PENDING)
-            work.end_unknown = True
-            verdict = verdicts.pending(work, release.evidence, Answer.PENDING, fingerprint, self.charge(), at)
-            self._books.settle(work, verdict)
-            return
-        work.is_twin_gone = self._vms.is_gone(work)
-        is_expected = self._misses.is_expected(work) if not release.proof else False
-        work.earned = verdicts.earned_by(work, release, fingerprint, at, is_expected=is_expected)
-        if work.earned.answer is Answer.MISS:
-            self._hold_back(work, fingerprint)
-            return
-        self._books.outbox.put_answer(fingerprint, work.earned.answer)
-        self._vms.note_gone(work)
-        self._works.move(work, State.EARNED)
-
-    def _hold_back(self, work: Work, fingerprint: str | None) -> None:
-        assert work.earned is not None  # noqa: S101 - it is what is held back
-        if not work.earned.is_expected:
-            self._books.outbox.put_answer(fingerprint, Answer.MISS)
-            self._books.outbox.put(verdicts.miss_event(work, work.earned))
-        self._works.move(work, State.MISSED)
-
-    def _take_down(self, work: Work, error: ProvisionerDown) -> None:
-        self._crew.said_down(work.allocation, str(error))
-        work.end_unknown = work.end_unknown or error.end_unknown
-        self._skip(work, SkipReason.DEFERRED)
-
-    def _take_error(self, work: Work, error: ProvisionerError) -> None:
-        work.error = error
-        work.end_unknown = work.end_unknown or error.end_unknown
-        pause = pause_seconds(work.calls, self._means.jitter(), error.retry_after_seconds)
-        is_tried_again = error.retryable and work.calls < self._means.options.attempts
-        if is_tried_again and pause <= LONGEST_PAUSE_IN_RUN.total_seconds() and not self._means.stop.wished():
-            work.due_at = self._means.monotonic() + pause
-            self._works.move(work, State.WAITING)
-            return
-        if error.timed_out:
-            self._crew.timed_out(work.allocation)
-        else:
-            self._crew.answered(work.allocation)
-        self._books.settle(work, verdicts.failed(work, error, self.charge(), self._means.clock()))
 
     # --- the rest ---------------------------------------------------------------------------------------------------
 
@@ -286,12 +201,14 @@ class Loop:
         self._stamper.leave_all(self._trouble.lost or "")
         for work in self._works.unsettled():
             if work.error is not None:
-                self._books.settle(work, verdicts.failed(work, work.error, self.charge(), self._means.clock()))
+                self._answering.fail(work, work.error)
             else:
                 self._skip(work, SkipReason.DEFERRED)
         while (planned := worklist.take()) is not None:
             self._skip(self._works.add(planned), SkipReason.DEFERRED)
             if len(self._books.outbox) >= GROUP:
                 self._books.outbox.flush()
-        self._books.outbox.flush()
+        while not self._books.outbox.flush() and self._trouble.lost is None:
+            # Nothing comes back any more: this only waits.
+            self._underway.came_back(self._trouble.resume_at)
         self._works.check_settled()

@@ -105,7 +105,7 @@ class Misses:
     def _standing(self, name: str) -> Standing:
         fingerprint = self._crew.fingerprint(name)
         if fingerprint is None:
-            return Standing(has_credit=False, answers=(), of_this_tick=())
+            return Standing(has_credit=False, answers=(), of_this_tick=(), is_known=False)
         journal = self._judge.journal
         has_credit = journal.has_credit(fingerprint)
         return Standing(

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from autorelease.deciding.decide import Decision
-from autorelease.model import Finding, Outcome, Planned, SkipReason, TickReport
-from autorelease.sweep.report import Tally, make_report
+from autorelease.model import Finding, Outcome, Planned, SkipReason
+from autorelease.sweep.report import Tally, TickReport, make_report
 
 
 def preview(decision: Decision, *, tick: str, clock: Callable[[], datetime], grace: timedelta) -> TickReport:

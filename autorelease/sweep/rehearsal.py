@@ -4,9 +4,10 @@ Every try is taken back. It charges nobody and calls nobody: that is the executo
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
+
+import msgspec
 
 from autorelease.errors import UnusableError
 from autorelease.ledger import Ledger, Stamp
@@ -18,8 +19,7 @@ FURTHER = 5
 NAMED = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Rehearsed:
+class Rehearsed(msgspec.Struct, frozen=True):
     """What the rehearsal of a plan found. refused: rows and why; is_taken: the ledger would take the stamp of one."""
 
     refused: Sequence[tuple[Planned, str]]

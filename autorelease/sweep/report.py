@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Required, TypedDict, Unpack
+
+import msgspec
 
 from autorelease.errors import AutoreleaseError, ExitCode, IdentityError
 from autorelease.model import (
@@ -15,7 +16,6 @@ from autorelease.model import (
     Refusal,
     ReleaseError,
     SkipReason,
-    TickReport,
     overdue,
     rfc3339,
 )
@@ -28,17 +28,49 @@ ERROR_SCHEMA = "autorelease.error/1"
 HARMLESS = frozenset({SkipReason.HELD, SkipReason.RENEWED, SkipReason.CHANGED, SkipReason.DRY_RUN})
 
 
-@dataclass(slots=True)
-class Tally:
+class TickReport(msgspec.Struct, frozen=True):
+    """What one tick saw and did.
+
+    rows_expired: counted by the plan; outcomes: counted from the findings. That the two agree is the identity.
+    rows_acknowledged: the invalid rows that are held. is_ordered: an operator named the rows, so that each one that was
+    skipped, for whatever reason, is one that did not go as it should.
+    lost: the ledger or the journal could not be written to the end. unproven: answers that were not believed.
+    """
+
+    tick: str
+    now: datetime
+    started_at: datetime
+    finished_at: datetime
+    dry_run: bool
+    rows_examined: int
+    rows_invalid: int
+    rows_expired: int
+    outcomes: Mapping[Outcome, int]
+    skipped: Mapping[SkipReason, int]
+    rows_quarantined: int
+    oldest_overdue_seconds: int
+    refused: Sequence[Refusal] = ()
+    down: Mapping[str, str] = msgspec.field(default_factory=dict)
+    errors: Sequence[ReleaseError] = ()
+    invalid: Sequence[InvalidRow] = ()
+    rows_acknowledged: int = 0
+    unproven: int = 0
+    stopped_by: str | None = None
+    lost: str | None = None
+    is_ordered: bool = False
+    truncated: bool = False
+
+
+class Tally(msgspec.Struct):
     """The findings of one tick, counted as they come."""
 
     now: datetime
     grace: timedelta
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
-    skipped: Counter[SkipReason] = field(default_factory=Counter)
+    outcomes: Counter[Outcome] = msgspec.field(default_factory=Counter)
+    skipped: Counter[SkipReason] = msgspec.field(default_factory=Counter)
     quarantined: int = 0
     oldest_overdue: timedelta = timedelta(0)
-    errors: list[ReleaseError] = field(default_factory=list)
+    errors: list[ReleaseError] = msgspec.field(default_factory=list)
 
     def add(self, finding: Finding) -> None:
         """Count one finding."""
@@ -53,49 +85,41 @@ class Tally:
             self.oldest_overdue = max(self.oldest_overdue, overdue(finding.allocation, self.now, self.grace))
 
 
-def make_report(
-    tally: Tally,
-    *,
-    tick: str,
-    started_at: datetime,
-    finished_at: datetime,
-    dry_run: bool,
-    rows_examined: int,
-    rows_expired: int,
-    rows_invalid: int,
-    invalid: Sequence[InvalidRow],
-    refused: Sequence[Refusal] = (),
-    rows_acknowledged: int = 0,
-    down: Mapping[str, str] | None = None,
-    unproven: int = 0,
-    stopped_by: str | None = None,
-    lost: str | None = None,
-    is_ordered: bool = False,
-) -> TickReport:
+class Parts(TypedDict, total=False):
+    """What a report says beside its tally, each under the name that it has there."""
+
+    tick: Required[str]
+    started_at: Required[datetime]
+    finished_at: Required[datetime]
+    dry_run: Required[bool]
+    rows_examined: Required[int]
+    rows_expired: Required[int]
+    rows_invalid: Required[int]
+    invalid: Required[Sequence[InvalidRow]]
+    rows_acknowledged: int
+    refused: Sequence[Refusal]
+    down: Mapping[str, str]
+    unproven: int
+    stopped_by: str | None
+    lost: str | None
+    is_ordered: bool
+
+
+def make_report(tally: Tally, **parts: Unpack[Parts]) -> TickReport:
     """The report of a tick. Raises IdentityError where its counters do not add up."""
+    listed = tuple(parts["invalid"][:LISTED])
+    parts["invalid"] = listed
+    parts["refused"] = tuple(parts.get("refused", ()))
+    parts["down"] = dict(parts.get("down", {}))
     report = TickReport(
-        tick=tick,
+        **parts,
         now=tally.now,
-        started_at=started_at,
-        finished_at=finished_at,
-        dry_run=dry_run,
-        rows_examined=rows_examined,
-        rows_invalid=rows_invalid,
-        rows_expired=rows_expired,
         outcomes=dict(tally.outcomes),
         skipped=dict(tally.skipped),
         rows_quarantined=tally.quarantined,
         oldest_overdue_seconds=int(tally.oldest_overdue.total_seconds()),
-        refused=tuple(refused),
-        down=dict(down or {}),
         errors=tuple(tally.errors),
-        invalid=tuple(invalid[:LISTED]),
-        rows_acknowledged=rows_acknowledged,
-        unproven=unproven,
-        stopped_by=stopped_by,
-        lost=lost,
-        is_ordered=is_ordered,
-        truncated=rows_invalid > len(invalid[:LISTED]) or tally.outcomes[Outcome.FAILED] > len(tally.errors),
+        truncated=parts["rows_invalid"] > len(listed) or tally.outcomes[Outcome.FAILED] > len(tally.errors),
     )
     check_identity(report)
     return report

@@ -2,21 +2,22 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
+
+from msgspec.structs import replace
 
 from autorelease.deciding.decide import Decision, decide, moment_of
 from autorelease.deciding.judging import Judge, Versions
 from autorelease.errors import AutoreleaseError, UnusableError
 from autorelease.journal import Event, IntentChange, Journal, OpenIntent, PastTick, Step, TickKind, TickStart
-from autorelease.model import Finding, Outcome, Planned, PlanSummary, Refusal, ReleaseError, SkipReason, TickReport
+from autorelease.model import Finding, Outcome, Planned, PlanSummary, Refusal, ReleaseError, SkipReason
 from autorelease.rules import guard
 from autorelease.rules.identities import Identities, packed
 from autorelease.sweep.acting import Means
 from autorelease.sweep.carrying import NOBODY, Carried, carry_out
 from autorelease.sweep.edge.stop import DEADLINE
 from autorelease.sweep.preview import count_decided, skipped
-from autorelease.sweep.report import Tally, error_object, make_report, tick_object
+from autorelease.sweep.report import Tally, TickReport, error_object, make_report, tick_object
 
 logger = logging.getLogger(__name__)
 

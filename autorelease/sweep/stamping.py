@@ -15,6 +15,8 @@ from autorelease.sweep.verdicts import Charge
 from autorelease.sweep.work import Earned, State, Work
 
 LEDGER = "ledger"
+# In one transaction: for as long as it lasts, nobody else can write.
+GROUP = 256
 Owned = tuple[Work, Earned]
 
 
@@ -56,9 +58,11 @@ class Stamper:
         works = self._books.works.of(State.EARNED)
         return [(work, work.earned) for work in works if work.earned is not None]
 
-    def _stamp(self, group: Sequence[Owned]) -> None:
-        if not group:
-            return
+    def _stamp(self, earned: Sequence[Owned]) -> None:
+        for start in range(0, len(earned), GROUP):
+            self._stamp_group(earned[start : start + GROUP])
+
+    def _stamp_group(self, group: Sequence[Owned]) -> None:
         try:
             results = self._ledger.stamp([Stamp(work.allocation, earned.at) for work, earned in group])
         except UnusableError:

@@ -1,7 +1,9 @@
 """How a piece of work can end: what is reported of it, and what is remembered. Pure."""
 
-from dataclasses import dataclass, replace
 from datetime import datetime
+
+import msgspec
+from msgspec.structs import replace
 
 from autorelease.errors import ProvisionerError
 from autorelease.journal import Event, IntentChange, Step
@@ -26,16 +28,14 @@ FEARED = "the VM may be gone while its owner pays"
 Row = Allocation | InvalidRow | None
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """The end of one piece of work in one run. event None: the journal knows it already."""
 
     finding: Finding
     event: Event | None
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(msgspec.Struct, frozen=True):
     """What a failure is charged by. now: of the run; jitter: 0 to 1."""
 
     now: datetime

@@ -1,9 +1,11 @@
 """One due row on its way: its state, and the register that knows where every one of them is."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, auto
+
+import msgspec
+from msgspec.structs import replace
 
 from autorelease.errors import IdentityError, ProvisionerError
 from autorelease.model import Allocation, Answer, Outcome, Planned
@@ -28,8 +30,7 @@ class State(Enum):
     SETTLED = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Earned:
+class Earned(msgspec.Struct, frozen=True):
     """What a call came to, before it is stamped.
 
     answer: what the provisioner said; MISS: a "not found", believed or not yet. is_expected: it repeats what a killed
@@ -48,8 +49,7 @@ class Earned:
         return replace(self, is_stale=True)
 
 
-@dataclass(slots=True, eq=False)
-class Work:
+class Work(msgspec.Struct, eq=False):
     """One planned release. end_unknown: an earlier call may have gone through unheard.
 
     calls: how many were made in this run. begun, over: monotonic instants of its first call and its last answer.

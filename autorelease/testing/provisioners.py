@@ -2,11 +2,11 @@
 
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import quote
 
 import pytest
+from msgspec.structs import replace
 
 from autorelease.errors import ProvisionerDown, ProvisionerError
 from autorelease.model import Release, Result

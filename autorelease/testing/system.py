@@ -5,11 +5,12 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from autorelease.errors import ProvisionerDown, ProvisionerError
 from autorelease.model import Allocation, RawRow, Release, Result
@@ -39,8 +40,7 @@ def make_allocation(vm_ref: str, **fields: Any) -> Allocation:
     return replace(made, **fields)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class System:
+class System(msgspec.Struct, frozen=True, kw_only=True):
     """What a provisioner is tried on: a stand-in, or a real system that may lose its VMs. A fresh one for each test.
 
     make: a new provisioner for it, with this time-out for one call.

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import tomllib
-from dataclasses import fields
 from pathlib import Path
 
 from autorelease.errors import ProvisionerError
@@ -70,7 +69,7 @@ def named(heading: str) -> set[str]:
 
 def test_it_names_all_that_an_author_meets() -> None:
     calls = {name for name, member in vars(Provisioner).items() if inspect.isfunction(member) and name[0] != "_"}
-    known = {each.name for kind in (Section, Kind) for each in fields(kind)}
+    known = {name for kind in (Section, Kind) for name in kind.__struct_fields__}
     assert calls == {"preflight", "release", "close"}
     assert calls | known <= named("The protocol")
     assert {result.name for result in Result} <= named("What a release answers")

@@ -202,7 +202,7 @@ def test_rows_end_as_they_must_and_nothing_else_is_touched(
     configured = ("default", "second")
     for case in numbers("rows", ledgers(), part, PARTS):
         # In some, pages end in the middle of what is equal, or odd.
-        monkeypatch.setattr("autorelease.ledger.sqlite.PAGE_ROWS", 7 if case.number % 3 == 0 else 2000)
+        monkeypatch.setattr("autorelease.ledger.due.PAGE_ROWS", 7 if case.number % 3 == 0 else 2000)
         with littered(place, case) as (here, meaning, before):
             check_listing(here, before, meaning, configured, case.random())
             assert stored_rows(here) == before

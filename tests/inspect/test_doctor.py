@@ -7,11 +7,11 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from autorelease.errors import ConfigurationError, ProvisionerError
 from autorelease.inspect import Check, State

@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from autorelease.errors import ProvisionerError
 from autorelease.inspect.explain import Subject, Terms, explain, look_up

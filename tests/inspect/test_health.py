@@ -1,11 +1,11 @@
 """Whether the sweep is alive, as the journal alone tells: a real one, left behind by real ticks."""
 
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from autorelease.errors import ProvisionerDown, ProvisionerError
 from autorelease.inspect.health import Health, health_object, judge, lines

@@ -1,11 +1,11 @@
 """What expires next, and the first tick that the guard will refuse: over real ledgers and journals."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from autorelease.deciding.decide import decide
 from autorelease.errors import ProvisionerError

@@ -1,12 +1,12 @@
 """What every journal does, whatever it is kept in: one suite for all of them."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from autorelease.journal import (
     Event,
@@ -82,7 +82,7 @@ def outcome(what: Outcome, sid: str = "a", **fields: Any) -> Event:
 
 def allocation(sid: str = "a", expires_at: datetime | None = EXPIRY) -> Allocation:
     """One that the journal is asked about."""
-    return made_allocation(sid, expires_at=expires_at)
+    return made_allocation(sid, expires_at=expires_at, vm_ref=f"ref-of-{sid}")
 
 
 def known(journal: JournalReader, sid: str = "a", expires_at: datetime | None = EXPIRY) -> Known | None:

@@ -53,9 +53,10 @@ def tables(connection: sqlite3.Connection) -> set[str]:
 
 def future(monkeypatch: pytest.MonkeyPatch, steps: Steps) -> None:
     """A later release of the program, with these steps."""
-    for module in ("sqlite", "upgrade"):
+    for module in ("connection", "upgrade"):
         monkeypatch.setattr(f"autorelease.journal.{module}.VERSION", len(steps))
-        taken = partial(schema.bring_up_to_date, steps=steps)
+    taken = partial(schema.bring_up_to_date, steps=steps)
+    for module in ("sqlite", "upgrade"):
         monkeypatch.setattr(f"autorelease.journal.{module}.bring_up_to_date", taken)
 
 

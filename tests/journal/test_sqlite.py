@@ -334,10 +334,18 @@ def test_a_file_that_was_refused_is_not_held_open(tmp_path: Path) -> None:
 
 # --- paging -----------------------------------------------------------------------------------------------------------
 
+PAGED = ("ticks", "events", "memory")
+
+
+def read_pages_of(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """Have all that is read in pages read in pages of so many rows."""
+    for module in PAGED:
+        monkeypatch.setattr(f"autorelease.journal.{module}.PAGE_ROWS", rows)
+
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 6, 7])
 def test_paging_neither_loses_nor_repeats(journal: SQLiteJournal, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    monkeypatch.setattr("autorelease.journal.sqlite.PAGE_ROWS", 3)
+    read_pages_of(monkeypatch, 3)
     sids = [f"vm-{number}" for number in range(count)]
     # Some begun at the very same instant: an instant alone is no place to go on from.
     journal.record("t1", [intent(sid, minutes=number // 2) for number, sid in enumerate(sids)])
@@ -350,7 +358,7 @@ def test_paging_neither_loses_nor_repeats(journal: SQLiteJournal, monkeypatch: p
 def test_conflicts_that_stand_alone_are_paged_too(
     journal: SQLiteJournal, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr("autorelease.journal.sqlite.PAGE_ROWS", 3)
+    read_pages_of(monkeypatch, 3)
     sids = [f"vm-{number}" for number in range(count)]
     journal.record("t1", [conflict(sid, minutes=number // 2) for number, sid in enumerate(sids)])
     # Of two that are one, the open intent is shown.
@@ -360,7 +368,7 @@ def test_conflicts_that_stand_alone_are_paged_too(
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 7])
 def test_ticks_are_paged_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    monkeypatch.setattr("autorelease.journal.sqlite.PAGE_ROWS", 3)
+    read_pages_of(monkeypatch, 3)
     engine = Engine(tmp_path)
     journal = engine.open_journal()
     for _ in range(count):
@@ -371,7 +379,7 @@ def test_ticks_are_paged_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, co
 
 def test_a_paused_reader_locks_nobody_out(path: Path, journal: SQLiteJournal, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in `history | less`."""
-    monkeypatch.setattr("autorelease.journal.sqlite.PAGE_ROWS", 2)
+    read_pages_of(monkeypatch, 2)
     monkeypatch.setattr("autorelease.sqlitefile.BUSY_SECONDS", 0.05)
     journal.record("t1", [intent(f"vm-{number}") for number in range(5)])
     reader = SQLiteJournal(path, read_only=True)

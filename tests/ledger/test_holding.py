@@ -17,13 +17,12 @@ from hypothesis import strategies as st
 
 from autorelease.bootstrap import make_folder
 from autorelease.identity import VM, Holder, References, vm_of
-from autorelease.ledger import sqlite as module
 from autorelease.ledger.narrowing import indexes_of_holders
 from autorelease.ledger.rows import StoredRow, Vocabulary, read_row
 from autorelease.ledger.sqlite import SQLiteLedger
 from autorelease.model import Allocation, RawValue
 
-COLUMNS = {role: role for role in StoredRow.__dataclass_fields__}
+COLUMNS = {role: role for role in StoredRow.__struct_fields__}
 ROLES = ("sid", "provisioner", "vm_ref", "vm_uid", "status")
 NOW = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
 
@@ -203,7 +202,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_chunks() -> Iterator[None]:
     """A few references at once, so that every example crosses from one chunk to the next."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "HOLDERS_AT_ONCE", 2)
+        patch.setattr("autorelease.ledger.vms.HOLDERS_AT_ONCE", 2)
         yield
 
 
@@ -269,7 +268,7 @@ def looks(ledger: SQLiteLedger, references: Sequence[str]) -> list[str]:
 
 
 def test_a_look_is_two_statements_for_any_number_of_references(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HOLDERS_AT_ONCE", 20_000)
+    monkeypatch.setattr("autorelease.ledger.vms.HOLDERS_AT_ONCE", 20_000)
     table = Table(Vocabulary(), ("TEXT", ""), frozenset(), "UTF-8", has_index=False, rows=[])
     make(path, table)
     ledger = opened(path, table)

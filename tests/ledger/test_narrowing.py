@@ -19,7 +19,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from autorelease.ledger import sqlite as module
 from autorelease.ledger.narrowing import certainly_readable, certainly_unexpired_from, literal, quoted
 from autorelease.ledger.rows import StoredRow, Unreadable, Vocabulary, read_instant, read_row
 from autorelease.ledger.sqlite import SQLiteLedger
@@ -27,7 +26,7 @@ from autorelease.model import Allocation, Census, InvalidRow, RawRow, RawValue
 from autorelease.rules.expiry import find_expired
 
 ROLES = ("sid", "status", "expires_at", "released_at", "vm_ref", "vm_uid", "provisioner")
-COLUMNS = {role: role for role in StoredRow.__dataclass_fields__}
+COLUMNS = {role: role for role in StoredRow.__struct_fields__}
 SECOND = timedelta(seconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -295,8 +294,8 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_pages() -> Iterator[None]:
     """Pages of a few rows, so that every example crosses from one to the next."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "PAGE_ROWS", 2)
-        patch.setattr(module, "SHARED_AT_ONCE", 1)
+        patch.setattr("autorelease.ledger.due.PAGE_ROWS", 2)
+        patch.setattr("autorelease.ledger.lookup.SHARED_AT_ONCE", 1)
         yield
 
 
@@ -368,7 +367,7 @@ def test_a_bound_that_is_moved_by_the_least_step_loses_a_row(
     expired, _, _ = expected(path, table)
     assert [row.sid for row in expired] == ["a"]
     assert by_value(found(path, table)[0]) == by_value(expired)
-    monkeypatch.setattr(module, "certainly_unexpired_from", moved)
+    monkeypatch.setattr("autorelease.ledger.due.certainly_unexpired_from", moved)
     assert found(path, table)[0] == []
 
 
@@ -454,8 +453,8 @@ def test_no_row_is_lost_or_doubled_between_pages(
     table = one_kind(Vocabulary(), *((str(number), "Active", value) for number, value in enumerate(expiries)))
     make(path, table)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "PAGE_ROWS", page_rows)
-        patch.setattr(module, "PAGE_BYTES", page_bytes)
+        patch.setattr("autorelease.ledger.due.PAGE_ROWS", page_rows)
+        patch.setattr("autorelease.ledger.due.PAGE_BYTES", page_bytes)
         ledger = SQLiteLedger(path, "t", COLUMNS, words=table.words)
         pages = list(ledger.due(table.now, table.grace))
         ledger.close()

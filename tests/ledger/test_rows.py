@@ -1,9 +1,9 @@
 """What a row says: which are invalid and why, which instants are understood, and how one is written back."""
 
-import dataclasses
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
@@ -69,7 +69,7 @@ INVALID: dict[str, tuple[dict[str, RawValue], str]] = {
 
 @pytest.mark.parametrize(("changes", "reason"), INVALID.values(), ids=INVALID.keys())
 def test_a_row_that_is_not_certain_is_invalid_and_says_why(changes: dict[str, RawValue], reason: str) -> None:
-    row = dataclasses.replace(GOOD, **changes)
+    row = msgspec.structs.replace(GOOD, **changes)
     judged = read_row(row, EPOCH)
     assert isinstance(judged, InvalidRow)
     assert reason in judged.reason
@@ -79,8 +79,8 @@ def test_a_row_that_is_not_certain_is_invalid_and_says_why(changes: dict[str, Ra
 
 def test_the_words_of_the_configuration_decide_what_is_nearly_released() -> None:
     words = Vocabulary(released="Straße", inactive=frozenset({"STRASSE"}))
-    assert isinstance(read_row(dataclasses.replace(GOOD, status="strasse"), words), InvalidRow)
-    listed = read_row(dataclasses.replace(GOOD, status="STRASSE"), words)
+    assert isinstance(read_row(msgspec.structs.replace(GOOD, status="strasse"), words), InvalidRow)
+    listed = read_row(msgspec.structs.replace(GOOD, status="STRASSE"), words)
     assert isinstance(listed, Allocation)
     assert listed.settled
     assert not listed.released
@@ -96,14 +96,14 @@ def test_the_words_of_the_configuration_decide_what_is_nearly_released() -> None
 )
 def test_a_status_that_is_nearly_one_of_the_settled_is_not_certain(status: str) -> None:
     words = Vocabulary(inactive=frozenset({"Cancelled", "Gel\u00f6scht"}))
-    judged = read_row(dataclasses.replace(GOOD, status=status), words)
+    judged = read_row(msgspec.structs.replace(GOOD, status=status), words)
     assert isinstance(judged, InvalidRow)
     assert "status" in judged.reason
 
 
 def test_two_words_that_look_the_same_are_shown_as_they_are() -> None:
     words = Vocabulary(inactive=frozenset({"Gel\u00f6scht"}))
-    judged = read_row(dataclasses.replace(GOOD, status="Gelo\u0308scht"), words)
+    judged = read_row(msgspec.structs.replace(GOOD, status="Gelo\u0308scht"), words)
     assert isinstance(judged, InvalidRow)
     assert judged.reason == r"status 'Gelo\u0308scht' is 'Gel\xf6scht' but for the form of its characters"
 
@@ -112,16 +112,16 @@ def test_words_that_are_all_configured_are_all_meant_although_they_are_alike() -
     """Nobody lists two spellings by mistake: each is settled, and only a third one is in doubt."""
     words = Vocabulary(inactive=frozenset({"Cancelled", "cancelled", "released", "Gel\u00f6scht", "Gelo\u0308scht"}))
     for status in ("Released", *words.inactive):
-        judged = read_row(dataclasses.replace(GOOD, status=status), words)
+        judged = read_row(msgspec.structs.replace(GOOD, status=status), words)
         assert isinstance(judged, Allocation)
         assert (judged.settled, judged.released) == (True, status == "Released")
     for status in ("CANCELLED", "RELEASED", "GEL\u00d6SCHT"):
-        assert isinstance(read_row(dataclasses.replace(GOOD, status=status), words), InvalidRow)
+        assert isinstance(read_row(msgspec.structs.replace(GOOD, status=status), words), InvalidRow)
 
 
 @pytest.mark.parametrize("nothing", [None, "", " ", "\u00a0\t"], ids=repr)
 def test_where_the_column_is_named_a_row_without_vm_ref_has_no_vm(nothing: RawValue) -> None:
-    judged = read_row(dataclasses.replace(GOOD, vm_ref=nothing), Vocabulary(is_vm_ref_named=True))
+    judged = read_row(msgspec.structs.replace(GOOD, vm_ref=nothing), Vocabulary(is_vm_ref_named=True))
     assert isinstance(judged, Allocation)
     assert (judged.sid, judged.vm_ref, judged.expires_at) == ("a", "", NOON)
 
@@ -151,7 +151,7 @@ VALID: dict[str, dict[str, RawValue]] = {
 
 @pytest.mark.parametrize("changes", VALID.values(), ids=VALID.keys())
 def test_strange_is_not_invalid(changes: dict[str, RawValue]) -> None:
-    row = dataclasses.replace(GOOD, **changes)
+    row = msgspec.structs.replace(GOOD, **changes)
     judged = read_row(row, EPOCH)
     assert isinstance(judged, Allocation)
     assert (judged.sid, judged.settled) == (str(row.sid), False)
@@ -186,13 +186,13 @@ def test_all_that_an_allocation_says() -> None:
 
 @pytest.mark.parametrize("nothing", [None, ""], ids=repr)
 def test_what_is_not_there_has_its_substitute(nothing: RawValue) -> None:
-    judged = read_row(dataclasses.replace(GOOD, vm_ref=nothing, vm_uid=nothing, provisioner=nothing), EPOCH)
+    judged = read_row(msgspec.structs.replace(GOOD, vm_ref=nothing, vm_uid=nothing, provisioner=nothing), EPOCH)
     assert isinstance(judged, Allocation)
     assert (judged.vm_ref, judged.vm_uid, judged.provisioner) == ("a", None, "default")
 
 
 def test_zero_is_a_reference_like_any_other() -> None:
-    judged = read_row(dataclasses.replace(GOOD, vm_ref=0, vm_uid=0, provisioner=0), EPOCH)
+    judged = read_row(msgspec.structs.replace(GOOD, vm_ref=0, vm_uid=0, provisioner=0), EPOCH)
     assert isinstance(judged, Allocation)
     assert (judged.vm_ref, judged.vm_uid, judged.provisioner) == ("0", "0", "0")
 
@@ -200,7 +200,7 @@ def test_zero_is_a_reference_like_any_other() -> None:
 @pytest.mark.parametrize("expires_at", [None, "nonsense", b"\xff", float("inf"), NOON_EPOCH])
 @pytest.mark.parametrize("status", ["Released", "Cancelled"])
 def test_of_a_settled_row_the_expiry_is_not_even_looked_at(status: str, expires_at: RawValue) -> None:
-    row = dataclasses.replace(GOOD, status=status, expires_at=expires_at, released_at=1)
+    row = msgspec.structs.replace(GOOD, status=status, expires_at=expires_at, released_at=1)
     judged = read_row(row, Vocabulary(inactive=frozenset({"Cancelled"})))
     assert isinstance(judged, Allocation)
     assert (judged.settled, judged.released, judged.expires_at) == (True, status == "Released", None)
@@ -468,7 +468,7 @@ NEVER: dict[str, tuple[RawValue, tuple[int | float | str, ...], Vocabulary, bool
 def test_never_is_a_value_of_the_list_and_of_its_type(
     value: RawValue, never: tuple[int | float | str, ...], words: Vocabulary, *, expected: bool
 ) -> None:
-    listed = dataclasses.replace(words, never=never)
+    listed = msgspec.structs.replace(words, never=never)
     if expected:
         assert read_instant(value, listed) is None
     else:
@@ -477,7 +477,7 @@ def test_never_is_a_value_of_the_list_and_of_its_type(
 
 
 def test_an_instant_that_is_listed_is_never() -> None:
-    assert read_instant(NOON_EPOCH, dataclasses.replace(EPOCH, never=(NOON_EPOCH,))) is None
+    assert read_instant(NOON_EPOCH, msgspec.structs.replace(EPOCH, never=(NOON_EPOCH,))) is None
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from autorelease.sqlitefile import StampRefusedError
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 PAST = 1_796_000_000
-COLUMNS = {role: role for role in StoredRow.__dataclass_fields__}
+COLUMNS = {role: role for role in StoredRow.__struct_fields__}
 PLAIN = "sid TEXT PRIMARY KEY, status TEXT, expires_at INTEGER, released_at INTEGER, plan TEXT, slot INTEGER"
 Open = Callable[..., SQLiteLedger]
 

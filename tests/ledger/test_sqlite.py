@@ -15,14 +15,13 @@ from hypothesis import strategies as st
 from autorelease import sqlitefile
 from autorelease.errors import UnusableError
 from autorelease.ledger import Stamp, StampResult
-from autorelease.ledger import sqlite as module
 from autorelease.ledger.rows import StoredRow, Vocabulary
 from autorelease.ledger.sqlite import SQLiteLedger
 from autorelease.model import Allocation, InvalidRow, RawValue
 from autorelease.sqlitefile import StampRefusedError
 from autorelease.text import folded
 
-COLUMNS = {role: role for role in StoredRow.__dataclass_fields__}
+COLUMNS = {role: role for role in StoredRow.__struct_fields__}
 NOW = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
 NOON = 1_796_126_400
 PAST = NOON - 3600
@@ -337,7 +336,7 @@ def test_a_sid_of_two_rows_is_nobodys(database: Database, opened: Open, one: Raw
 def test_the_list_of_invalid_rows_ends_and_their_number_does_not(
     database: Database, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LISTED_INVALID", 2)
+    monkeypatch.setattr("autorelease.ledger.census.LISTED_INVALID", 2)
     database.make([row(str(number), "soon") for number in range(5)] + [row("a")])
     census = opened().census()
     assert (census.rows_examined, census.rows_invalid, len(census.invalid), census.truncated) == (6, 5, 2, True)
@@ -683,7 +682,7 @@ def test_a_database_that_another_program_holds_is_unusable_for_now(
 def test_no_transaction_is_open_between_pages(
     database: Database, opened: Open, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    monkeypatch.setattr(module, "PAGE_ROWS", 2)
+    monkeypatch.setattr("autorelease.ledger.due.PAGE_ROWS", 2)
     database.make([row(f"s{number}") for number in range(7)], before=f"PRAGMA journal_mode = {mode}")
     ledger = opened(read_only=True)
     count = 0
@@ -702,7 +701,7 @@ def test_no_transaction_is_open_between_pages(
 def test_no_transaction_is_open_between_holders(
     database: Database, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "HOLDERS_AT_ONCE", 2)
+    monkeypatch.setattr("autorelease.ledger.vms.HOLDERS_AT_ONCE", 2)
     database.make([row(f"s{number}", vm_ref=f"vm{number}") for number in range(7)])
     ledger = opened()
     found = []
@@ -758,7 +757,7 @@ def plans(database: Database, statements: Sequence[str]) -> list[str]:
 def test_the_index_of_due_rows_is_used_for_every_page(
     database: Database, opened: Open, monkeypatch: pytest.MonkeyPatch, index: str, words: Vocabulary
 ) -> None:
-    monkeypatch.setattr(module, "PAGE_ROWS", 2)
+    monkeypatch.setattr("autorelease.ledger.due.PAGE_ROWS", 2)
     expiry: dict[str, RawValue] = {"epoch": PAST, "epoch_ms": PAST * 1000, "iso8601": "2026-12-01T11:00:00Z"}
     rows = [row(f"s{number}", expiry[words.timestamps]) for number in range(5)]
     database.make(rows, f"CREATE INDEX due_rows ON vm_allocations {index}")
@@ -934,7 +933,7 @@ def test_everybody_is_found_who_holds_one_of_these(folder: Path, refs: list[str]
 
 
 def test_holders_are_found_in_chunks(database: Database, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HOLDERS_AT_ONCE", 2)
+    monkeypatch.setattr("autorelease.ledger.vms.HOLDERS_AT_ONCE", 2)
     database.make([row(f"s{number}", vm_ref=f"vm{number}") for number in range(5)])
     assert len(holders(opened(), *(f"vm{number}" for number in range(5)))) == 5
 

@@ -1,10 +1,11 @@
 """The engine of the machine: quick, with a clock that goes on, and with word of every run that begins."""
 
 import itertools
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from autorelease.journal import TickStart
 from autorelease.journal.sqlite import SQLiteJournal
@@ -42,7 +43,7 @@ class HurriedEngine(Engine):
     def means(self, *arguments: Any, **named: Any) -> Means:
         """What acts. No two instants of the clock are the same, but for one that was put back."""
         means = super().means(*arguments, **named)
-        return replace(means, clock=lambda: self.now + timedelta(microseconds=next(self._instants)))
+        return msgspec.structs.replace(means, clock=lambda: self.now + timedelta(microseconds=next(self._instants)))
 
     def open_ledger(self, *, read_only: bool = False) -> SQLiteLedger:
         """As a tick opens it."""

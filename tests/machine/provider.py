@@ -3,8 +3,9 @@
 import threading
 import unicodedata
 from collections.abc import Callable
-from dataclasses import replace
 from enum import StrEnum
+
+import msgspec
 
 from autorelease.errors import ProvisionerDown, ProvisionerError
 from autorelease.model import Allocation, Release, Result
@@ -129,7 +130,7 @@ class Provider:
         return self._released(allocation)
 
     def _released(self, allocation: Allocation) -> Release:
-        release = self.memory.release(replace(allocation, vm_ref=plainly(allocation.vm_ref)))
+        release = self.memory.release(msgspec.structs.replace(allocation, vm_ref=plainly(allocation.vm_ref)))
         if not self.remembers:
             self.memory.gone.clear()
         return release

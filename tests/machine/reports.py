@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from autorelease.errors import ExitCode
-from autorelease.model import ErrorCode, Finding, Outcome, Result, SkipReason, TickReport
+from autorelease.model import ErrorCode, Finding, Outcome, Result, SkipReason
+from autorelease.sweep.report import TickReport
 from tests.machine.belief import Answer, answer_of, is_believed
 from tests.machine.facts import Pair
 from tests.machine.plans import expected_refusals

@@ -22,7 +22,6 @@ def fingerprint(argv: Sequence[object], **options: Any) -> str | None:
     """Of a section of the configuration, as a tick asks for it."""
     sections = {"default": {"kind": "command", "argv": [str(word) for word in argv], **options}}
     opened = open_provisioners(sections, Path("/etc/x.toml"), timedelta(seconds=1), stamps=True)["default"]
-    assert opened.kind == "command"
     assert isinstance(opened.provisioner, Identifying)
     return opened.provisioner.fingerprint()
 
@@ -221,6 +220,5 @@ def test_a_file_that_cannot_be_read_is_nothing_to_believe(
 def test_a_stamp_earns_nothing() -> None:
     sections = {"default": {"kind": "ledger"}}
     opened = open_provisioners(sections, Path("/etc/x.toml"), timedelta(seconds=1), stamps=True)["default"]
-    assert opened.kind == "ledger"
     assert isinstance(opened.provisioner, Identifying)
     assert opened.provisioner.fingerprint() is None

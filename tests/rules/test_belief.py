@@ -1,11 +1,11 @@
 """Whether "not found" may be taken for "released"."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from autorelease.model import Answer
 from autorelease.rules.belief import (

@@ -1,12 +1,12 @@
 """The limits that refuse a tick, and the operator's answer to a refusal."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from autorelease.model import PlanSummary, Refusal, SkipReason
 from autorelease.rules.guard import (

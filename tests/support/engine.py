@@ -6,10 +6,12 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+
+from msgspec.structs import replace
 
 from autorelease.deciding import unfinished
 from autorelease.deciding.decide import Decision, decide
@@ -19,7 +21,7 @@ from autorelease.journal import Event, IntentChange, Step, TickKind, TickStart
 from autorelease.journal.sqlite import SQLiteJournal, lock_path, make_journal
 from autorelease.ledger.rows import Vocabulary
 from autorelease.ledger.sqlite import SQLiteLedger
-from autorelease.model import Allocation, Finding, Hold, PlanSummary, RawRow, Release, Result, TickReport
+from autorelease.model import Allocation, Finding, Hold, PlanSummary, RawRow, Release, Result
 from autorelease.operate import conflicts_of, make_order, run_release
 from autorelease.provisioners import Provisioner, Registered
 from autorelease.rules.guard import Limits, Moment
@@ -27,7 +29,7 @@ from autorelease.settings import Columns
 from autorelease.sweep.acting import Means, Options
 from autorelease.sweep.edge.lock import locked
 from autorelease.sweep.edge.stop import Stop
-from autorelease.sweep.report import exit_code
+from autorelease.sweep.report import TickReport, exit_code
 from autorelease.sweep.run import run_tick
 from tests.support.place import TABLE, Place
 
@@ -98,6 +100,10 @@ class Scripted:
         if isinstance(answer, BaseException):
             raise answer
         return answer
+
+    def fingerprint(self) -> str:
+        """It always looks in the same place."""
+        return "scripted"
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -223,7 +229,7 @@ class Engine:
         """What acts. A single provisioner is the default one; `immediate` names those that need no thread."""
         given = provisioner if isinstance(provisioner, Mapping) else {"default": provisioner}
         # One of a kind whose release is the stamp earns nothing by it.
-        registered = {name: Registered(made, name in set(immediate), "test") for name, made in given.items()}
+        registered = {name: Registered(made, name in set(immediate)) for name, made in given.items()}
         return Means(
             provisioners=registered,
             options=self.options,

@@ -1,11 +1,11 @@
 """What the guard remembers of a plan: whom a confirmation covers (F13), and what stays admitted (F12)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from autorelease.errors import ExitCode, ProvisionerDown, UnusableError
 from autorelease.journal import TickKind

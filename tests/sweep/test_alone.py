@@ -3,11 +3,11 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from autorelease.errors import AutoreleaseError, LockedError, UnusableError
 from autorelease.journal import TickKind, TickStart
@@ -95,7 +95,7 @@ def test_what_is_not_that_tick_keeps_nobody_out(
     engine: Engine, journal: SQLiteJournal, other: TickStart, change: dict[str, object]
 ) -> None:
     """Another process with its pid, a pid of elsewhere; or an order, which takes no lock and runs beside ticks."""
-    journal.open_tick(replace(other, **change))  # type: ignore[arg-type]
+    journal.open_tick(replace(other, **change))
     assert why_not_alone(engine, journal) is None
 
 

@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from autorelease.errors import ExitCode, ProvisionerDown, ProvisionerError
 from autorelease.journal import Event, GivenAnswer, IntentChange, Step, TickKind

@@ -83,6 +83,24 @@ def test_a_conflict_stays_where_its_row_is_released_by_order_meanwhile(engine: E
     stays_until_it_is_acknowledged(engine)
 
 
+@pytest.mark.parametrize(
+    "happens",
+    [
+        "UPDATE vm_allocations SET status = 'Released'",
+        f"UPDATE vm_allocations SET expires_at = {EXPIRED}",
+        "DELETE FROM vm_allocations",
+        CANCEL,
+    ],
+    ids=["it is stamped", "it is as it was", "it is gone", "it is settled"],
+)
+def test_a_conflict_stays_whatever_becomes_of_its_row(engine: Engine, happens: str) -> None:
+    """Somebody may have put the row right; that somebody has looked at the VM only they can say."""
+    engine.add("a")
+    assert engine.tick(Scripted(before=when("a", lambda: engine.renew("a")))).ends() == {"a": "conflict"}
+    engine.place.execute(happens)
+    stays_until_it_is_acknowledged(engine)
+
+
 def test_a_retry_leaves_the_intent_of_a_call_that_is_under_way(engine: Engine) -> None:
     """An order for the row of a known conflict: acknowledging the one must not lose the other."""
     engine.add("a", vm_ref="web-1")

@@ -1,11 +1,11 @@
 """A tick in numbers: the identity, the exit code and the object of `tick --json`."""
 
-import dataclasses
 import itertools
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from autorelease.errors import ConfigurationError, ExitCode, IdentityError, LockedError, UnusableError, UsageError
@@ -19,11 +19,11 @@ from autorelease.model import (
     Refusal,
     ReleaseError,
     SkipReason,
-    TickReport,
 )
 from autorelease.sweep.report import (
     LISTED,
     Tally,
+    TickReport,
     check_identity,
     error_object,
     exit_code,
@@ -38,7 +38,7 @@ HOUR = timedelta(hours=1)
 
 def report(**changes: Any) -> TickReport:
     """A tick in which nothing happened, but for these."""
-    return dataclasses.replace(
+    return msgspec.structs.replace(
         TickReport(
             tick="t",
             now=NOW,
@@ -262,7 +262,7 @@ def test_a_held_row_is_nobodys_fault() -> None:
 
 
 def test_quarantined_rows_are_named_whatever_became_of_them() -> None:
-    findings = [dataclasses.replace(skipped(SkipReason.BACKOFF), quarantined=True), failure()]
+    findings = [msgspec.structs.replace(skipped(SkipReason.BACKOFF), quarantined=True), failure()]
     assert made(tallied(*findings), rows_expired=2).rows_quarantined == 1
 
 

@@ -330,7 +330,9 @@ def test_wherever_an_error_comes_every_row_has_one_end_and_the_next_ticks_conver
         assert engine.statuses() == {**dict.fromkeys("abcdg", "Released"), "e": "Active"}, at
         assert engine.open_intents() <= {"e", "f"}, at
         outcomes = dict(engine.place.query("SELECT sid, outcome FROM attempts", database=engine.place.journal))
-        assert {outcomes[sid] for sid in "abcdg"} <= {"released", "already_released"}, (at, outcomes)
+        assert {outcomes[sid] for sid in "abdg"} <= {"released", "already_released"}, (at, outcomes)
+        # A miss closes its intent at once: where the journal fails for ever after its stamp, nobody can know of it.
+        assert outcomes["c"] in ("already_released", "released") or is_for_ever, (at, outcomes)
         at += STRIDE
     assert at > 40, "a tick over seven rows has more calls than that: the wrappers have come off"
 

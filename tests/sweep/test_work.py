@@ -1,14 +1,20 @@
 """One piece of work: one state at a time, and one end."""
 
-import pytest
+from contextlib import closing
 
-from autorelease.errors import ExitCode, IdentityError
-from autorelease.model import Known, Planned
+import pytest
+from msgspec.structs import replace
+
+from autorelease.errors import ExitCode, IdentityError, ProvisionerError
+from autorelease.journal import Event
+from autorelease.model import Known, Outcome, Planned
 from autorelease.provisioners.memory import MemoryProvisioner
 from autorelease.sweep.books import Books
 from autorelease.sweep.loop import Loop
+from autorelease.sweep.outbox import Outbox
 from autorelease.sweep.work import State, Works
-from tests.support.engine import Engine, made_allocation
+from tests.support.engine import RENEWED, Engine, Scripted, made_allocation
+from tests.support.sweeping import PENDING, Unlocking, lock_on, retryable
 
 
 def planned(sid: str = "vm-1", known: Known | None = None) -> Planned:
@@ -118,3 +124,50 @@ def test_a_work_that_comes_to_no_end_is_a_bug(engine: Engine, monkeypatch: pytes
     engine.later()
     assert engine.tick(MemoryProvisioner("ab")).code == ExitCode.OK
     assert engine.open_intents() == set()
+
+
+def test_an_end_that_is_not_written_down_is_a_bug(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report and the journal must say the same."""
+    monkeypatch.setattr("autorelease.sweep.outbox.Outbox.put", lambda *_: None)
+    engine.add("a", "b")
+    ends_as_a_bug(engine, "a", "b")
+
+
+def test_a_second_end_that_is_written_down_is_a_bug(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = Outbox.put
+
+    def put_another(outbox: Outbox, event: Event) -> None:
+        put(outbox, event)
+        put(outbox, replace(event, outcome=Outcome.PENDING))
+
+    monkeypatch.setattr(Outbox, "put", put_another)
+    engine.add("a", "b")
+    ends_as_a_bug(engine)
+
+
+def test_what_earlier_runs_left_is_none_of_what_is_counted(engine: Engine) -> None:
+    for sid in ("stamped", "vanished", "renewed"):
+        engine.begin_and_lose(sid)
+    engine.add("stamped", "a", "b", "c")
+    engine.add("renewed", expires_at=RENEWED)
+    engine.mark_released("stamped")
+    ticked = engine.tick(Scripted({"b": [PENDING], "c": [ProvisionerError("no")]}))
+    assert (ticked.code, len(ticked.findings)) == (ExitCode.NOT_ALL_WELL, 5)
+    with closing(engine.open_journal()) as journal:
+        assert journal.outcomes(ticked.report.tick) == {"released": 2, "failed": 3, "pending": 1}
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_was_left_at_the_end_is_written_down_as_soon_as_it_can_be(engine: Engine) -> None:
+    """A wish to stop, an error that waits for its next attempt, and a journal that is locked just then."""
+    engine.add("a")
+    with lock_on(engine.place.journal) as lock:
+
+        def stop_and_lock(_: object) -> None:
+            engine.stop.wish("SIGTERM")
+            lock.take()
+
+        provisioner = Scripted({"a": [retryable()]}, before=stop_and_lock)
+        ticked = engine.tick(provisioner, around_journal=lambda inner: Unlocking(inner, "record", lock, failures=3))
+    assert (ticked.code, ticked.ends()) == (ExitCode.TERMINATED, {"a": "failed"})
+    assert (engine.open_intents(), engine.failed_ticks()) == (set(), {"a": 1})

@@ -6,13 +6,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from fnmatch import filter as matching
 from typing import Any, NoReturn, cast
 from urllib.parse import unquote
 
 import pytest
+from msgspec.structs import replace
 
 from autorelease.errors import ProvisionerDown, ProvisionerError
 from autorelease.model import Allocation, Release, Result

@@ -4,8 +4,9 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from autorelease.errors import UnusableError
 
@@ -14,8 +15,7 @@ MODE = 0o640
 MOST_TRIES = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Lock:
+class Lock(msgspec.Struct, frozen=True):
     """A lock that is held."""
 
     path: Path

@@ -6,8 +6,9 @@ call that never returns would keep the process, and its lock, alive.
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
+
+import msgspec
 
 from autorelease.errors import ProvisionerError
 from autorelease.model import Allocation, Release
@@ -15,8 +16,7 @@ from autorelease.provisioners import Provisioner
 from autorelease.provisioners.calls import release
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """One call to be made. number: its identity. is_too_late: asked right before it is; then it is not made."""
 
     number: int
@@ -25,8 +25,7 @@ class Call:
     is_too_late: Callable[[], bool] = lambda: False
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True):
     """How a call came back. answer None: it was not made."""
 
     number: int

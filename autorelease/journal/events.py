@@ -1,0 +1,103 @@
+"""The history in the journal: read, and written for a run and for an operator."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from autorelease.journal import Event, Step
+from autorelease.journal.connection import PAGE_ROWS, JournalConnection
+from autorelease.journal.rows import HISTORY_FIELDS, RENAMED, as_instant, as_key, as_text, changes_of
+
+
+class Events(JournalConnection):
+    """The table `events`, and the memory of each (sid, expires_at) that an event changes."""
+
+    def events(self, *, sid: str | None = None, tick: str | None = None) -> Iterator[Mapping[str, Any]]:
+        """The events as `history` shows them, oldest first; `now` is that of their tick."""
+        conditions, values = ["id > ?"], []
+        for column, value in (("sid", sid), ("tick", tick)):
+            if value is not None:
+                conditions.append(f"events.{column} = ?")
+                values.append(value)
+        columns = ", ".join(f"events.{name}" for name in HISTORY_FIELDS)
+        last = 0
+        while True:
+            page = self._rows(
+                f"SELECT id, {columns}, ticks.now FROM events LEFT JOIN ticks USING (tick) "
+                f"WHERE {' AND '.join(conditions)} ORDER BY id LIMIT {PAGE_ROWS}",
+                last,
+                *values,
+            )
+            for row in page:
+                event = dict(row)
+                last = event.pop("id")
+                # What an operator did belongs to no tick.
+                event["tick"] = event["tick"] or None
+                yield event
+            if len(page) < PAGE_ROWS:
+                return
+
+    def outcomes(self, run: str) -> Mapping[str, int]:
+        """How many outcomes of each kind this run has written down."""
+        # What was written twice, because the first time it seemed to have failed, is one outcome.
+        rows = self._rows(
+            "SELECT outcome, count(*) AS number FROM (SELECT DISTINCT at, sid, expires_at, outcome, reason FROM events "
+            f"WHERE tick = ? AND event = '{Step.OUTCOME}') GROUP BY outcome",
+            run,
+        )
+        return {row["outcome"]: row["number"] for row in rows}
+
+    def recent_releases(self, limit: int) -> Sequence[tuple[str, datetime | None]]:
+        """The (sid, expires_at) that ended as released or already released last, newest first; each sid once."""
+        rows = self._rows(
+            "SELECT sid, expires_at FROM events WHERE outcome IN ('released', 'already_released') "
+            "ORDER BY id DESC LIMIT ?",
+            limit,
+        )
+        newest: dict[str, datetime | None] = {}
+        for row in rows:
+            newest.setdefault(row["sid"], as_instant(row["expires_at"] or ""))
+        return list(newest.items())
+
+    def _write(self, tick: str, event: Event) -> None:
+        self.connection.execute(
+            "INSERT INTO events (at, tick, sid, event, outcome, reason, evidence, expires_at, error, duration_ms, "
+            "provisioner) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                as_text(event.at),
+                tick,
+                event.sid,
+                event.step,
+                event.outcome,
+                event.reason,
+                event.evidence,
+                as_text(event.expires_at) if event.expires_at else None,
+                event.error,
+                event.duration_ms,
+                event.provisioner,
+            ),
+        )
+        key = (event.sid, as_key(event.expires_at))
+        self.connection.execute(
+            "INSERT INTO attempts (sid, expires_at, provisioner, vm_ref, failed_ticks, pending_ticks, quarantined) "
+            "VALUES (?, ?, ?, ?, 0, 0, 0) "
+            f"ON CONFLICT (sid, expires_at) DO UPDATE SET {RENAMED}",
+            (*key, event.provisioner, event.vm_ref, as_text(event.at)),
+        )
+        changes = changes_of(event, tick)
+        if changes:
+            assignments = ", ".join(f"{name} = {expression}" for name, (expression, _) in changes.items())
+            self.connection.execute(
+                f"UPDATE attempts SET {assignments} WHERE sid = ? AND expires_at = ?",
+                (*(value for _, value in changes.values()), *key),
+            )
+
+    def _note(
+        self, step: Step, sid: str, at: datetime, evidence: str, reason: str | None, expires_at: datetime | None = None
+    ) -> None:
+        """Write down what an operator did; it belongs to no tick."""
+        self.connection.execute(
+            "INSERT INTO events (at, tick, sid, event, reason, evidence, expires_at, provisioner) "
+            "VALUES (?, '', ?, ?, ?, ?, ?, '')",
+            (as_text(at), sid, step, reason, evidence, as_text(expires_at) if expires_at else None),
+        )

@@ -1,0 +1,141 @@
+"""The operator's file and table: opened, checked, and its columns by their roles. One thread alone uses it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from autorelease.errors import UnusableError
+from autorelease.identity import References
+from autorelease.ledger.binding import lowered
+from autorelease.ledger.narrowing import literal, quoted
+from autorelease.ledger.rows import StoredRow, Vocabulary
+from autorelease.ledger.rules import NO_RULES
+from autorelease.sqlitefile import OpenFile, check_file, check_reading_is_harmless, check_writable, connect
+
+REQUIRED = ("sid", "status", "expires_at")
+ROLES = tuple(StoredRow.__struct_fields__)
+REMEDY = "Check [ledger] url and table in the configuration"
+
+
+class LedgerConnection:
+    """What every part of the ledger stands on. Raises UnusableError where the table is none that can be used."""
+
+    def __init__(
+        self,
+        path: Path,
+        table: str,
+        columns: Mapping[str, str],
+        *,
+        words: Vocabulary,
+        named: frozenset[str] = frozenset(),
+        read_only: bool = False,
+    ) -> None:
+        check_file(path, "ledger", REMEDY)
+        check_reading_is_harmless(path)
+        if not read_only:
+            check_writable(path, "ledger")
+        self._path = path
+        self._file = OpenFile(path, "ledger")
+        self._words = words
+        self._name = table
+        self._rules = NO_RULES
+        self.connection = connect(path, read_only=read_only)
+        try:
+            with self._file.in_use():
+                if not read_only:
+                    # Of our own connection alone. Without it a stamp would break the operator's keys without a word.
+                    self.connection.execute("PRAGMA foreign_keys = ON")
+                self._columns = self._checked_columns(table, columns, named)
+                self._sid_is_unique = self._is_unique(table, self._columns["sid"])
+        except BaseException:
+            self.connection.close()
+            raise
+        self._table = f"main.{quoted(table)}"
+        self._select = ", ".join(self._column(role) if role in self._columns else "NULL" for role in ROLES)
+
+    def _checked_columns(self, table: str, columns: Mapping[str, str], named: frozenset[str]) -> dict[str, str]:
+        kinds = self.connection.execute(
+            "SELECT type FROM sqlite_master WHERE lower(name) = lower(?) AND type IN ('table', 'view')", (table,)
+        ).fetchone()
+        if kinds != ("table",):
+            raise UnusableError(self._no_such_table(table))
+        rows = self.connection.execute("SELECT name FROM pragma_table_xinfo(?)", (table,)).fetchall()
+        present = {lowered(name): name for (name,) in rows}
+        needed = {*REQUIRED, *named}
+        for role in sorted(needed):
+            if lowered(columns[role]) not in present:
+                raise UnusableError(
+                    f"{self._path}: table {table!r} has no column {columns[role]!r} for {role}. Name it in "
+                    f'[ledger.columns]: {role} = "…". Columns there: {", ".join(present.values())}'
+                )
+        return {role: columns[role] for role in ROLES if lowered(columns[role]) in present}
+
+    def _no_such_table(self, table: str) -> str:
+        # Imported for the bad news alone: it costs a tick a fifth of its start.
+        from sqlite_utils import Database
+
+        # Left to itself the library would turn recursive triggers on, for the operator's own triggers too.
+        database = Database(self.connection, execute_plugins=False, recursive_triggers=False)
+        is_view = lowered(table) in {lowered(name) for name in database.view_names()}
+        kind = "is a view: name the table behind it" if is_view else "is not in this database"
+        tables = ", ".join(sorted(database.table_names())[:10]) or "none"
+        return f"{self._path}: table {table!r} {kind}. {REMEDY}. Tables there: {tables}"
+
+    def _is_unique(self, table: str, sid: str) -> bool:
+        """Whether the schema itself lets no two rows have the same sid, however it is compared."""
+        info = self.connection.execute(
+            "SELECT lower(name), upper(type), pk FROM pragma_table_xinfo(?)", (table,)
+        ).fetchall()
+        keys = [name for name, _, pk in info if pk]
+        kind = next(kind for name, kind, _ in info if name == lowered(sid))
+        if keys == [lowered(sid)] and kind == "INTEGER":
+            return True
+        # Two comparisons, the column's and the key's, need not agree on what is the same.
+        if self._mentions_collations(table):
+            return False
+        # Without a type, 1 and '1' are two values and one sid.
+        typed = any(word in kind for word in ("INT", "CHAR", "CLOB", "TEXT"))
+        return typed and any(self._covers(sid, *index) for index in self._unique_indexes(table))
+
+    def _unique_indexes(self, table: str) -> list[tuple[str, str | None]]:
+        return self.connection.execute(
+            "SELECT l.name, s.sql FROM pragma_index_list(?) l LEFT JOIN sqlite_master s ON s.name = l.name "
+            'WHERE l."unique" AND NOT l.partial',
+            (table,),
+        ).fetchall()
+
+    def _covers(self, sid: str, index: str, sql: str | None) -> bool:
+        names = [name for (name,) in self.connection.execute("SELECT name FROM pragma_index_info(?)", (index,))]
+        return [lowered(name or "") for name in names] == [lowered(sid)] and "COLLATE" not in (sql or "").upper()
+
+    def _mentions_collations(self, table: str) -> bool:
+        rows = self.connection.execute(
+            "SELECT 1 FROM sqlite_master WHERE type = 'table' AND lower(name) = lower(?) AND sql LIKE '%COLLATE%'",
+            (table,),
+        )
+        return rows.fetchone() is not None
+
+    def _column(self, role: str) -> str:
+        return f"{self._table}.{quoted(self._columns[role])}"
+
+    def _has(self, role: str) -> bool:
+        return role in self._columns
+
+    @property
+    def _live(self) -> str:
+        status = f"{self._column('status')} COLLATE BINARY"
+        settled = ", ".join(literal(word) for word in (self._words.released, *sorted(self._words.inactive)))
+        return f"({self._column('status')} IS NULL OR {status} NOT IN ({settled}))"
+
+    @property
+    def references(self) -> References:
+        """How the ids of its VMs are compared."""
+        return self._words.references
+
+    def version(self) -> int | None:
+        """A number that changes whenever another connection has committed (SQLite's PRAGMA data_version)."""
+        with self._file.in_use():
+            return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def close(self) -> None:
+        """End all use of the database."""
+        self.connection.close()

@@ -1,0 +1,89 @@
+"""What is due, in pages, and what is paid for: supersets of what the rule picks."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+
+from autorelease.ledger.binding import bindable, parameter
+from autorelease.ledger.lookup import Lookup
+from autorelease.ledger.narrowing import certainly_unexpired_from, literal
+from autorelease.ledger.rows import StoredRow
+from autorelease.model import DEFAULT_PROVISIONER, Allocation, RawValue
+
+PAGE_ROWS = 2000
+PAGE_BYTES = 8 * 2**20
+
+
+class Due(Lookup):
+    """Each statement is written so that an index on the expiry can serve it."""
+
+    def due(self, now: datetime, grace: timedelta) -> Iterator[Sequence[Allocation]]:
+        """Pages of readable live allocations: a superset of what has expired, oldest first as stored."""
+        last: tuple[RawValue, RawValue] | None = None
+        while True:
+            with self._file.in_use():
+                rows = self._page(now - grace, last)
+                shared = self._shared_among([row.sid for row in rows])
+            if not rows:
+                return
+            last = (rows[-1].expires_at, rows[-1].sid)
+            judged = [self._judged(row, shared=row.sid in shared) for row in rows]
+            yield [row for row in judged if isinstance(row, Allocation)]
+
+    def _page(self, moment: datetime, last: tuple[RawValue, RawValue] | None) -> list[StoredRow]:
+        cursor = self.connection.execute(
+            self._due_statement(last),
+            (certainly_unexpired_from(moment, self._words), *(bindable(value) for value in last or ())),
+        )
+        rows, size = [], 0
+        for values in cursor:
+            rows.append(StoredRow(*values))
+            size += sum(len(value) for value in values if isinstance(value, str | bytes))
+            if size > PAGE_BYTES:
+                break
+        # The read transaction ends here: nothing of ours stands in a writer's way while the page is worked on.
+        cursor.close()
+        return rows
+
+    def _due_statement(self, last: tuple[RawValue, RawValue] | None) -> str:
+        expires_at, sid = self._column("expires_at"), self._column("sid")
+        after = f"AND ({expires_at}, {sid}) > ({', '.join(parameter(value) for value in last)})" if last else ""
+        return (
+            f"SELECT {self._select} FROM {self._table} WHERE {self._due_conditions} {after} "
+            f"ORDER BY {expires_at}, {sid} LIMIT {PAGE_ROWS}"
+        )
+
+    @property
+    def _due_conditions(self) -> str:
+        # Each condition stands alone between ANDs, with its constant written out, so that a partial index on
+        # status <> 'Released' or released_at IS NULL is used. A row that the column's own collation takes for
+        # Released, or that has a released_at, is Released or invalid, never due. The + keeps the planner from walking
+        # the key of sid instead.
+        status, sid = self._column("status"), self._column("sid")
+        conditions = [f"{status} <> {literal(self._words.released)}", f"+{sid} IS NOT NULL"]
+        if self._words.inactive:
+            inactive = ", ".join(literal(word) for word in sorted(self._words.inactive))
+            conditions.append(f"{status} COLLATE BINARY NOT IN ({inactive})")
+        if self._has("released_at"):
+            conditions.append(f"{self._column('released_at')} IS NULL")
+        return " AND ".join([*conditions, f"{self._column('expires_at')} < ?"])
+
+    def paid_for(self, provisioner: str, now: datetime, limit: int) -> Sequence[Allocation]:
+        """Some readable live rows of this provisioner whose expiry is ahead, or never comes; the latest first."""
+        expires_at = self._column("expires_at")
+        served = f"AND {self._column('provisioner')} = ?2" if self._has("provisioner") else ""
+        if self._has("provisioner") and provisioner == DEFAULT_PROVISIONER:
+            served = f"AND coalesce({self._column('provisioner')}, '') IN ('', ?2)"
+        rows_of = f"SELECT {self._select} FROM {self._table} WHERE {self._live} {served} AND {expires_at}"
+        values = (certainly_unexpired_from(now, self._words), provisioner)[: 2 if served else 1]
+        with self._file.in_use():
+            rows = self.connection.execute(
+                f"{rows_of} > ?1 ORDER BY {expires_at} DESC LIMIT {limit}", values
+            ).fetchall()
+            if len(rows) < limit:
+                # Of ?1 nothing is wanted here, but SQLite wants every value to have its place.
+                more = f"{rows_of} IS NULL AND ?1 IS NOT NULL LIMIT {limit - len(rows)}"
+                rows += self.connection.execute(more, values).fetchall()
+            shared = self._shared_among([sid for sid, *_ in rows])
+        judged = [self._judged(row, shared=row.sid in shared) for row in (StoredRow(*values) for values in rows)]
+        # One provisioner alone serves a table that names none.
+        return [row for row in judged if isinstance(row, Allocation) and row.provisioner == provisioner and row.vm_ref]

@@ -1,0 +1,59 @@
+"""The rehearsal: stamps that are done and rolled back, to see whom the table's own rules refuse."""
+
+import sqlite3
+from collections.abc import Sequence
+
+from autorelease.errors import UnusableError
+from autorelease.ledger import Stamp, StampResult
+from autorelease.ledger.stamping import Stamping
+from autorelease.sqlitefile import StampRefusedError, speaking_of
+
+
+class Rehearsal(Stamping):
+    """Done upon one another, as the stamps of a tick are."""
+
+    def rehearse(self, stamps: Sequence[Stamp]) -> Sequence[UnusableError | None]:
+        """Do these stamps, one upon the other, inside a transaction that is rolled back; returns who refuses which."""
+        with self._file.in_use():
+            try:
+                self._begin()
+                return self._rehearse_all(stamps)
+            finally:
+                self._roll_back()
+
+    def _rehearse_all(self, stamps: Sequence[Stamp]) -> list[UnusableError | None]:
+        refusals: list[UnusableError | None] = []
+        for stamp in stamps:
+            if not self.connection.in_transaction:
+                # A trigger ended it: what was taken before it is there to be met again.
+                self._begin()
+                before = zip(stamps, refusals, strict=False)
+                for taken in [earlier for earlier, refusal in before if refusal is None]:
+                    self._stamp_one(taken)
+            self.connection.execute("SAVEPOINT one_stamp")
+            refusals.append(self._refusal(stamp))
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK TO one_stamp" if refusals[-1] else "RELEASE one_stamp")
+        return refusals
+
+    def _refusal(self, stamp: Stamp) -> StampRefusedError | None:
+        try:
+            with speaking_of(self._path):
+                self._rehearse_one(stamp)
+        except StampRefusedError as error:
+            return error
+        return None
+
+    def _rehearse_one(self, stamp: Stamp) -> None:
+        children = self._rules.children(self.connection, self._judged_row(stamp))
+        if self._stamp_one(stamp) is StampResult.STAMPED:
+            # A deferred key says nothing before the COMMIT that never comes here.
+            self._rules.check_parents(self.connection, self._row(stamp))
+            self._rules.check_children(self.connection, children)
+        elif self._holds_judged_values(stamp):
+            raise sqlite3.IntegrityError("the stamp is ignored without an error (a trigger's RAISE(IGNORE)?)")
+
+    def _holds_judged_values(self, stamp: Stamp) -> bool:
+        raw = stamp.allocation.raw
+        rows = self._matching(raw.sid)
+        return [(row.sid, row.status, row.expires_at) for row in rows] == [(raw.sid, raw.status, raw.expires_at)]

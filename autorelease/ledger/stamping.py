@@ -1,0 +1,111 @@
+"""The stamp: a compare-and-set of one row, and many of them in one durable transaction."""
+
+import sqlite3
+from collections.abc import Sequence
+
+from autorelease.ledger import Stamp, StampResult
+from autorelease.ledger.binding import storage_class
+from autorelease.ledger.lookup import Lookup
+from autorelease.ledger.narrowing import quoted
+from autorelease.ledger.rows import shown, written_like
+from autorelease.ledger.rules import Row, read_rules, schema_version
+from autorelease.model import RawValue
+
+
+class Stamping(Lookup):
+    """Rows change only as long as they hold the very values that were judged."""
+
+    def has_rules(self) -> bool:
+        """Whether the table's own rules could refuse one row's stamp and take another's; in doubt they could."""
+        with self._file.in_use():
+            self._look_at_rules()
+        return self._rules.refuses
+
+    def stamp(self, stamps: Sequence[Stamp]) -> Sequence[StampResult]:
+        """Mark all as Released in one durable transaction; raises, with nothing changed, where one of them fails."""
+        with self._file.in_use():
+            try:
+                self._begin()
+                results = [self._stamp_one(stamp) for stamp in stamps]
+                self.connection.execute("COMMIT")
+            finally:
+                self._roll_back()
+        return results
+
+    def _look_at_rules(self) -> None:
+        """Read the rules again where the schema is another one; within a transaction it stays what it is."""
+        if self._rules.version != schema_version(self.connection):
+            stamped = [self._columns[role] for role in ("status", "released_at") if self._has(role)]
+            self._rules = read_rules(self.connection, self._name, stamped)
+
+    def _stamp_one(self, stamp: Stamp) -> StampResult:
+        row = self._judged_row(stamp)
+        changes = {"status": self._words.released, **self._released_at(stamp)}
+        assignments = ", ".join(f"{quoted(self._columns[role])} = ?" for role in changes)
+        self._rules.check_carries_nothing(self.connection, row)
+        # Said only where it is needed: it holds for the statements of the table's own triggers, too.
+        conflict = "OR ABORT " if self._rules.replaces else ""
+        changed = self._update(
+            f"UPDATE {conflict}{self._table} SET {assignments} WHERE {row.condition}",
+            (*changes.values(), *row.values),
+        )
+        if changed == 0:
+            return StampResult.UNCHANGED
+        self._check_stamped(stamp.allocation.raw.sid, changed)
+        return StampResult.STAMPED
+
+    def _row(self, stamp: Stamp) -> Row:
+        sid, raw = self._column("sid"), stamp.allocation.raw
+        condition = f"{sid} = ? AND {sid} COLLATE BINARY IS ? AND typeof({sid}) = ?"
+        return Row(condition, (raw.sid, raw.sid, storage_class(raw.sid)))
+
+    def _judged_row(self, stamp: Stamp) -> Row:
+        """The row as long as it holds the very values that were judged."""
+        raw, row = stamp.allocation.raw, self._row(stamp)
+        status, expires_at = self._column("status"), self._column("expires_at")
+        judged = f"{status} COLLATE BINARY IS ? AND {expires_at} COLLATE BINARY IS ? AND typeof({expires_at}) = ?"
+        values = (*row.values, raw.status, raw.expires_at, storage_class(raw.expires_at))
+        return Row(f"{row.condition} AND {judged}", values)
+
+    def _update(self, statement: str, values: Sequence[RawValue]) -> int:
+        """Run the stamp's UPDATE; returns the number of changed rows."""
+        try:
+            return self.connection.execute(statement, values).rowcount
+        except sqlite3.OperationalError as error:
+            # The general error code: of a trigger that broke on this row, or of a table that has changed altogether.
+            if error.sqlite_errorcode == sqlite3.SQLITE_ERROR and self._can_be_read():
+                raise sqlite3.IntegrityError(str(error)) from error
+            raise
+        except sqlite3.IntegrityError as error:
+            # SQLite does not say which one.
+            if error.sqlite_errorcode == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY and (keys := self._rules.keys):
+                raise sqlite3.IntegrityError(f"{error} ({keys})") from error
+            raise
+
+    def _can_be_read(self) -> bool:
+        try:
+            self.connection.execute(f"SELECT {self._select} FROM {self._table} LIMIT 1").fetchall()
+        except sqlite3.Error:
+            return False
+        return True
+
+    def _released_at(self, stamp: Stamp) -> dict[str, RawValue]:
+        if not self._has("released_at"):
+            return {}
+        return {"released_at": written_like(stamp.allocation.raw.expires_at, stamp.at, self._words)}
+
+    def _check_stamped(self, sid: RawValue, changed: int) -> None:
+        # A trigger can undo a change that was counted, or end the transaction behind our back.
+        if not self.connection.in_transaction:
+            raise sqlite3.IntegrityError(f"a trigger ended the transaction of the stamp of sid {shown(sid)}")
+        rows = self._matching(sid)
+        if changed != 1 or len(rows) != 1 or rows[0].status != self._words.released:
+            raise sqlite3.IntegrityError(f"after the stamp of sid {shown(sid)} its row is not {self._words.released!r}")
+
+    def _begin(self) -> None:
+        self.connection.execute("BEGIN IMMEDIATE")
+        self._look_at_rules()
+
+    def _roll_back(self) -> None:
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
