@@ -212,7 +212,9 @@ class Spool:
     def _read(self, statement: str, *values: RawValue) -> Iterator[tuple[Any, ...]]:
         # Not the statement alone: it sorts, and reads from the disk, with each row that it is asked for.
         with speaking_of(PLACE):
-            yield from self._connection.execute(statement, values)
+            # No `yield from`: it would close its cursor, which fails where the plan was let go before its reader.
+            for row in self._connection.execute(statement, values):  # noqa: UP028
+                yield row
 
     def _pages(self, statement: str, beginning: RawValue) -> Iterator[Sequence[tuple[Any, ...]]]:
         """What a statement finds, in pieces, between which the table may change. Its first column rises."""
