@@ -6,6 +6,7 @@
 # make fuzz N=1000000  that many arbitrary rows, and a twentieth of it of configurations and of command lines, from
 #              a new seed, which is printed (SEED=... for those of an earlier run); and EXAMPLES=5000 of the machine
 #              that has other things happen in the midst of a tick
+# make kills  kill ticks by SIGKILL, KILLS=150 of each kind: before, in and after a call; and terminate some
 # make docs   make the man page, the completions and the example configuration anew
 #
 # make install, make uninstall   as root; PREFIX=/usr/local, and DESTDIR= for whoever makes a package
@@ -17,6 +18,7 @@
 PYTHON ?=
 N ?= 100000
 EXAMPLES ?= 5000
+KILLS ?= 150
 PREFIX ?= /usr/local
 DESTDIR ?=
 N ?= 100000
@@ -35,7 +37,7 @@ unexport PIP_TARGET
 unexport PIP_PREFIX
 unexport PIP_ROOT
 
-.PHONY: demo test test-old-sqlite check format docs bench mutants fuzz newest install uninstall deb test-host clean
+.PHONY: demo test test-old-sqlite check format docs bench mutants fuzz kills newest install uninstall deb test-host clean
 
 demo: $(VENV)/.installed
 	sh scripts/demo.sh $(BIN)/autorelease
@@ -70,6 +72,9 @@ mutants: $(VENV)/.installed-dev
 fuzz: $(VENV)/.installed-dev
 	AUTORELEASE_FUZZ_CASES=$(N) AUTORELEASE_FUZZ_SEED=$(SEED) $(BIN)/python -m pytest -n 2 -o timeout=0 tests/fuzz
 	AUTORELEASE_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n 2 -rP tests/machine
+
+kills: $(VENV)/.installed-dev
+	AUTORELEASE_KILLS=$(KILLS) $(BIN)/python -m pytest -n 2 -rP tests/faults/test_kills.py
 
 # The suite on the newest releases that pyproject.toml allows, in an environment of its own.
 newest:

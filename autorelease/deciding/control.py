@@ -17,6 +17,7 @@ LOOKED_AT = (3 * CONTROLS, 1_000)
 def ask_control(judge: Judge[JournalReader], name: str, provisioner: Provisioner, limit: timedelta) -> Control | None:
     """Ask this provisioner for some VMs of its own that are neither due nor held; None: it cannot be asked.
 
+    Not for one whose release was begun and has no known end, or is in conflict: nobody can say that it must be there.
     limit: of one question. Raises UnusableError where ledger or journal cannot be read.
     """
     if not isinstance(provisioner, Probing):
@@ -31,9 +32,10 @@ def ask_control(judge: Judge[JournalReader], name: str, provisioner: Provisioner
 def _paid_for(judge: Judge[JournalReader], name: str) -> Sequence[Allocation]:
     """Up to CONTROLS rows that are neither due nor held; read to the end before anybody is asked."""
     rows: list[Allocation] = []
+    in_doubt = {intent.sid for intent in judge.journal.open_intents()}
     for at_most in LOOKED_AT:
         found = judge.ledger.paid_for(name, judge.now, at_most)
-        rows = list(islice((row for row in found if _must_be_there(judge, row)), CONTROLS))
+        rows = list(islice((row for row in found if row.sid not in in_doubt and _must_be_there(judge, row)), CONTROLS))
         if len(rows) == CONTROLS:
             break
     return rows

@@ -54,6 +54,6 @@ class Rehearsal(Stamping):
             raise sqlite3.IntegrityError("the stamp is ignored without an error (a trigger's RAISE(IGNORE)?)")
 
     def _holds_judged_values(self, stamp: Stamp) -> bool:
-        raw = stamp.allocation.raw
-        rows = self._matching(raw.sid)
-        return [(row.sid, row.status, row.expires_at) for row in rows] == [(raw.sid, raw.status, raw.expires_at)]
+        row = self._judged_row(stamp)
+        found = self.connection.execute(f"SELECT count(*) FROM {self._table} WHERE {row.condition}", row.values)
+        return found.fetchone() == (1,)

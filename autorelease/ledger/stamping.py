@@ -9,7 +9,7 @@ from autorelease.ledger.lookup import Lookup
 from autorelease.ledger.narrowing import quoted
 from autorelease.ledger.rows import shown, written_like
 from autorelease.ledger.rules import Row, read_rules, schema_version
-from autorelease.model import RawValue
+from autorelease.model import DEFAULT_PROVISIONER, Allocation, RawValue
 
 
 class Stamping(Lookup):
@@ -60,12 +60,25 @@ class Stamping(Lookup):
         return Row(condition, (raw.sid, raw.sid, storage_class(raw.sid)))
 
     def _judged_row(self, stamp: Stamp) -> Row:
-        """The row as long as it holds the very values that were judged."""
+        """The row as long as it holds the very values that were judged, and names the VM that was released."""
         raw, row = stamp.allocation.raw, self._row(stamp)
         status, expires_at = self._column("status"), self._column("expires_at")
         judged = f"{status} COLLATE BINARY IS ? AND {expires_at} COLLATE BINARY IS ? AND typeof({expires_at}) = ?"
-        values = (*row.values, raw.status, raw.expires_at, storage_class(raw.expires_at))
-        return Row(f"{row.condition} AND {judged}", values)
+        vm, names = self._same_vm(stamp.allocation)
+        values = (*row.values, raw.status, raw.expires_at, storage_class(raw.expires_at), *names)
+        return Row(f"{row.condition} AND {judged}{vm}", values)
+
+    def _same_vm(self, allocation: Allocation) -> tuple[str, Sequence[str]]:
+        """A condition, and its values: absent names are read as they were when the row was judged."""
+        named = {
+            "vm_ref": (allocation.vm_ref, "" if self._words.is_vm_ref_named else allocation.sid),
+            "vm_uid": (allocation.vm_uid or "", ""),
+            "provisioner": (allocation.provisioner, DEFAULT_PROVISIONER),
+        }
+        there = {role: names for role, names in named.items() if self._has(role)}
+        text = [f"CAST({self._column(role)} AS TEXT) COLLATE BINARY" for role in there]
+        conditions = [f" AND coalesce(nullif({value}, ''), ?) = ?" for value in text]
+        return "".join(conditions), [name for now, absent in there.values() for name in (absent, now)]
 
     def _update(self, statement: str, values: Sequence[RawValue]) -> int:
         """Run the stamp's UPDATE; returns the number of changed rows."""

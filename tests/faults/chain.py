@@ -18,13 +18,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.reports import check_tick, sweep, wait_until
+from tests.e2e.reports import check_tick, tick_report, wait_until
 from tests.support.here import run_here
 from tests.support.place import (
     COMMAND,
     DAY,
     PERMISSIVE,
     Place,
+    Ran,
     allocation,
     command_provisioner,
     fresh_environment,
@@ -59,6 +60,11 @@ case $when in
     answered) (sleep "$seconds"; kill -s "$signal" $PPID; true > fired) < /dev/null > /dev/null 2>&1 & ;;
 esac
 exit $answer
+"""
+# Whether a VM is there.
+EXISTS = """
+test -e '{folder}'/gone/"$1" && exit 3
+exit 0
 """
 
 
@@ -119,11 +125,18 @@ class Chain:
 
     # --- the operator's side ----------------------------------------------------------------------------------------
 
-    def begin(self, *, wal: bool) -> None:
-        """Make configuration, ledger and release program; many rows must be left alone."""
+    def begin(self, *, wal: bool = False, can_be_asked: bool = False, soon: int = 10) -> None:
+        """Make configuration, ledger and release program; many rows must be left alone.
+
+        can_be_asked: the provisioner can tell, besides, whether a VM is there. soon: how many rows come due while the
+        chain runs, one a second.
+        """
         folder = self.place.folder
+        lines = ["already = [3]"]
+        if can_be_asked:
+            lines.append(f'exists = ["{program(folder, EXISTS.format(folder=folder), "has-vm")}", "{{vm_ref}}"]')
         self.place.configure(
-            command_provisioner([program(folder, PEER.format(folder=folder)), "{vm_ref}"], "already = [3]"),
+            command_provisioner([program(folder, PEER.format(folder=folder)), "{vm_ref}"], *lines),
             PERMISSIVE,
             f'[release]\nconcurrency = {CONCURRENCY}\nhold_grace = "0s"\n',
             ledger='timestamps = "epoch_ms"',
@@ -134,8 +147,7 @@ class Chain:
         self.place.make_ledger(wal=wal)
         now = time.time_ns() // 10**6
         self._add({f"later-{number}": now + (number + 1) * DAY * 1000 for number in range(10)})
-        # These come due while the chain runs.
-        self._add({f"soon-{number}": now + 1000 * number for number in range(10)})
+        self._add({f"soon-{number}": now + 1000 * number for number in range(soon)})
         self._add({"forever": None, "invalid": "when it is over", "held": now - DAY * 1000}, off_limits_from=0)
         self._add({"settled": now - DAY * 1000}, off_limits_from=0, status="Released", released_at=now)
         assert run_here(self.place, "hold", "held", "--reason", "an operator's wish").code == 0
@@ -156,9 +168,15 @@ class Chain:
         return {sid for sid in live if self.rows[sid].is_due(now)}
 
     def top_up(self) -> None:
-        """Let there be `PLANNED` rows to release."""
+        """Let there be `PLANNED` rows to release whose VMs still stand."""
+        destroyed = self.destroyed()
+        standing = [sid for sid in self.due() if self.rows[sid].vm_ref not in destroyed]
+        self.add_due(PLANNED - len(standing))
+
+    def add_due(self, count: int) -> None:
+        """Add so many rows that are due."""
         now, first = time.time_ns() // 10**6, len(self.rows)
-        self._add({f"vm-{first + more}": now - 1000 * (1 + first + more) for more in range(PLANNED - len(self.due()))})
+        self._add({f"vm-{number}": now - 1000 * (1 + number) for number in range(first, first + count)})
 
     def renew(self, sid: str) -> None:
         """What the operator's own application does when a period is paid for: from now on its VM is off limits."""
@@ -204,11 +222,15 @@ class Chain:
         report = check_tick(json.loads(said), code) if code >= 0 else None
         return Fate(code, calls, planned - len(calls), report)
 
-    def sweep_whole(self) -> dict[str, Any]:
-        """Run a tick that nobody shoots at, and check that it has put everything right."""
+    def run_tick(self, *arguments: str) -> Ran:
+        """Run a tick that nobody shoots at."""
         self._aim(Shot("TERM", "never", 0))
+        return self.place.run("tick", "--once", "--json", *arguments)
+
+    def sweep_whole(self, *arguments: str) -> dict[str, Any]:
+        """Run such a tick, and check that it has put everything right."""
         # One row is invalid.
-        report = sweep(self.place, code=3)
+        report = tick_report(self.run_tick(*arguments), 3)
         self._check_converged(report)
         return report
 

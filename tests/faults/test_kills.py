@@ -2,41 +2,51 @@
 
 The release program itself shoots, at a call of the test's choice: before it destroys, after it destroyed and before it
 answers, or some milliseconds after it answered. Each chain is a ledger of its own, so that two processors share them.
+Nobody ever types `--confirm`: its first tick, which nobody shoots at, gives a provisioner the credit that it needs.
 """
 
+import logging
+import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Sequence
+from math import ceil
 
 import pytest
 
+from tests.e2e.reports import tick_report
 from tests.faults.chain import CONCURRENCY, PLANNED, Chain, Fate, Shot
 from tests.support.place import Place
 
-CHAINS = 4
-KILLS = 27
-TERMINATIONS = 6
-# What each chain must have come to; all four: 100 kills, 80 of them between the first and the last call, 20 SIGTERM.
-KILLED = 25
-KILLED_IN_MID_WORK = 20
-TERMINATED = 5
+logger = logging.getLogger(__name__)
+# Of each kind of shot; `make kills` asks for more.
+WANTED = int(os.environ.get("AUTORELEASE_KILLS", "0"))
+KILLS_OF_EACH = WANTED or 10
+WHENS = ("lost", "orphaned", "unanswered", "answered")
+KILLS = KILLS_OF_EACH * len(WHENS)
+KILLS_A_CHAIN = 30
+CHAINS = max(4, ceil(KILLS / KILLS_A_CHAIN))
+TERMINATIONS = max(2 * CHAINS, KILLS // 8)
+# A shot that comes when all is done has ended nothing, and one of the last calls is no shot in mid-work.
+KILLED_PERCENT = 90
+KILLED_IN_MID_WORK_PERCENT = 75
 WHOLE_TICK_AFTER = 9
-RENEWALS_AFTER = (10, 20)
-WHENS = ("lost", "unanswered", "answered", "orphaned", "answered")
+RENEWALS_AFTER = (5, 10, 20)
 # Every call; and once more each after which there certainly are others, because most shots must come in mid-work.
 CALLS = (*range(1, PLANNED + 1), *range(1, PLANNED - 2 * CONCURRENCY + 1))
 LAST_CALLS = range(PLANNED - 2 * CONCURRENCY + 1, PLANNED + 1)
 # What can be under way at once, and one group of what came back and is not stamped yet: no more than that either.
 EXPOSED_BY_ONE_KILL = 2 * CONCURRENCY
+HARMLESS = 3
 
 
 def shots(chain: int) -> list[Shot]:
-    """The shots at one chain. Together the chains hit every call of a tick, and every millisecond from 0 to 20."""
-    kills = [kill(number) for number in range(chain * KILLS, (chain + 1) * KILLS)]
+    """The shots at one chain. All of them together hit every call of a tick, and every millisecond from 0 to 20."""
+    kills = [kill(number) for number in range(chain, KILLS, CHAINS)]
     terminations = [
         # Early, so that something is left that it must not begin.
         Shot("TERM", WHENS[number % len(WHENS)], 1 + number % (PLANNED // 2), number % 5)
-        for number in range(chain * TERMINATIONS, (chain + 1) * TERMINATIONS)
+        for number in range(chain, TERMINATIONS, CHAINS)
     ]
     for place, shot in enumerate(terminations, start=1):
         kills.insert(place * len(kills) // (len(terminations) + 1), shot)
@@ -45,31 +55,39 @@ def shots(chain: int) -> list[Shot]:
 
 def kill(number: int) -> Shot:
     """One of all the kills."""
-    when, call = WHENS[number % len(WHENS)], CALLS[number * 7 % len(CALLS)]
+    round_of_all, of_this_kind = number // len(CALLS), number // len(WHENS)
+    # Each chain has every kind, and each kind every call.
+    when = WHENS[(number + number // CHAINS) % len(WHENS)]
+    call = CALLS[(number * 7 + round_of_all) % len(CALLS)]
     if when == "answered" and call in LAST_CALLS:
         # Some milliseconds after the last answers there may be nobody left to kill.
         call -= len(LAST_CALLS)
-    return Shot("KILL", when, call, number * 8 % 21)
+    return Shot("KILL", when, call, of_this_kind * 8 % 21)
 
 
 def test_the_shots_hit_everything() -> None:
     everything = [shot for chain in range(CHAINS) for shot in shots(chain)]
     kills = [shot for shot in everything if shot.signal == "KILL"]
+    assert len(kills) == KILLS
     assert {shot.call for shot in kills} == set(range(1, PLANNED + 1))
-    assert {shot.milliseconds for shot in kills if shot.when == "answered"} == set(range(21))
-    for number in ("KILL", "TERM"):
-        assert {shot.when for shot in everything if shot.signal == number} == set(WHENS)
-    assert CHAINS * KILLED >= 100
-    assert CHAINS * KILLED_IN_MID_WORK >= 80
-    assert CHAINS * TERMINATED >= 20
+    for chain in range(CHAINS):
+        assert {shot.when for shot in shots(chain) if shot.signal == "KILL"} == set(WHENS)
+    assert {shot.when for shot in everything if shot.signal == "TERM"} == set(WHENS)
+    if len(CALLS) < KILLS_OF_EACH:
+        assert {shot.milliseconds for shot in kills if shot.when == "answered"} == set(range(21))
+        for when in set(WHENS) - {"answered"}:
+            assert {shot.call for shot in kills if shot.when == when} == set(range(1, PLANNED + 1))
 
 
+@pytest.mark.timeout(0 if WANTED else 300)
 @pytest.mark.parametrize("number", range(CHAINS))
 def test_after_a_kill_anywhere_the_next_tick_converges(
     place: Place, number: int, record_property: Callable[[str, object], None]
 ) -> None:
     chain = Chain(place)
-    chain.begin(wal=number % 2 == 1)
+    chain.begin(wal=number % 2 == 1, can_be_asked=number // 2 % 2 == 1)
+    chain.add_due(HARMLESS)
+    chain.sweep_whole()
     fates: list[tuple[Shot, Fate]] = []
     for index, shot in enumerate(shots(number), start=1):
         chain.top_up()
@@ -79,7 +97,7 @@ def test_after_a_kill_anywhere_the_next_tick_converges(
         exposed = chain.check() - before
         assert exposed <= EXPOSED_BY_ONE_KILL
         if shot.signal == "TERM" and fate.report is not None:
-            # What was under way was waited for, and is stamped.
+            # What was under way was waited for, and is stamped; so is what a kill has left behind.
             assert exposed <= 0
             assert fate.report["skipped"]["deferred"] > 0
         if index in RENEWALS_AFTER:
@@ -87,17 +105,38 @@ def test_after_a_kill_anywhere_the_next_tick_converges(
         if index % WHOLE_TICK_AFTER == 0:
             chain.sweep_whole()
     chain.sweep_whole()
+    _check_counts(chain, fates, record_property)
+
+
+def _check_counts(
+    chain: Chain, fates: Sequence[tuple[Shot, Fate]], record_property: Callable[[str, object], None]
+) -> None:
     counts = _counts(fates)
     for name, count in counts.items():
         record_property(name, count)
-    assert counts["killed"] >= KILLED
-    assert counts["killed in mid-work"] >= KILLED_IN_MID_WORK
-    assert counts["terminated"] >= TERMINATED
+    logger.warning("shots: %s; conflicts: %d", dict(sorted(counts.items())), len(chain.conflicts))
+    shot = Counter(shot.signal for shot, _ in fates)
+    assert counts["killed"] * 100 >= shot["KILL"] * KILLED_PERCENT
+    assert counts["killed in mid-work"] * 100 >= shot["KILL"] * KILLED_IN_MID_WORK_PERCENT
+    assert counts["terminated"] * 100 >= shot["TERM"] * KILLED_PERCENT
     assert all(counts[f"killed {when}"] > 0 for when in WHENS)
     ticks = chain.count_ticks()
     # A kill that came last may have hit a tick whose end was on record.
     assert counts["killed in mid-work"] <= ticks["crashed"] <= counts["killed"]
     assert (ticks["stopped"], ticks["running"]) == (counts["terminated"], 0)
+
+
+def test_without_credit_a_kill_ends_in_a_tick_that_says_what_to_type(place: Place) -> None:
+    chain = Chain(place)
+    chain.begin(soon=0)
+    chain.add_due(1)
+    # Nothing has ever come back from this provisioner.
+    assert chain.shoot(Shot("KILL", "unanswered", 1)).code == -signal.SIGKILL
+    ran = chain.run_tick()
+    [error] = tick_report(ran, 8)["errors"]
+    assert error["code"] == "unproven"
+    assert "tick --once --confirm 1" in ran.err
+    assert chain.sweep_whole("--confirm", "1")["rows_already_released"] == 1
 
 
 def _counts(fates: Sequence[tuple[Shot, Fate]]) -> Counter[str]:

@@ -411,6 +411,43 @@ def test_what_has_changed_since_it_was_judged_is_not_stamped(
     assert database.query("SELECT *, typeof(expires_at) FROM vm_allocations") == before
 
 
+NAMED = {"vm_ref": "ref-1", "vm_uid": "uid-1", "provisioner": "other"}
+MOVED = [
+    *((column, value) for column in NAMED for value in ("'another'", "NULL", "''", "7")),
+    *((column, f"upper({column})") for column in NAMED),
+    *((column, f"{column} || ' '") for column in NAMED),
+]
+
+
+@pytest.mark.parametrize(("column", "value"), MOVED)
+@pytest.mark.parametrize("collation", ["BINARY", "NOCASE", "RTRIM"])
+def test_a_row_that_names_another_vm_since_is_not_stamped(
+    database: Database, opened: Open, collation: str, column: str, value: str
+) -> None:
+    names = ", ".join(f"{name} COLLATE {collation}" for name in NAMED)
+    database.make([row("a", **NAMED)], table=f"CREATE TABLE vm_allocations (sid, status, expires_at, {names})")
+    ledger = opened()
+    allocation = judged(ledger, "a")
+    database.execute(f"UPDATE vm_allocations SET {column} = {value}")
+    assert ledger.stamp([Stamp(allocation, NOW)]) == [StampResult.UNCHANGED]
+    assert ledger.rehearse([Stamp(allocation, NOW)]) == [None]
+    assert database.statuses() == {"a": "Active"}
+
+
+@pytest.mark.parametrize("absent", [None, ""])
+@pytest.mark.parametrize("sid", ["a", 7])
+def test_names_that_are_absent_are_what_they_were(
+    database: Database, opened: Open, absent: RawValue, sid: RawValue
+) -> None:
+    table = "CREATE TABLE vm_allocations (sid, status, expires_at, vm_ref, vm_uid, provisioner)"
+    database.make([row(sid, vm_ref=absent, vm_uid=absent, provisioner=absent)], table=table)
+    ledger = opened()
+    allocation = judged(ledger, str(sid))
+    # Another spelling of nothing is still nothing.
+    database.execute("UPDATE vm_allocations SET vm_ref = NULL, vm_uid = '', provisioner = NULL")
+    assert ledger.stamp([Stamp(allocation, NOW)]) == [StampResult.STAMPED]
+
+
 @pytest.mark.parametrize("first", [1, "1", 1.0], ids=repr)
 @pytest.mark.parametrize("second", [1, "1", 1.0], ids=repr)
 def test_one_as_a_number_as_a_real_and_as_text_are_three_values(

@@ -9,23 +9,33 @@ from typing import Any
 
 # (sid, expires_at in seconds since the epoch; None: never)
 Pair = tuple[str, int | None]
+# (name of the provisioner, vm_ref as it is written)
+Ref = tuple[str, str]
 ENDED = ("released", "already_released")
-TRIED = (*ENDED, "pending", "failed")
+FAILED = ("pending", "failed")
 
 
 @dataclass(frozen=True, slots=True)
-class Intent:
-    """An open intent."""
+class Memory:
+    """What is remembered of one pair. run: the one that left its release open; None: it is not.
+
+    accepted, under: what the provisioner said of it, and by what it was known then.
+    """
 
     pair: Pair
-    provisioner: str
-    vm_ref: str
+    ref: Ref
+    run: str | None
+    accepted: str | None
+    under: str | None
+    is_conflict: bool
+    was_tried: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
     """The last tick that was admitted."""
 
+    tick: str
     now: datetime
     ledger: str | None
     boot_id: str | None
@@ -37,27 +47,48 @@ class Facts:
     """The journal at one moment.
 
     resting: when each pair may be tried again. released: those that ever ended so. begun: those that a release was ever
-    begun of. releases: the last release of each sid, newest first.
+    begun of. releases: the last release of each sid, newest first. answers: of each fingerprint, newest first, as (run,
+    answer). credits: the fingerprints that have shown that they can release. missed: (run, sid) of each "not found".
+    crashed: the runs that were found to be killed; unfinished: those of which nobody has written an end.
     """
 
-    intents: frozenset[Intent]
+    memory: Mapping[Pair, Memory]
     resting: Mapping[Pair, datetime]
     released: frozenset[Pair]
     begun: frozenset[Pair]
     releases: Sequence[Pair]
-    answers: Mapping[str, Sequence[str]]
+    answers: Mapping[str, Sequence[tuple[str, str]]]
+    credits: frozenset[str]
+    missed: frozenset[tuple[str, str]]
+    crashed: frozenset[str]
+    unfinished: frozenset[str]
     anchor: Anchor | None
     newest_tick: str | None
     events: int
 
+    @property
+    def intents(self) -> Sequence[Memory]:
+        """The releases that were begun and have no known end."""
+        return [memory for memory in self.memory.values() if memory.run is not None]
+
+    @property
+    def conflicts(self) -> frozenset[Pair]:
+        """The conflicts that nobody has acknowledged."""
+        return frozenset(pair for pair, memory in self.memory.items() if memory.is_conflict)
+
     def is_open(self, pair: Pair) -> bool:
         """Whether a release of it was begun, and its end is not written down."""
-        return any(intent.pair == pair for intent in self.intents)
+        return pair in self.memory and self.memory[pair].run is not None
+
+    def was_tried(self, pair: Pair) -> bool:
+        """Whether a tick has tried it, so that it is no first try any more."""
+        return pair in self.memory and (self.memory[pair].was_tried or self.is_open(pair))
 
 
 def read_facts(journal: Path) -> Facts:
     """Read it all."""
     connection = sqlite3.connect(f"file:{journal}?mode=ro", uri=True)
+    connection.row_factory = sqlite3.Row
     try:
         return _read(connection)
     finally:
@@ -65,45 +96,60 @@ def read_facts(journal: Path) -> Facts:
 
 
 def _read(connection: sqlite3.Connection) -> Facts:
-    events = connection.execute(
-        "SELECT sid, expires_at, event, outcome, provisioner, answer FROM events ORDER BY id DESC"
-    ).fetchall()
-    attempts = connection.execute(
-        "SELECT sid, expires_at, provisioner, vm_ref, intent_at, next_attempt_at, outcome FROM attempts"
-    ).fetchall()
-    ends = [_pair(sid, expires_at) for sid, expires_at, _, outcome, _, _ in events if outcome in ENDED]
+    events = connection.execute("SELECT tick, sid, expires_at, event, outcome FROM events ORDER BY id DESC").fetchall()
+    attempts = [(_pair(row), row) for row in connection.execute("SELECT * FROM attempts")]
+    ends = [_pair(row) for row in events if row["outcome"] in ENDED]
     newest: dict[str, Pair] = {}
     for pair in ends:
         newest.setdefault(pair[0], pair)
-    answers: dict[str, list[str]] = {}
-    for _, _, _, _, provisioner, answer in events:
-        if answer is not None:
-            answers.setdefault(provisioner, []).append(answer)
+    answers: dict[str, list[tuple[str, str]]] = {}
+    for tick, fingerprint, answer in connection.execute(
+        "SELECT tick, fingerprint, answer FROM given_answers ORDER BY id DESC"
+    ):
+        answers.setdefault(fingerprint, []).append((tick, answer))
     return Facts(
-        intents=frozenset(
-            Intent(_pair(sid, expires_at), provisioner, vm_ref)
-            for sid, expires_at, provisioner, vm_ref, intent_at, _, _ in attempts
-            if intent_at is not None
-        ),
-        resting={_pair(row[0], row[1]): datetime.fromisoformat(row[5]) for row in attempts if row[5] is not None},
+        memory={pair: _memory(pair, row) for pair, row in attempts},
+        resting={
+            pair: datetime.fromisoformat(row["next_attempt_at"]) for pair, row in attempts if row["next_attempt_at"]
+        },
         # Events are dropped when they are old; the last outcome is kept.
-        released=frozenset(ends) | {_pair(row[0], row[1]) for row in attempts if row[6] in ENDED},
-        begun=frozenset(_pair(row[0], row[1]) for row in events if row[2] == "intent")
-        | {_pair(row[0], row[1]) for row in attempts if row[4] is not None or row[6] in TRIED},
+        released=frozenset(ends) | {pair for pair, row in attempts if row["outcome"] in ENDED},
+        begun=frozenset(_pair(row) for row in events if row["event"] == "intent")
+        | {pair for pair, row in attempts if row["intent_at"] or row["outcome"] in (*ENDED, *FAILED)},
         releases=list(newest.values()),
         answers=answers,
+        credits=frozenset(name for (name,) in connection.execute("SELECT fingerprint FROM credits")),
+        missed=frozenset((row["tick"], row["sid"]) for row in events if row["event"] == "miss"),
+        crashed=_ticks(connection, "status = 'crashed'"),
+        unfinished=_ticks(connection, "status IS NULL"),
         anchor=_anchor(connection),
         newest_tick=_one(connection, "SELECT tick FROM ticks WHERE kind = 'tick' ORDER BY seq DESC LIMIT 1"),
         events=len(events),
     )
 
 
+def _memory(pair: Pair, row: sqlite3.Row) -> Memory:
+    return Memory(
+        pair=pair,
+        ref=(row["provisioner"], row["vm_ref"]),
+        run=(row["intent_run"] or "") if row["intent_at"] is not None else None,
+        accepted=row["accepted"],
+        under=row["accepted_under"],
+        is_conflict=row["conflict_at"] is not None,
+        was_tried=bool(row["failed_ticks"] or row["pending_ticks"] or row["outcome"] in FAILED),
+    )
+
+
+def _ticks(connection: sqlite3.Connection, condition: str) -> frozenset[str]:
+    return frozenset(tick for (tick,) in connection.execute(f"SELECT tick FROM ticks WHERE {condition}"))
+
+
 def _anchor(connection: sqlite3.Connection) -> Anchor | None:
     row = connection.execute(
-        "SELECT now, ledger, boot_id, boot_seconds FROM ticks"
+        "SELECT tick, now, ledger, boot_id, boot_seconds FROM ticks"
         " WHERE kind = 'tick' AND admitted ORDER BY seq DESC LIMIT 1"
     ).fetchone()
-    return Anchor(datetime.fromisoformat(row[0]), *row[1:]) if row is not None else None
+    return Anchor(row["tick"], datetime.fromisoformat(row["now"]), *row[2:]) if row is not None else None
 
 
 def _one(connection: sqlite3.Connection, statement: str) -> Any:
@@ -111,5 +157,6 @@ def _one(connection: sqlite3.Connection, statement: str) -> Any:
     return row[0] if row is not None else None
 
 
-def _pair(sid: str, expires_at: str | None) -> Pair:
-    return (sid, int(datetime.fromisoformat(expires_at).timestamp()) if expires_at else None)
+def _pair(row: sqlite3.Row) -> Pair:
+    expires_at = row["expires_at"]
+    return (row["sid"], int(datetime.fromisoformat(expires_at).timestamp()) if expires_at else None)

@@ -1,8 +1,11 @@
 """The provider of the machine: VMs in memory behind a provisioner that has moods."""
 
 import threading
+import unicodedata
 from collections.abc import Callable
 from enum import StrEnum
+
+import msgspec
 
 from autorelease.errors import ProvisionerDown, ProvisionerError
 from autorelease.model import Allocation, Release, Result
@@ -26,17 +29,26 @@ class Mood(StrEnum):
     BROKEN = "broken"
 
 
+def plainly(ref: str) -> str:
+    """What all spellings of the name of one VM have in common."""
+    return unicodedata.normalize("NFKC", ref).casefold().strip()
+
+
 class Provider:
     """The VMs of one provisioner, and its mood for the next `left` calls.
 
-    Every VM has a number of its own: names are used again. going: VMs that will be gone at the next `pass_time`.
+    Every VM has a number of its own: names are used again, in any spelling. going: VMs that will be gone at the next
+    `pass_time`. fingerprint: by what it is known; None: it cannot say. can_be_asked: whether a VM is there. remembers:
+    what it has removed, so that it can prove it.
     """
 
-    def __init__(self, *, is_immediate: bool) -> None:
+    def __init__(self, name: str, *, is_immediate: bool) -> None:
         self.memory = MemoryProvisioner()
         self.is_immediate = is_immediate
         self.going: dict[str, int] = {}
-        self.has_released = False
+        self.fingerprint: str | None = name
+        self.can_be_asked = False
+        self.remembers = True
         self._mood = Mood.WELL
         self._left = 0
         self._numbers: dict[str, int] = {}
@@ -47,10 +59,12 @@ class Provider:
 
     def number(self, ref: str) -> int | None:
         """The number of the VM that has this name now; None: there is none."""
+        ref = plainly(ref)
         return self._numbers.get(ref) if ref in self.memory.vms else None
 
     def create(self, ref: str) -> None:
         """Make a VM of this name where there is none."""
+        ref = plainly(ref)
         with self._lock:
             if ref in self.memory.vms:
                 return
@@ -62,7 +76,7 @@ class Provider:
     def vanish(self, ref: str) -> None:
         """Its owner has deleted the VM: the provider knows nothing of it any more."""
         with self._lock:
-            self.memory.vms.discard(ref)
+            self.memory.vms.discard(plainly(ref))
 
     def pass_time(self) -> None:
         """What was accepted and not yet done is done."""
@@ -102,7 +116,7 @@ class Provider:
 
     def answer(self, mood: Mood, allocation: Allocation) -> Release:
         """Do and say what one does in this mood."""
-        ref = allocation.vm_ref
+        ref = plainly(allocation.vm_ref)
         if mood in (Mood.HANGING, Mood.LATE, Mood.PENDING) and (number := self.number(ref)) is not None:
             self.going[ref] = number
         if mood is Mood.LOST:
@@ -116,9 +130,17 @@ class Provider:
         return self._released(allocation)
 
     def _released(self, allocation: Allocation) -> Release:
-        release = self.memory.release(allocation)
-        self.has_released = self.has_released or release.result is Result.RELEASED
+        release = self.memory.release(msgspec.structs.replace(allocation, vm_ref=plainly(allocation.vm_ref)))
+        if not self.remembers:
+            self.memory.gone.clear()
         return release
+
+    def exists(self, allocation: Allocation) -> bool:
+        """Whether this VM is there, as one says in this mood."""
+        mood = self._mood if self._left > 0 else Mood.WELL
+        if mood in TROUBLES:
+            raise TROUBLES[mood]()
+        return mood is not Mood.LYING and self.number(allocation.vm_ref) is not None
 
 
 def _timed_out() -> Exception:

@@ -1,32 +1,26 @@
 """The report of a run compared with the world: counters, reasons, refusals, and what the journal keeps."""
 
 from collections import Counter
-from datetime import timedelta
+from collections.abc import Sequence
 
 from autorelease.errors import ExitCode
 from autorelease.model import ErrorCode, Finding, Outcome, Result, SkipReason
 from autorelease.sweep.report import TickReport
-from tests.machine.facts import Anchor
-from tests.machine.world import Call, Run, World, is_live, is_resting, is_spoiled, pair_of
-from tests.support.engine import Engine, Ticked
-
-# As README's table of the guard has them.
-BACKWARDS = timedelta(minutes=5)
-STEP = timedelta(minutes=10)
-GAP = timedelta(days=7)
-CONFIRMABLE = timedelta(hours=24)
-ALWAYS_JUDGED = frozenset({"clock_backwards", "clock_stepped", "other_ledger", "ledger_rewound"})
-GRACELESS = timedelta(0)
+from tests.machine.belief import Answer, answer_of, is_believed
+from tests.machine.facts import Pair
+from tests.machine.plans import expected_refusals
+from tests.machine.world import Call, Row, Run, World, is_live, is_resting, is_spoiled, pair_of, vm_of
+from tests.support.engine import Ticked
 
 
-def check_report(world: World, run: Run, ticked: Ticked, expected: frozenset[str]) -> None:
-    """Compare it with the world. expected: the reasons to refuse that are plain to see."""
+def check_report(world: World, run: Run, ticked: Ticked) -> None:
+    """Compare it with the world."""
     report = ticked.report
     _count(world, ticked)
     _check_counters(world, run, ticked)
     if run.is_tick:
-        _check_refusals(world, run, report, expected)
-        _check_size(world, run, report)
+        _check_refusals(world, run, ticked)
+        _check_size(world, run)
         _check_named(world, run, ticked)
     for finding in ticked.findings:
         _check_finding(world, run, report, finding)
@@ -34,6 +28,9 @@ def check_report(world: World, run: Run, ticked: Ticked, expected: frozenset[str
         _check_all_is_well(world, run, ticked)
     if report.lost is None:
         _check_explained(world)
+        _check_conflicts(world, run, ticked)
+    if run.is_alone and not run.has_failed and not run.acknowledged:
+        _check_answers(world, run)
 
 
 def _count(world: World, ticked: Ticked) -> None:
@@ -55,87 +52,53 @@ def _check_counters(world: World, run: Run, ticked: Ticked) -> None:
     reasons = Counter(finding.reason for finding in findings if finding.reason is not None)
     world.require(Counter(report.skipped) == reasons, "miscounted:", report, reasons)
     world.require(report.rows_expired == sum(outcomes.values()), "the identity:", report)
-    ends = Counter(finding.allocation.sid for finding in findings if not _is_conflict(finding))
+    ends = Counter(finding.allocation.sid for finding in findings if not _has_code(finding, ErrorCode.CONFLICT))
     world.require(not ends or max(ends.values()) == 1, "two ends of one row:", ends)
     if run.is_tick and not run.touched:
         live = sum(is_live(row) for row in run.rows.values())
         world.require(report.rows_examined == live, "examined:", report.rows_examined, live)
 
 
-def _is_conflict(finding: Finding) -> bool:
-    return finding.error is not None and finding.error.code is ErrorCode.CONFLICT
+def _has_code(finding: Finding, code: ErrorCode) -> bool:
+    return finding.error is not None and finding.error.code is code
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
-def expected_refusals(world: World, run: Run) -> frozenset[str]:
-    """The reasons to refuse that follow from clock and ledger alone."""
-    anchor = run.facts.anchor
-    if anchor is None:
-        return frozenset()
-    engine, found = world.engine, set()
-    since = run.now - anchor.now
-    if since < -BACKWARDS:
-        found.add("clock_backwards")
-    elif _has_stepped(engine, anchor, since):
-        found.add("clock_stepped")
-    if engine.ledger_name != anchor.ledger:
-        found.add("other_ledger")
-    existing = [(run.rows[sid], expires_at) for sid, expires_at in run.facts.releases if sid in run.rows]
-    live_again = [row for row, expires_at in existing if is_live(row) and _is_not_later(row["expires_at"], expires_at)]
-    live_again = [row for row in live_again if not is_spoiled(row)]
-    if len(live_again) >= 3 and len(live_again) * 10 > len(existing):
-        found.add("ledger_rewound")
-    return frozenset(found)
-
-
-def _has_stepped(engine: Engine, anchor: Anchor, since: timedelta) -> bool:
-    if engine.boot_id != anchor.boot_id or engine.boot_seconds is None or anchor.boot_seconds is None:
-        return False
-    return since - timedelta(seconds=engine.boot_seconds - anchor.boot_seconds) > STEP
-
-
-def _is_not_later(expires_at: object, released: int | None) -> bool:
-    return isinstance(expires_at, int) and released is not None and expires_at <= released
-
-
-def _check_refusals(world: World, run: Run, report: TickReport, expected: frozenset[str]) -> None:
-    codes = frozenset(refusal.code for refusal in report.refused)
-    if report.refused:
+def _check_refusals(world: World, run: Run, ticked: Ticked) -> None:
+    codes = frozenset(refusal.code for refusal in ticked.report.refused)
+    if codes:
         world.require(not run.calls, "refused, and something was touched:", run.calls)
         world.require(world.facts().events >= run.facts.events, "a refused tick has forgotten something")
-    if run.confirm is not None and not _is_confirmation(run):
+    if run.confirm is not None and not run.is_confirmed:
         world.require(codes, "confirmed by what is no answer:", run.confirm, run.answered)
     if run.touched:
         return
-    answered = run.answered.codes if run.answered is not None and run.confirm is not None else frozenset()
-    world.require(expected - answered <= codes, "the guard has let it through:", expected, codes)
-    world.require(codes & ALWAYS_JUDGED <= expected, "refused without a reason:", codes, expected)
-    anchor = run.facts.anchor
-    if run.calls and anchor is not None and run.now - anchor.now > GAP:
-        world.require("clock_gap" in answered, "released after a long gap:", anchor, run.now)
+    assert ticked.summary is not None
+    first_tries = ticked.summary.first_tries
+    world.require(first_tries == len(run.first_tries), "first tries:", first_tries, run.first_tries, run.admitted)
+    expected = expected_refusals(world, run)
+    world.require(codes == expected, "the reasons to refuse are", codes, "and should be", expected)
 
 
-def _is_confirmation(run: Run) -> bool:
-    note = run.answered
-    if note is None or note.count is None or note.count != run.confirm:
-        return False
-    return timedelta(0) <= run.now - note.finished_at <= CONFIRMABLE
-
-
-def _check_size(world: World, run: Run, report: TickReport) -> None:
+def _check_size(world: World, run: Run) -> None:
     """The guard's limits hold for what was called, however it came to be planned."""
     limits = world.engine.limits
-    first = len({call.pair for call in run.calls} - run.facts.begun)
-    answered = run.answered if run.confirm is not None else None
-    if answered is not None and answered.count is not None and answered.codes:
-        world.require(first <= answered.count, "more than was confirmed:", first, answered)
+    first = {call.pair for call in run.calls if run.is_first_try(call.pair)}
+    if run.confirms_refusal:
+        assert run.answered is not None
+        world.require(first <= run.answered.pairs | _touched_pairs(run), "not what was confirmed:", first, run.answered)
         return
-    world.require(first <= limits.max_releases, "more than max_releases:", first)
+    world.require(len(first) <= limits.max_releases, "more than max_releases:", first)
     live = sum(is_live(row) for row in run.rows.values())
-    if not run.touched and (run.facts.anchor is None or first >= limits.min_fleet):
-        world.require(first * 100 <= limits.max_percent * live, "more than max_percent:", first, live)
+    if not run.touched and (run.facts.anchor is None or len(first) >= limits.min_fleet):
+        world.require(len(first) * 100 <= limits.max_percent * live, "more than max_percent:", first, live)
+
+
+def _touched_pairs(run: Run) -> set[Pair]:
+    # What an operator did to these between the two ticks, or in the midst of one, is not retold here.
+    return {call.pair for call in run.calls if call.pair[0] in run.touched}
 
 
 # --- what became of each ----------------------------------------------------------------------------------------------
@@ -152,6 +115,8 @@ def _check_named(world: World, run: Run, ticked: Ticked) -> None:
             world.require(sid in ends | invalid, "expired, and not named:", row)
         if is_spoiled(row):
             world.require(sid in invalid, "invalid, and not named:", row)
+    in_conflict = {finding.allocation.sid for finding in ticked.findings if _has_code(finding, ErrorCode.CONFLICT)}
+    world.require(run.conflicts - run.touched <= in_conflict, "a conflict that is not named:", run.conflicts)
 
 
 def _check_finding(world: World, run: Run, report: TickReport, finding: Finding) -> None:
@@ -169,23 +134,43 @@ def _check_finding(world: World, run: Run, report: TickReport, finding: Finding)
         is_settled = sid in run.touched or not is_live(run.rows[sid])
         world.require(is_settled or _answered(calls, Result.ALREADY_RELEASED), "not gone:", finding, calls)
         world.require(sid in run.touched or not is_live(world.rows[sid]), "not stamped:", finding)
-    elif finding.error is not None and finding.error.code is ErrorCode.CONFLICT:
-        world.require(sid in run.conflicts | run.touched, "no conflict:", finding)
+    elif _has_code(finding, ErrorCode.CONFLICT):
+        is_known = sid in run.conflicts or _is_touched(run, sid)
+        world.require(is_known, "no conflict:", finding)
     else:
         world.require(calls, "failed without a try:", finding)
+        if _has_code(finding, ErrorCode.UNPROVEN):
+            _check_unproven(world, run, calls[-1])
 
 
-def _answered(calls: list[Call], result: Result) -> bool:
+def _check_unproven(world: World, run: Run, call: Call) -> None:
+    world.require(_answered([call], Result.ALREADY_RELEASED), "unproven, and no miss:", call)
+    is_clear = run.is_alone and not run.has_failed and not run.touched
+    is_last = all(one.vm != call.vm for one in run.calls if one is not call)
+    world.require(not (is_clear and is_last and is_believed(world, call)), "not believed without a reason:", call.pair)
+
+
+def _answered(calls: Sequence[Call], result: Result) -> bool:
     return bool(calls) and calls[-1].answer is not None and calls[-1].answer.result is result
+
+
+def _is_touched(run: Run, sid: str) -> bool:
+    return sid in run.touched or (sid in run.rows and run.is_touched(run.rows[sid]))
 
 
 def _is_skip_true(world: World, run: Run, report: TickReport, finding: Finding) -> bool:
     sid = finding.allocation.sid
     if finding.reason is SkipReason.DEFERRED:
-        return bool(report.down) or report.stopped_by is not None or report.lost is not None
+        is_stopped = report.stopped_by is not None or report.lost is not None
+        return bool(report.down) or is_stopped or _is_after_lost_call(run, run.rows.get(sid))
     if finding.reason is SkipReason.REFUSED:
-        return bool(report.refused)
-    return sid in run.touched or _is_skip_of_row_true(run, finding.reason, sid)
+        return bool(report.refused) or run.confirms_refusal
+    return _is_touched(run, sid) or _is_skip_of_row_true(run, finding.reason, sid)
+
+
+def _is_after_lost_call(run: Run, row: Row | None) -> bool:
+    """Whether a call for the same VM has not come back: nobody else's may begin then."""
+    return row is not None and any(call.vm == vm_of(row) and call.end_unknown for call in run.calls)
 
 
 def _is_skip_of_row_true(run: Run, reason: SkipReason | None, sid: str) -> bool:
@@ -201,8 +186,11 @@ def _check_all_is_well(world: World, run: Run, ticked: Ticked) -> None:
     """Exit code 0: whatever has expired is gone, or somebody wants it so."""
     pending = {finding.allocation.sid for finding in ticked.findings if finding.outcome is Outcome.PENDING}
     for sid, row in world.rows.items():
-        if run.is_tick and sid not in run.touched | pending and world.is_expired(row, run.now):
+        if run.is_tick and sid not in pending and not run.is_touched(row) and world.is_expired(row, run.now):
             world.require(world.is_held(sid, run.now), "exit code 0, and it was left behind:", row)
+
+
+# --- what the journal keeps -------------------------------------------------------------------------------------------
 
 
 def _check_explained(world: World) -> None:
@@ -213,3 +201,30 @@ def _check_explained(world: World) -> None:
             world.stamped.discard(pair)
         else:
             world.require(facts.is_open(pair), "stamped, and the journal does not know it:", pair)
+
+
+def _check_conflicts(world: World, run: Run, ticked: Ticked) -> None:
+    """A conflict is one until somebody acknowledges it; and one that was found is remembered."""
+    now_open = world.facts().conflicts
+    forgotten = run.facts.conflicts - now_open - run.acknowledged
+    world.require(not forgotten, "a conflict that nobody has acknowledged is forgotten:", forgotten)
+    if any(refusal.code == "other_ledger" for refusal in ticked.report.refused):
+        return
+    found = {finding.allocation.sid for finding in ticked.findings if _has_code(finding, ErrorCode.CONFLICT)}
+    lost = found - {sid for sid, _ in now_open} - {sid for sid, _ in run.acknowledged}
+    world.require(not lost, "a conflict that is not remembered:", lost)
+
+
+def _check_answers(world: World, run: Run) -> None:
+    """What was answered is written down under the fingerprint of then; what was expected counts for nothing."""
+    given: dict[str, Counter[str]] = {}
+    for call in run.calls:
+        fingerprint = run.fingerprints[call.ref[0]]
+        if call.answer is not None and fingerprint is not None:
+            answer = answer_of(world, call)
+            counts = given.setdefault(fingerprint, Counter())
+            counts.update([answer] if answer is not Answer.EXPECTED else [])
+    written = world.facts().answers
+    for fingerprint, counts in given.items():
+        of_run = Counter(answer for tick, answer in written.get(fingerprint, ()) if tick == run.tick)
+        world.require(of_run == counts, "answers:", fingerprint, "written", of_run, "given", counts)

@@ -1,20 +1,23 @@
 """Ticks and operators' releases: begun, watched at every call, and their reports compared with the world."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from autorelease.errors import ProvisionerError, UnusableError
-from autorelease.journal import Event
-from autorelease.model import Allocation, Release
+from autorelease.journal import Event, IntentChange
+from autorelease.model import Allocation, ErrorCode, Release
 from autorelease.sweep.edge.stop import Stop
 from autorelease.sweep.edge.workers import Workers
-from tests.machine.facts import Facts, Intent
+from tests.machine.engine import HurriedEngine
+from tests.machine.facts import Facts, Pair
+from tests.machine.plans import conflicts_in, planned
 from tests.machine.provider import Mood, Provider
-from tests.machine.reports import check_report, expected_refusals
+from tests.machine.reports import check_report
 from tests.machine.script import Collaborator, Killed, Script, Side, Stepped
-from tests.machine.world import CANCELLED, Call, Note, Row, Run, World, is_live, is_spoiled, pair_of, vm_of
+from tests.machine.world import Call, Note, Run, World, is_live
 from tests.support.engine import Ticked
 
 PATIENCE = timedelta(seconds=30)
@@ -32,10 +35,17 @@ class WatchedLedger(Stepped):
     def made(self, name: str, method: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """Make the call."""
         with self._world.lock:
-            if name == "read":
+            if name in ("version", "holders"):
+                self._world.look(self._run)
+            elif name in ("read", "read_many"):
                 self._world.absorb()
-                self._run.read[arguments[0]] = self._world.rows.get(arguments[0])
-            return method(*arguments, **named)
+                sids = [arguments[0]] if name == "read" else arguments[0]
+                self._run.read.update({sid: self._world.rows.get(sid) for sid in sids})
+            result = method(*arguments, **named)
+            if name == "stamp":
+                # By what is known now a "not found" was believed.
+                self._world.absorb()
+            return result
 
 
 class WatchedJournal(Stepped):
@@ -50,27 +60,44 @@ class WatchedJournal(Stepped):
         """Make the call."""
         with self._world.lock:
             result = method(*arguments, **named)
+            if name in ("open_tick", "note_plan"):
+                # What was read for the plan is not read again.
+                self._run.read.clear()
+            if name in ("begin", "record"):
+                self._ended(arguments[1])
             if name == "begin":
                 self._begun(arguments[2])
         return result
+
+    def _ended(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if event.intent is IntentChange.CLOSED:
+                self._run.under_way.pop(event.sid, None)
 
     def _begun(self, intents: Sequence[Event]) -> None:
         for intent in intents:
             is_held = self._world.is_held(intent.sid, self._run.now, grace=self._run.is_tick)
             self._run.begun[intent.sid] = is_held
             if not is_held:
-                self._run.under_way.add(intent.sid)
+                expires_at = int(intent.expires_at.timestamp()) if intent.expires_at else None
+                self._run.looks[intent.sid] = []
+                self._run.under_way[intent.sid] = (intent.sid, expires_at)
 
 
 class Facade:
     """A provisioner as one run sees it."""
 
-    def __init__(self, name: str, provider: Provider, script: Script, world: World, run: Run) -> None:
+    def __init__(self, name: str, provider: Provider, script: Script, world: World, run: Run, naps: "Naps") -> None:
+        self._naps = naps
         self._name = name
         self._provider = provider
         self._script = script
         self._world = world
         self._run = run
+
+    def fingerprint(self) -> str | None:
+        """By what it is known."""
+        return self._run.fingerprints[self._name]
 
     def preflight(self) -> None:
         """Two steps."""
@@ -81,13 +108,18 @@ class Facade:
     def release(self, allocation: Allocation) -> Release:
         """Two steps, with the truth and an answer in between."""
         self._script.begin_call()
+        naps = self._naps.known()
+        call: Call | None = None
         try:
+            # Whoever acts from now on is too late: the call is made.
+            call = self._world.begin_call(self._run, self._name, allocation, naps)
             self._script.step(Collaborator.PROVISIONER, Side.BEFORE)
-            call = self._world.begin_call(self._run, self._name, allocation)
             answer = self._answer(call, allocation)
             self._script.step(Collaborator.PROVISIONER, Side.AFTER)
         finally:
-            self._run.under_way.discard(allocation.sid)
+            if call is not None:
+                self._run.in_flight.remove(call.vm)
+            self._run.under_way.pop(allocation.sid, None)
             self._script.end_call()
         return answer
 
@@ -108,12 +140,50 @@ class Facade:
         """Nothing to give back."""
 
 
+class ProbingFacade(Facade):
+    """One that can tell, besides, whether a VM is there."""
+
+    def exists(self, allocation: Allocation) -> bool:
+        """No step: nothing is changed. Only for whom somebody pays may it be asked."""
+        with self._world.lock:
+            self._world.absorb()
+            row = self._world.rows.get(allocation.sid)
+            is_paid_for = row is not None and is_live(row) and not self._world.is_to_go(self._run, row)
+            is_known = is_paid_for or allocation.sid in self._run.touched
+            self._world.require(is_known, "asked for a VM that need not be there:", allocation.sid)
+            found = self._run.controls.setdefault(self._name, [])
+            found.append((allocation.sid, False))
+            is_there = self._provider.exists(allocation)
+            found[-1] = (allocation.sid, is_there)
+        self._world.seen[f"asked, and {'there' if is_there else 'not there'}"] += 1
+        return is_there
+
+
+class Naps:
+    """The time since boot, as a process sees it that is suspended now and then; each thread knows what it has seen."""
+
+    def __init__(self, world: World, engine: HurriedEngine) -> None:
+        self._world = world
+        self._seen = threading.local()
+        engine.boottime = self._seconds
+
+    def _seconds(self) -> float:
+        self._seen.naps = self._world.naps
+        return self._world.naps * 3.0
+
+    def known(self) -> int | None:
+        """How many naps this thread has seen when it asked last; None: it has never asked."""
+        naps: int | None = getattr(self._seen, "naps", None)
+        return naps
+
+
 class Runs:
     """Runs of ours in the world. notes: what an operator has read of each tick that came to its end."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.notes: dict[str, Note] = {}
+        self._naps = Naps(world, world.engine)
 
     def sweep(self, script: Script, confirm: int | None = None) -> Ticked | None:
         """Sweep once, with the lock; None: the tick died, or ended with an error."""
@@ -141,26 +211,33 @@ class Runs:
                 sids=sids,
                 rows=dict(world.rows),
                 facts=facts,
-                vms_of_others=self._vms_of_others(sids),
-                conflicts=conflicts_in(facts, world.rows),
+                conflicts=conflicts_in(world, facts, world.rows, now),
                 held=frozenset(sid for sid in world.holds if world.is_held(sid, now)),
+                admitted=self._admitted_before(facts),
+                fingerprints={name: provider.fingerprint for name, provider in world.providers.items()},
                 instants={int(now.timestamp())},
             )
+            run.planned = planned(world, run) if sids is None else frozenset()
+            self._meet(run)
             world.active.append(run)
         return run
 
-    def _vms_of_others(self, sids: frozenset[str] | None) -> Mapping[tuple[str, str], frozenset[str]]:
-        """The VMs that belong to rows which are not to be released."""
-        world, found = self.world, dict[tuple[str, str], frozenset[str]]()
-        for sid, row in world.rows.items():
-            is_due = world.is_expired(row, world.engine.now) and not world.is_held(sid, world.engine.now)
-            if is_live(row) and not is_due and sids is None:
-                found[vm_of(row)] = found.get(vm_of(row), frozenset()) | {sid}
-        return found
+    def _admitted_before(self, facts: Facts) -> frozenset[Pair]:
+        """What the newest admitted tick had planned; of another ledger the same names are other VMs."""
+        if facts.anchor is None or facts.anchor.ledger != self.world.engine.ledger_name:
+            return frozenset()
+        return self.world.plans.get(facts.anchor.tick, frozenset())
+
+    def _meet(self, run: Run) -> None:
+        """Two runs at once: each has what is in the other's hands touched."""
+        for other in self.world.active:
+            self.world.touch_with(other, run.sids or frozenset())
+            self.world.touch_with(run, other.sids or frozenset(self.world.rows))
 
     def _ended(self, run: Run, script: Script, go: Callable[[], Ticked]) -> Ticked | None:
         world, engine = self.world, self.world.engine
-        outer, outer_options = engine.stop, engine.options
+        outer, outer_options, outer_started = engine.stop, engine.options, engine.started
+        engine.started = partial(self._started, run)
         stop = engine.stop = Stop(script.deadline)
         # Looked up when it is needed: the executor puts its own in there when the run is under way.
         script.wake = lambda: stop.on_wish()  # noqa: PLW0108
@@ -178,9 +255,15 @@ class Runs:
             world.require(script.failed, "a database failed that was not made to")
         finally:
             script.finish()
-            engine.stop, engine.options = outer, outer_options
+            engine.stop, engine.options, engine.started = outer, outer_options, outer_started
+            engine.running.discard(run.tick)
         self._check(run, script, ticked)
         return ticked
+
+    def _started(self, run: Run, tick: str) -> None:
+        run.tick = tick
+        self.world.fingerprints[tick] = run.fingerprints
+        self.world.engine.running.add(tick)
 
     def _locked(self, run: Run, script: Script) -> Ticked:
         with self.world.engine.alone() as is_ours:
@@ -205,7 +288,9 @@ class Runs:
 
     def _facades(self, run: Run, script: Script) -> dict[str, Facade]:
         return {
-            name: Facade(name, provider, script, self.world, run)
+            name: (ProbingFacade if provider.can_be_asked else Facade)(
+                name, provider, script, self.world, run, self._naps
+            )
             for name, provider in self.world.providers.items()
             if not provider.is_missing
         }
@@ -220,32 +305,39 @@ class Runs:
             world.seen[f"death {script.death.side} {script.death.collaborator}"] += 1
         if script.failed:
             world.seen["fault"] += 1
+        run.has_failed = script.failed
+        if run.is_tick:
+            world.plans[run.tick] = self._admitted(run)
         if ticked is None:
             return
-        expected = expected_refusals(world, run) if run.is_tick else frozenset()
-        check_report(world, run, ticked, expected)
+        check_report(world, run, ticked)
         if run.is_tick:
-            report = ticked.report
-            planned = ticked.summary.first_tries if ticked.summary else None
-            self.notes[report.tick] = Note(
-                finished_at=report.finished_at,
-                codes=frozenset(refusal.code for refusal in report.refused),
-                count=planned if report.refused else report.unproven or None,
-            )
+            self.notes[ticked.report.tick] = self._note(run, ticked)
 
+    def _admitted(self, run: Run) -> frozenset[Pair]:
+        """What is admitted by this tick, where it is; of those that somebody has changed meanwhile nobody knows."""
+        untried = frozenset(pair for pair in run.planned if not run.facts.was_tried(pair))
+        if not run.confirms_refusal or run.answered is None:
+            return untried
+        return frozenset(pair for pair in untried if not run.is_first_try(pair) or pair in run.answered.pairs)
 
-def conflicts_in(facts: Facts, rows: Mapping[str, Row]) -> frozenset[str]:
-    """The sids of which a release was begun that has no known end, while their rows have moved on."""
-    found = set()
-    for intent in facts.intents:
-        row = rows.get(intent.pair[0])
-        if row is None or is_spoiled(row) or row["status"] == CANCELLED or (is_live(row) and not _is_of(intent, row)):
-            found.add(intent.pair[0])
-    return frozenset(found)
-
-
-def _is_of(intent: Intent, row: Row) -> bool:
-    return (pair_of(row), vm_of(row)) == (intent.pair, (intent.provisioner, intent.vm_ref))
+    def _note(self, run: Run, ticked: Ticked) -> Note:
+        report = ticked.report
+        first_tries = ticked.summary.first_tries if ticked.summary else None
+        is_in_vain = run.confirm is not None and not run.has_something_to_answer
+        errors = [finding for finding in ticked.findings if finding.error is not None]
+        unproven = [finding.allocation for finding in errors if finding.error.code is ErrorCode.UNPROVEN]
+        return Note(
+            finished_at=report.finished_at,
+            codes=frozenset(refusal.code for refusal in report.refused),
+            # Else a confirmation that sits in a crontab would name its number itself.
+            count=None if is_in_vain else first_tries if report.refused else report.unproven or None,
+            pairs=frozenset(pair for pair in run.planned if not run.facts.was_tried(pair)),
+            unproven=frozenset(
+                ((row.sid, row.expires_at and int(row.expires_at.timestamp())), run.fingerprints[row.provisioner] or "")
+                for row in unproven
+            ),
+        )
 
 
 def in_another_thread(action: Callable[[], object]) -> None:

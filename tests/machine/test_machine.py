@@ -36,7 +36,8 @@ GUARD = (
     "confirm",
 )
 RULES = (
-    *("allocate", "renew", "settle", "cancel", "spoil", "delete", "share", "copy", "restore", "change mood"),
+    *("allocate", "renew", "renew by another row", "move the VM", "settle", "cancel", "revive", "spoil", "delete"),
+    *("share", "copy", "restore", "change mood", "reconfigure", "acknowledge in mid-call"),
     *(
         "leap",
         "reboot",
@@ -65,6 +66,8 @@ OCCURS = (
     *(f"interrupted by {what}" for what in INTERRUPTIONS),
     "fault",
     "a lie was believed",
+    "asked, and there",
+    "asked, and not there",
 )
 
 

@@ -5,77 +5,143 @@ Every change of the ledger that the world did not make itself must be a stamp th
 
 import sqlite3
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from autorelease.model import Allocation, Release, Result
-from autorelease.rules.belief import JUDGED_FROM, WINDOW
-from tests.machine.facts import Facts, Pair, read_facts
-from tests.machine.provider import Provider
-from tests.support.engine import Engine
+from tests.machine.engine import CANCELLED, HurriedEngine
+from tests.machine.facts import Facts, Pair, Ref, read_facts
+from tests.machine.provider import Provider, plainly
 
 COLUMNS = ("sid", "owner", "plan", "provisioner", "vm_ref", "vm_uid", "status", "expires_at", "released_at")
 STAMPED = {"status", "released_at"}
 RELEASED = "Released"
-CANCELLED = "Cancelled"
 Row = Mapping[str, str | int | None]
-Ref = tuple[str, str]
 
 
 @dataclass(slots=True)
 class Call:
-    """One call on a provisioner. number: of the VM that had the name then. end_unknown: it may have gone through."""
+    """One call on a provisioner. number: of the VM that had the name then. ref: as the row wrote it."""
 
     run: "Run"
     pair: Pair
-    provisioner: str
-    ref: str
+    ref: Ref
     number: int | None
     answer: Release | None = None
     error: str | None = None
     end_unknown: bool = False
 
+    @property
+    def vm(self) -> Ref:
+        """Whose VM it is, and which."""
+        return self.ref[0], plainly(self.ref[1])
+
 
 @dataclass(slots=True)
 class Note:
-    """What an operator has read in the report of a tick: its reasons to refuse, and the number that it named."""
+    """What an operator has read in the report of a tick: its reasons to refuse, and the number that it named.
+
+    pairs: what it had planned to release for the first time. unproven: what it had not believed, each with the
+    fingerprint of its provisioner.
+    """
 
     finished_at: datetime
     codes: frozenset[str]
     count: int | None
+    pairs: frozenset[Pair]
+    unproven: frozenset[tuple[Pair, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The ledger as a run looked at it last. staying: of each VM, the rows that hold it and are not to go.
+
+    naps: how often the process had been suspended by then.
+    """
+
+    rows: Mapping[str, Row]
+    staying: Mapping[Ref, frozenset[str]]
+    naps: int
 
 
 @dataclass(slots=True)
 class Run:
     """A tick or an operator's release that is under way. rows, facts: as they were when it began.
 
-    sids: the operator's; None: a tick. touched: the sids that somebody else has changed meanwhile. read: the rows as
-    they were last read again; begun: the intents that were written, and whether their sid was held then; under_way:
-    from the intent to the answer.
+    sids: the operator's; None: a tick. touched, touched_vms: what somebody else has changed meanwhile. read: the rows
+    as they were last read again; looks: those at who holds what since the intent of each was written; begun: the
+    intents that were written, and
+    whether their sid was held then; under_way: from the intent to the answer. in_flight: the VMs of the calls that have
+    not come back. controls: who was asked for, by provisioner, and whether that VM was found. is_alone: no other run
+    was under way at the same time.
     """
 
     now: datetime
     sids: frozenset[str] | None
     rows: Mapping[str, Row]
     facts: Facts
-    vms_of_others: Mapping[Ref, frozenset[str]]
     conflicts: frozenset[str]
     held: frozenset[str]
+    admitted: frozenset[Pair]
+    fingerprints: Mapping[str, str | None]
+    planned: frozenset[Pair] = frozenset()
+    tick: str = ""
     confirm: int | None = None
     answered: Note | None = None
+    is_alone: bool = True
+    has_failed: bool = False
     touched: set[str] = field(default_factory=set)
+    touched_vms: set[Ref] = field(default_factory=set)
+    acknowledged: set[Pair] = field(default_factory=set)
     instants: set[int] = field(default_factory=set)
     read: dict[str, Row | None] = field(default_factory=dict)
+    looks: dict[str, list[Look]] = field(default_factory=dict)
     begun: dict[str, bool] = field(default_factory=dict)
-    under_way: set[str] = field(default_factory=set)
+    under_way: dict[str, Pair] = field(default_factory=dict)
+    in_flight: list[Ref] = field(default_factory=list)
+    controls: dict[str, list[tuple[str, bool]]] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
 
     @property
     def is_tick(self) -> bool:
         """Whether it is a sweep."""
         return self.sids is None
+
+    @property
+    def first_tries(self) -> frozenset[Pair]:
+        """What it plans that no tick has tried, or was admitted to."""
+        return frozenset(pair for pair in self.planned if self.is_first_try(pair))
+
+    def is_first_try(self, pair: Pair) -> bool:
+        """Whether no tick has tried it, and it was in no plan that the newest admitted tick had."""
+        return not self.facts.was_tried(pair) and pair not in self.admitted
+
+    def is_touched(self, row: Row) -> bool:
+        """Whether somebody has changed this row meanwhile, or another one of the same VM."""
+        return row["sid"] in self.touched or vm_of(row) in self.touched_vms
+
+    @property
+    def confirms_refusal(self) -> bool:
+        """Whether its operator has answered the reasons of a refusal, and not misses."""
+        return self.is_confirmed and self.answered is not None and bool(self.answered.codes)
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the number that its operator gave answers the newest tick."""
+        return self.has_something_to_answer and self.answered is not None and self.answered.count == self.confirm
+
+    @property
+    def has_something_to_answer(self) -> bool:
+        """Whether the newest tick has named a number, not too long ago."""
+        note = self.answered
+        return (
+            note is not None and note.count is not None and timedelta(0) <= self.now - note.finished_at <= CONFIRMABLE
+        )
+
+
+CONFIRMABLE = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +158,27 @@ class Held:
 
 
 class World:
-    """See above. `violations` are what must never be; a worker's cannot be raised in the machine's own thread."""
+    """See above. `violations` are what must never be; a worker's cannot be raised in the machine's own thread.
 
-    def __init__(self, engine: Engine) -> None:
+    plans: what each tick had planned to release for the first time. fingerprints: those of each run. naps: how
+    often a process was suspended.
+    """
+
+    def __init__(self, engine: HurriedEngine) -> None:
         self.engine = engine
         self.rows: dict[str, Row] = {}
         self.holds: dict[str, Held] = {}
         self.providers = {
-            "default": Provider(is_immediate=False),
-            "other": Provider(is_immediate=True),
+            "default": Provider("default", is_immediate=False),
+            "other": Provider("other", is_immediate=True),
         }
         self.active: list[Run] = []
+        self.plans: dict[str, frozenset[Pair]] = {}
+        self.fingerprints: dict[str, Mapping[str, str | None]] = {}
         self.stamped: set[Pair] = set()
         self.seen: Counter[str] = Counter()
         self.violations: list[str] = []
+        self.naps = 0
         self.lock = threading.RLock()
 
     def require(self, what: object, *facts: object) -> None:
@@ -125,12 +198,21 @@ class World:
         expires_at = row["expires_at"]
         if not is_live(row) or is_spoiled(row) or not isinstance(expires_at, int):
             return False
-        return datetime.fromtimestamp(expires_at, UTC) + self.engine.options.grace < now
+        return datetime.fromtimestamp(expires_at, UTC) + self.engine.grace < now
 
     def is_held(self, sid: str, now: datetime, *, grace: bool = True) -> bool:
         """Whether an operator holds it."""
         held = self.holds.get(sid)
-        return held is not None and held.is_in_force(now, self.engine.options.hold_grace if grace else timedelta(0))
+        return held is not None and held.is_in_force(now, self.engine.hold_grace if grace else timedelta(0))
+
+    def is_to_go(self, run: Run, row: Row) -> bool:
+        """Whether this run may release this row, as far as row and hold can say."""
+        sid = str(row["sid"])
+        if run.sids is not None:
+            return (
+                is_live(row) and not is_spoiled(row) and sid in run.sids and not self.is_held(sid, run.now, grace=False)
+            )
+        return self.is_expired(row, run.now) and not self.is_held(sid, run.now)
 
     def vm(self, row: Row) -> int | None:
         """The number of the VM that a row names; None: there is none."""
@@ -143,7 +225,7 @@ class World:
         """The operator's own application writes a row."""
         with self.lock:
             self.absorb()
-            self._touch(str(row["sid"]))
+            self._touch(str(row["sid"]), row)
             places = ", ".join("?" for _ in COLUMNS)
             self.engine.place.execute(
                 f"INSERT OR REPLACE INTO vm_allocations ({', '.join(COLUMNS)}) VALUES ({places})",
@@ -184,9 +266,16 @@ class World:
                 self.holds[sid] = replace(self.holds[sid], ended_at=self.engine.now)
 
     def retry(self, sid: str) -> None:
-        """The operator has looked at it."""
+        """The operator has looked at it: at what is in conflict, and not at what is under way just now."""
         with self.lock:
+            before = self.facts()
             self.engine.retry(sid)
+            after = self.facts()
+            for run in self.active:
+                run.acknowledged |= before.conflicts - after.conflicts
+                pair = run.under_way.get(sid)
+                is_kept = pair is None or not before.is_open(pair) or after.is_open(pair)
+                self.require(is_kept, "a call is under way, and the journal has forgotten it:", pair)
             # Whoever looks at a conflict answers for it; the journal need not know its end any more.
             self.stamped = {pair for pair in self.stamped if pair[0] != sid}
             self._touch(sid)
@@ -197,11 +286,29 @@ class World:
         for run in self.active:
             run.instants.add(int(now.timestamp()))
 
-    def _touch(self, sid: str) -> None:
+    def _touch(self, sid: str, row: Row | None = None) -> None:
         for run in self.active:
             run.touched.add(sid)
+            run.touched_vms |= {vm_of(one) for one in (self.rows.get(sid), row) if one is not None}
+
+    def touch_with(self, run: Run, sids: frozenset[str]) -> None:
+        """Another run has these in hand, too."""
+        run.is_alone = False
+        run.touched |= sids
+        run.touched_vms |= {vm_of(row) for sid, row in self.rows.items() if sid in sids}
 
     # --- what we do -------------------------------------------------------------------------------------------------
+
+    def look(self, run: Run) -> None:
+        """A run looks at the ledger, and who holds what."""
+        self.absorb()
+        staying: defaultdict[Ref, set[str]] = defaultdict(set)
+        for sid, row in self.rows.items():
+            if is_live(row) and not self.is_to_go(run, row):
+                staying[vm_of(row)].add(sid)
+        look = Look(dict(self.rows), {vm: frozenset(sids) for vm, sids in staying.items()}, self.naps)
+        for sid in run.under_way:
+            run.looks[sid].append(look)
 
     def absorb(self) -> None:
         """Take over what a run of ours has changed in the ledger: nothing but stamps that were earned."""
@@ -229,48 +336,39 @@ class World:
         self.require(calls and calls[-1].answer is not None, "stamped without an answer:", before)
         call = calls[-1]
         self.require(after["released_at"] in call.run.instants, "released at no time at all:", after)
-        assert call.answer is not None
-        self.require(call.answer.result is not Result.PENDING, "pending, and stamped:", before)
-        if call.number is not None and self.vm(before) == call.number:
-            self.require(self._is_miss_believed(call), "Released, and its VM is there:", before)
-            self.seen["a lie was believed"] += 1
+        self._check_earned(call, before)
         self.stamped.add(pair_of(before))
         for run in self.active:
             if run is not call.run:
-                run.touched.add(call.pair[0])
+                self.touch_with(run, frozenset({call.pair[0]}))
 
-    def _is_miss_believed(self, call: Call) -> bool:
-        """Whether a "not found" may be taken for the end of a VM that is still there: see the machine's docstring."""
-        run = call.run
+    def _check_earned(self, call: Call, row: Row) -> None:
+        from tests.machine.belief import is_believed
+
         assert call.answer is not None
-        if call.answer.result is not Result.ALREADY_RELEASED or call.answer.proof:
-            return False
-        earlier = run.calls[: run.calls.index(call)]
-        if run.facts.is_open(call.pair) or any(one.pair == call.pair and one.end_unknown for one in earlier):
-            return True
-        misses = [one for one in run.calls if one.answer is not None and not one.answer.proof]
-        if run.confirm is not None and run.answered is not None and not run.answered.codes:
-            return run.answered.count == run.confirm >= len(misses)
-        answers = self.facts().answers.get(call.provisioner, ())[:WINDOW]
-        percent = 100 * answers.count("miss") / max(len(answers), 1)
-        is_usual = len(answers) < JUDGED_FROM or percent <= self.engine.options.max_gone_percent
-        return self.providers[call.provisioner].has_released and is_usual
+        self.require(call.answer.result is not Result.PENDING, "pending, and stamped:", row)
+        self.require(is_believed(self, call), "stamped by a 'not found' that proves nothing:", row, call.run.tick)
+        if call.number is not None and self.vm(row) == call.number:
+            self.require(call.answer.result is not Result.RELEASED, "Released, and its VM is there:", row)
+            self.seen["a lie was believed"] += 1
 
-    def begin_call(self, run: Run, provisioner: str, allocation: Allocation) -> Call:
-        """A provisioner is about to be called: this is the moment of acting."""
+    def begin_call(self, run: Run, provisioner: str, allocation: Allocation, naps: int | None) -> Call:
+        """A provisioner is about to be called: this is the moment of acting. naps: those that the worker knew of."""
         with self.lock:
             self.absorb()
             number = self.providers[provisioner].number(allocation.vm_ref)
             expires_at = int(allocation.expires_at.timestamp()) if allocation.expires_at else None
-            call = Call(run, (allocation.sid, expires_at), provisioner, allocation.vm_ref, number)
+            call = Call(run, (allocation.sid, expires_at), (provisioner, allocation.vm_ref), number)
             run.calls.append(call)
-            self._check_call(run, call)
+            self._check_call(run, call, naps or 0)
+            self.require(call.vm not in run.in_flight, "two calls at once for one VM:", call.vm)
+            run.in_flight.append(call.vm)
             return call
 
-    def _check_call(self, run: Run, call: Call) -> None:
+    def _check_call(self, run: Run, call: Call, naps: int) -> None:
         sid = call.pair[0]
         row = run.read.pop(sid, None)
-        self.require(row is not None, "called without being read again, or of no row:", call)
+        self.require(row is not None, "called without being read again, or of no row:", call.pair)
         assert row is not None
         self.require(is_call_of(call, row) and is_live(row) and not is_spoiled(row), "the row says otherwise:", row)
         self.require(run.begun.get(sid) is False, "called while it was held, or without an intent:", sid)
@@ -278,8 +376,14 @@ class World:
         # An operator's release of the same row, which takes no lock, may have come to its end in between.
         is_begun = facts.is_open(call.pair) or (sid in run.touched and call.pair in facts.begun)
         self.require(is_begun, "called without a durable intent:", call.pair)
-        others = run.vms_of_others.get(vm_of(row), frozenset()) - {sid} - run.touched
-        self.require(not others or sid in run.touched, "the VM of somebody else:", row, others)
+        looks = run.looks[sid]
+        self.require(looks, "nobody has looked since the intent was written:", sid)
+        # Of others that are handed to the workers next this one may have got more looks than it was judged by.
+        looks = [look for look in looks if look.rows.get(sid) == row]
+        self.require(looks, "the row said otherwise at the last look:", row)
+        looks = [look for look in looks if not look.staying.get(vm_of(row), frozenset()) - {sid}]
+        self.require(looks, "the VM of somebody else:", row)
+        self.require(any(naps <= look.naps for look in looks), "judged too long ago:", row)
         if run.sids is None:
             self._check_sweep(run, call, row)
         else:
@@ -303,9 +407,15 @@ def is_spoiled(row: Row) -> bool:
     return is_live(row) and row["released_at"] is not None
 
 
+def ref_of(row: Row) -> Ref:
+    """Whose VM it names, and how it writes that."""
+    return str(row["provisioner"] or "default"), str(row["vm_ref"] or row["sid"])
+
+
 def vm_of(row: Row) -> Ref:
     """Whose VM it names, and which."""
-    return str(row["provisioner"] or "default"), str(row["vm_ref"] or row["sid"])
+    provisioner, ref = ref_of(row)
+    return provisioner, plainly(ref)
 
 
 def pair_of(row: Row) -> Pair:
@@ -317,7 +427,7 @@ def pair_of(row: Row) -> Pair:
 
 def is_call_of(call: Call, row: Row) -> bool:
     """Whether a call was made for this very allocation."""
-    return call.pair == pair_of(row) and (call.provisioner, call.ref) == vm_of(row)
+    return call.pair == pair_of(row) and call.ref == ref_of(row)
 
 
 def is_resting(run: Run, pair: Pair) -> bool:

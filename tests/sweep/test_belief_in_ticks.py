@@ -309,6 +309,21 @@ def test_whose_vm_must_be_there(engine: Engine) -> None:
     assert engine.place.released() >= {"a", "b"}
 
 
+@pytest.mark.parametrize("is_found_already", [False, True])
+def test_a_vm_in_conflict_need_not_be_there(engine: Engine, *, is_found_already: bool) -> None:
+    """Its row was renewed while it was released: by our own hand it may be gone."""
+    earn_credit(engine)
+    paying(engine, "p1")
+    engine.add("renewed", expires_at=RENEWED + 1000)
+    engine.begin_and_lose("renewed")
+    if is_found_already:
+        assert engine.tick(Watched(["p1"])).ends() == {"renewed": "conflict"}
+    engine.add("a", "b")
+    peer = Watched(["p1", "b"])
+    assert engine.tick(peer).ends() == {"renewed": "conflict", "a": "already_released", "b": "released"}
+    assert peer.asked == ["p1"]
+
+
 def test_who_never_expires_must_be_there_too(engine: Engine) -> None:
     earn_credit(engine)
     engine.place.insert([{"sid": "for ever", "status": "Active", "expires_at": None}])

@@ -202,6 +202,15 @@ def test_a_row_renewed_while_it_is_released_is_a_conflict(engine: Engine) -> Non
     assert engine.events("a") == [("intent", None, None), ("outcome", "failed", "conflict")]
 
 
+@pytest.mark.parametrize("change", ["vm_ref = 'moved'", "vm_uid = 'moved'", "provisioner = 'moved'"])
+def test_a_row_that_names_another_vm_while_its_own_is_released_is_a_conflict(engine: Engine, change: str) -> None:
+    engine.add("a")
+    move = when("a", lambda: engine.place.execute(f"UPDATE vm_allocations SET {change}"))
+    ticked = engine.tick(MemoryProvisioner(["a", "moved"], before=move))
+    assert (ticked.code, ticked.ends()) == (ExitCode.NOT_ALL_WELL, {"a": "conflict"})
+    assert engine.statuses() == {"a": "Active"}
+
+
 def test_a_row_stamped_by_somebody_else_while_it_is_released(engine: Engine) -> None:
     engine.add("a")
     ticked = engine.tick(MemoryProvisioner(["a"], before=when("a", lambda: engine.mark_released("a"))))
