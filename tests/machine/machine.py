@@ -467,7 +467,9 @@ class Machine(RuleBasedStateMachine):
             provider.set_mood(Mood.WELL, 0)
             provider.fingerprint = provider.fingerprint or name
         confirm, ticked = None, None
-        for _ in range(ROUNDS):
+        for number in range(ROUNDS):
+            if number == ROUNDS // 2:
+                self._put_rewound_right()
             ticked = self._sweep(Script(), confirm)
             assert ticked is not None, "nothing was made to fail"
             if self._is_quiet(ticked):
@@ -488,6 +490,13 @@ class Machine(RuleBasedStateMachine):
                 self.world.retry(error.sid)
         note = self.runs.last_note()
         return note.count if note is not None else None
+
+    def _put_rewound_right(self) -> None:
+        """A ledger that stays rewound is refused as often as misses are answered: its rows must be put right."""
+        for sid, expires_at in self.world.facts().releases:
+            row = self.world.rows.get(sid)
+            if row is not None and row["expires_at"] == expires_at and is_live(row):
+                self.world.change(sid, status=RELEASED, released_at=1)
 
     def _check_all_is_named(self, ticked: Ticked) -> None:
         named = {finding.allocation.sid for finding in ticked.findings}

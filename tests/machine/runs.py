@@ -311,7 +311,8 @@ class Runs:
         if ticked is None:
             return
         check_report(world, run, ticked)
-        if run.is_tick:
+        # What could not be written down is known to nobody else.
+        if run.is_tick and ticked.report.lost is None:
             self.notes[ticked.report.tick] = self._note(run, ticked)
 
     def _admitted(self, run: Run) -> frozenset[Pair]:
