@@ -30,12 +30,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from autorelease.model import ErrorCode, SkipReason
 from autorelease.rules.guard import Limits
-from tests.machine.engine import HurriedEngine
+from tests.machine.engine import CANCELLED, HurriedEngine
 from tests.machine.facts import Facts
 from tests.machine.provider import Mood
 from tests.machine.runs import Runs, in_another_thread
 from tests.machine.script import Collaborator, Fault, Point, Script, Side
-from tests.machine.world import CANCELLED, RELEASED, World, is_live, is_spoiled, pair_of, vm_of
+from tests.machine.world import RELEASED, World, is_live, is_spoiled, pair_of, vm_of
 from tests.support.engine import Ticked
 
 SIDS = tuple(f"vm-{number}" for number in range(8))
@@ -269,7 +269,7 @@ class Machine(RuleBasedStateMachine):
         self.world.providers[provisioner].set_mood(mood, calls)
 
     @rule(
-        what=st.sampled_from(["leap", "leap", "reboot", "move", "vanish", "reconfigure"]),
+        what=st.sampled_from(["leap", "leap", "reboot", "move", "vanish", "vanish", "reconfigure"]),
         leap=leaps,
         is_backwards=st.booleans(),
         sid=sids,
@@ -374,6 +374,20 @@ class Machine(RuleBasedStateMachine):
         happens = [] if is_death else [HappensAt(what, point, which)]
         script = self._script(Troubles(happens, point if is_death else None, None, ("default", mood, 1)))
         self._sweep(script, self._confirmation(0))
+
+    @rule(group=st.sampled_from(FEW), is_asked=st.booleans(), answer=answers)
+    def lose_the_token(self, group: Sequence[str], answer: int | None, *, is_asked: bool) -> None:
+        """For the time of a tick a provisioner finds nothing of what is there."""
+        self._see("lose the token")
+        provider = self.world.providers["default"]
+        provider.can_be_asked = is_asked
+        for sid in group:
+            self._operate("unhold", sid)
+            self._allocate(sid, timedelta(minutes=-59))
+        self._wait(timedelta(hours=1))
+        self._change_mood("default", Mood.LYING, 40)
+        self._sweep(Script(), self._confirmation(answer))
+        self._change_mood("default", Mood.WELL, 0)
 
     @rule(side=st.sampled_from(Side), late=st.sampled_from(Side), sid=sids, death=nothing | points)
     def acknowledge_in_mid_call(self, side: Side, late: Side, sid: str, death: Point | None) -> None:

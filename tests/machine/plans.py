@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from tests.machine.engine import HurriedEngine
+from tests.machine.engine import CANCELLED, HurriedEngine
 from tests.machine.facts import Anchor, Facts, Memory, Pair
 from tests.machine.world import (
-    CANCELLED,
     RELEASED,
     Row,
     Run,
