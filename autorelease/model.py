@@ -184,6 +184,11 @@ class Known(msgspec.Struct, frozen=True):
     skipped: str | None = None
     is_admitted: bool = False
 
+    @property
+    def may_be_gone(self) -> bool:
+        """Whether a release was begun that may have gone through unheard. After a "not found" nothing of ours has."""
+        return self.intent and self.intent_run != ""
+
 
 NOTHING_KNOWN = Known()
 

@@ -19,7 +19,8 @@ from autorelease.model import rfc3339
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from autorelease.journal import TickStart
+    from autorelease.journal import Journal, TickStart
+    from autorelease.ledger import Ledger
     from autorelease.model import Finding, PlanSummary
     from autorelease.provisioners import Registered
     from autorelease.settings import Settings
@@ -97,15 +98,13 @@ def _dry_run(settings: "Settings", now: datetime, at: str | None) -> "TickReport
 
 
 def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickReport":
-    from autorelease.deciding.running import is_running
     from autorelease.journal import open_journal
     from autorelease.journal.sqlite import lock_path
-    from autorelease.ledger import open_ledger
     from autorelease.provisioners import open_provisioners
     from autorelease.provisioners.calls import close
     from autorelease.sweep.edge.alone import alone
     from autorelease.sweep.edge.stop import stopped_by_signals
-    from autorelease.sweep.run import note_failed_start, run_tick
+    from autorelease.sweep.run import run_tick
 
     release = settings.release
     provisioners = open_provisioners(
@@ -122,11 +121,7 @@ def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickRep
         stack.callback(journal.close)
         lock = stack.enter_context(alone(lock_path(settings.journal_path), journal, now))
         start = start_of(settings, now)
-        try:
-            ledger = open_ledger(settings, read_only=False)
-        except UnusableError as error:
-            note_failed_start(journal, start, clock, error, lambda run: is_running(run, now))
-            raise
+        ledger = _open_ledger(settings, journal, start)
         stack.callback(ledger.close)
         watcher = _Watcher(stack, lock)
         report = run_tick(
@@ -140,6 +135,19 @@ def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickRep
         )
     _log_refusals(report, watcher.summary)
     return report
+
+
+def _open_ledger(settings: "Settings", journal: "Journal", start: "TickStart") -> "Ledger":
+    """The ledger of a tick; where it cannot be used, the journal has a tick that says so."""
+    from autorelease.deciding.running import is_running
+    from autorelease.ledger import open_ledger
+    from autorelease.sweep.run import note_failed_start
+
+    try:
+        return open_ledger(settings, read_only=False)
+    except UnusableError as error:
+        note_failed_start(journal, start, clock, error, lambda run: is_running(run, start.now))
+        raise
 
 
 def stop_at_deadline(deadline: timedelta) -> "Stop":

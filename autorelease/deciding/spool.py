@@ -5,7 +5,7 @@ columns is for `columns` to say, and what the tables are like for `tables`.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from typing import Any
 
@@ -209,10 +209,10 @@ class Spool:
             for name in names:
                 self._connection.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {INDEXES[name]}")
 
-    def _read(self, statement: str, *values: RawValue) -> Iterator[tuple[Any, ...]]:
+    def _read(self, statement: str, *values: RawValue) -> Generator[tuple[Any, ...], None, None]:
         # Not the statement alone: it sorts, and reads from the disk, with each row that it is asked for.
         with speaking_of(PLACE):
-            # No `yield from`: it would close its cursor, which fails where the plan was let go before its reader.
+            # Row by row: whoever leaves off would have `yield from` close the cursor of a spool that is closed already.
             for row in self._connection.execute(statement, values):  # noqa: UP028
                 yield row
 

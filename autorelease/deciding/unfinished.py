@@ -15,10 +15,14 @@ FEARED = "the VM may be gone while its owner pays"
 
 
 class Unfinished(msgspec.Struct, frozen=True):
-    """What the open intents of earlier runs turned out to be; what is in neither list is planned like any other row."""
+    """What the open intents of earlier runs turned out to be; what is in no list is planned like any other row.
+
+    void: a "not found" that nobody judged, of a row that has changed since: nothing of ours was released.
+    """
 
     released: Sequence[tuple[OpenIntent, str]]
     conflicts: Sequence[tuple[OpenIntent, Finding]]
+    void: Sequence[OpenIntent] = ()
 
 
 class Moment(msgspec.Struct, frozen=True):
@@ -31,7 +35,7 @@ class Moment(msgspec.Struct, frozen=True):
 
 def unfinished_work(ledger: Ledger, journal: JournalReader, moment: Moment) -> Unfinished:
     """Look up what became of them. A conflict that is known stays one until somebody acknowledges it."""
-    released, conflicts = [], []
+    released, conflicts, void = [], [], []
     for intent in journal.open_intents():
         row = ledger.read(intent.sid)
         if intent.is_known_conflict:
@@ -39,9 +43,13 @@ def unfinished_work(ledger: Ledger, journal: JournalReader, moment: Moment) -> U
             conflicts.append((intent, _finding(intent, row, known)))
         elif (evidence := _end(intent, row)) is not None:
             released.append((intent, evidence))
-        elif (happened := _what_happened(intent, row, moment)) is not None:
+        elif (happened := _what_happened(intent, row, moment)) is None:
+            continue
+        elif intent.is_missed:
+            void.append(intent)
+        else:
             conflicts.append((intent, _finding(intent, row, happened)))
-    return Unfinished(released, conflicts)
+    return Unfinished(released, conflicts, void)
 
 
 def _end(intent: OpenIntent, row: Row) -> str | None:

@@ -32,12 +32,13 @@ class TickKind(StrEnum):
 class IntentChange(StrEnum):
     """What an event does to the memory that a release was begun and has no known end.
 
-    OPENED: it is begun; where an earlier run left it open, that run stays its own. KEPT: as it was. CLOSED: it has an
-    end, or never was one.
+    OPENED: it is begun; where an earlier run left it open, that run stays its own. KEPT: as it was. MISSED: kept, but
+    a "not found" which repeats it is expected no more. CLOSED: it has an end, or never was one.
     """
 
     OPENED = "opened"
     KEPT = "kept"
+    MISSED = "missed"
     CLOSED = "closed"
 
 
@@ -118,7 +119,8 @@ class PastTick(msgspec.Struct, frozen=True):
 class OpenIntent(msgspec.Struct, frozen=True):
     """A release that was begun in an earlier run and whose end is unknown, or a conflict that nobody has acknowledged.
 
-    run: the one that called last. accepted: it was told RELEASED or PENDING.
+    run: the one that called last. accepted: it was told RELEASED or PENDING. is_missed: it was told "not found", and
+    the run ended before anybody had judged that.
     """
 
     sid: str
@@ -129,3 +131,4 @@ class OpenIntent(msgspec.Struct, frozen=True):
     is_known_conflict: bool = False
     run: str | None = None
     accepted: Answer | None = None
+    is_missed: bool = False

@@ -59,6 +59,10 @@ ACKNOWLEDGED = "conflict_at = NULL, skipped = NULL, " + ", ".join(
 )
 
 
+# Whose intent it is where a "not found" was written down for it: no run's, so that nothing is expected of it.
+NO_RUN = ""
+
+
 def read_hold(row: sqlite3.Row) -> Hold:
     held_at = as_instant(row["held_at"])
     assert held_at is not None  # noqa: S101 - NOT NULL
@@ -107,6 +111,7 @@ def read_open_intent(row: sqlite3.Row) -> OpenIntent:
         is_known_conflict=row["conflict_at"] is not None,
         run=row["begun_run"],
         accepted=Answer(row["accepted"]) if row["accepted"] else None,
+        is_missed=row["intent_run"] == NO_RUN,
     )
 
 
@@ -161,6 +166,8 @@ def changes_of(event: Event, tick: str) -> dict[str, tuple[str, str | int | None
 def _intent_changes(event: Event, tick: str) -> dict[str, tuple[str, str | int | None]]:
     if event.intent is IntentChange.KEPT:
         return {}
+    if event.intent is IntentChange.MISSED:
+        return dict.fromkeys(("intent_run", "intent_under"), ("?", NO_RUN))
     if event.intent is IntentChange.CLOSED:
         return dict.fromkeys(OF_INTENT, ("?", None))
     at = as_text(event.at)

@@ -56,4 +56,4 @@ class Rehearsal(Stamping):
     def _holds_judged_values(self, stamp: Stamp) -> bool:
         row = self._judged_row(stamp)
         found = self.connection.execute(f"SELECT count(*) FROM {self._table} WHERE {row.condition}", row.values)
-        return bool(found.fetchone()[0] == 1)
+        return bool(found.fetchone() == (1,))

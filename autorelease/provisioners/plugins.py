@@ -11,8 +11,6 @@ from contextlib import redirect_stdout
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NoReturn, TypeVar
 
-from msgspec.structs import replace
-
 from autorelease.errors import ConfigurationError
 from autorelease.provisioners import KINDS, Kind, Provisioner, Registered, Section
 from autorelease.text import plain
@@ -29,7 +27,7 @@ Made = TypeVar("Made")
 def open_plugin(kind: object, section: Section) -> Registered:
     """Make the provisioner of a section whose kind is not ours; raises ConfigurationError where nobody has it."""
     loaded, whose = _loaded(kind, section)
-    return replace(_made(loaded, section, whose), kind=str(kind))
+    return _made(loaded, section, whose)
 
 
 def check_plugin(kind: object, section: Section) -> None:

@@ -9,19 +9,18 @@ from msgspec.structs import replace
 from autorelease.deciding.decide import Decision, decide, moment_of
 from autorelease.deciding.judging import Judge, Versions
 from autorelease.errors import AutoreleaseError, UnusableError
-from autorelease.journal import Event, IntentChange, Journal, OpenIntent, PastTick, Step, TickKind, TickStart
-from autorelease.model import Finding, Outcome, Planned, PlanSummary, Refusal, ReleaseError, SkipReason
+from autorelease.journal import Journal, PastTick, TickKind, TickStart
+from autorelease.model import Finding, Planned, PlanSummary, Refusal, SkipReason
 from autorelease.rules import guard
 from autorelease.rules.identities import Identities, packed
 from autorelease.sweep.acting import Means
 from autorelease.sweep.carrying import NOBODY, Carried, carry_out
 from autorelease.sweep.edge.stop import DEADLINE
+from autorelease.sweep.noting import Notes
 from autorelease.sweep.preview import count_decided, skipped
 from autorelease.sweep.report import Tally, TickReport, error_object, make_report, tick_object
 
 logger = logging.getLogger(__name__)
-
-EVENTS_AT_ONCE = 500
 
 
 def run_tick(
@@ -124,6 +123,7 @@ class _Sweep:
         self.carried = Carried()
         self._judge = judge
         self._means = means
+        self._notes = Notes(judge.journal, start.tick, means.clock)
         self._start = start
         self._limits = limits
         self._confirm = confirm
@@ -153,9 +153,9 @@ class _Sweep:
         means = replace(self._means, watch=self._counting(tally))
         # What another ledger says of a sid is no news of a release that was begun in this one.
         if not any(refusal.code == guard.OTHER_LEDGER for refusal in refusals):
-            self._note_unfinished(decision)
+            self._notes.note_unfinished(decision.unfinished)
         count_decided(decision, means.watch)
-        self._note_skips((planned, planned.skip) for planned in decision.spool.skipped())
+        self._notes.note_skips((planned, planned.skip) for planned in decision.spool.skipped())
         self._judge.journal.note_plan(self._start.tick, decision.spool.identities(), is_admitted=not refusals)
         if refusals:
             self._refuse(decision.spool.to_release(), means)
@@ -222,70 +222,13 @@ class _Sweep:
                 means.watch(skipped(planned, SkipReason.REFUSED))
                 yield planned, SkipReason.REFUSED
 
-        self._note_skips(refused())
+        self._notes.note_skips(refused())
 
     def _stopped_by(self, tally: Tally) -> str | None:
         # A deadline that passed when all was done has stopped nothing.
         stop = self._means.stop
         is_harmless = stop.by == DEADLINE and not tally.skipped[SkipReason.DEFERRED]
         return None if is_harmless else stop.by
-
-    # --- what is written down before anything is done ---------------------------------------------------------------
-
-    def _note_unfinished(self, decision: Decision) -> None:
-        events = [
-            self._event_of(intent, Outcome.RELEASED, evidence=evidence)
-            for intent, evidence in decision.unfinished.released
-        ]
-        events += [
-            self._event_of(intent, Outcome.FAILED, error=finding.error)
-            for intent, finding in decision.unfinished.conflicts
-            if not intent.is_known_conflict
-        ]
-        for first in range(0, len(events), EVENTS_AT_ONCE):
-            self._judge.journal.record(self._start.tick, events[first : first + EVENTS_AT_ONCE])
-
-    def _event_of(
-        self, intent: OpenIntent, outcome: Outcome, *, evidence: str | None = None, error: ReleaseError | None = None
-    ) -> Event:
-        return Event(
-            step=Step.OUTCOME,
-            at=self._means.clock(),
-            sid=intent.sid,
-            expires_at=intent.expires_at,
-            provisioner=intent.provisioner,
-            vm_ref=intent.vm_ref,
-            outcome=outcome,
-            reason=error.code if error else None,
-            evidence=evidence,
-            error=error.message if error else None,
-            intent=IntentChange.KEPT if error else IntentChange.CLOSED,
-        )
-
-    def _note_skips(self, skips: Iterable[tuple[Planned, SkipReason | None]]) -> None:
-        """Write down those whose reason is another than the last one written."""
-        events = []
-        for planned, reason in skips:
-            if planned.known.skipped != reason:
-                events.append(self._skip_event(planned, reason))
-            if len(events) >= EVENTS_AT_ONCE:
-                self._judge.journal.record(self._start.tick, events)
-                events.clear()
-        if events:
-            self._judge.journal.record(self._start.tick, events)
-
-    def _skip_event(self, planned: Planned, reason: SkipReason | None) -> Event:
-        allocation = planned.allocation
-        return Event(
-            step=Step.SKIP,
-            at=self._means.clock(),
-            sid=allocation.sid,
-            expires_at=allocation.expires_at,
-            provisioner=allocation.provisioner,
-            vm_ref=allocation.vm_ref,
-            outcome=Outcome.SKIPPED,
-            reason=reason,
-        )
 
 
 def _last_refusal(last: PastTick | None) -> guard.LastRefusal | None:

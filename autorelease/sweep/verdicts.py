@@ -65,8 +65,8 @@ def earned_by(
 
 
 def miss_event(work: Work, earned: Earned) -> Event:
-    """Written at once: a crash must not turn a miss into an expected one."""
-    change = IntentChange.KEPT if work.end_unknown else IntentChange.CLOSED
+    """Written at once: after a crash it must not be expected, and what was stamped must be remembered all the same."""
+    change = IntentChange.KEPT if work.end_unknown else IntentChange.MISSED
     return replace(_event(work, Step.MISS, earned.at, intent=change), evidence=earned.evidence)
 
 

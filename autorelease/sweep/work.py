@@ -93,7 +93,7 @@ class Works:
     def add(self, planned: Planned) -> Work:
         """A further one, READY."""
         self._added += 1
-        work = Work(self._added, planned, State.READY, end_unknown=planned.known.intent)
+        work = Work(self._added, planned, State.READY, end_unknown=planned.known.may_be_gone)
         self._by_state[State.READY][work.number] = work
         return work
 

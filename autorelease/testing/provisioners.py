@@ -1,20 +1,19 @@
 """What every provisioner does, whatever makes its VMs go away."""
 
 import threading
-from collections.abc import Iterator
-from datetime import timedelta
-from urllib.parse import quote
 
 import pytest
 from msgspec.structs import replace
 
 from autorelease.errors import ProvisionerDown, ProvisionerError
 from autorelease.model import Release, Result
+from autorelease.testing.looking import LookingContract, wants_vms
+from autorelease.testing.names import nearly
 from autorelease.testing.system import (
     GIVEN_UP_AFTER,
+    SHORT_TIMEOUT,
     TIMEOUT,
     Answer,
-    Found,
     System,
     able,
     ask,
@@ -23,19 +22,16 @@ from autorelease.testing.system import (
     check_error,
     close,
     complaint_of,
-    fingerprint,
-    look,
     opened,
     release,
     release_again,
 )
 
-SHORT_TIMEOUT = timedelta(milliseconds=500)
 FEWEST_VMS = 4
 CALLS_AT_ONCE = 8
 
 
-class ProvisionerContract:
+class ProvisionerContract(LookingContract):
     """Needs a fixture `system` that gives a fresh System to each test."""
 
     def test_the_system_is_fit_for_the_trial(self, system: System) -> None:
@@ -74,7 +70,7 @@ class ProvisionerContract:
         system.check_standing(others, f"releases of {vm!r} by two provisioners")
 
     def test_a_vm_that_never_was_is_a_miss_without_proof(self, system: System) -> None:
-        _wants_vms(system)
+        wants_vms(system)
         with opened(system) as provisioner:
             answer = ask(system, provisioner, system.allocate(system.unknown))
         assert isinstance(answer, Release), f"a VM that is not there is no error, but a miss: {answer!r}"
@@ -84,7 +80,7 @@ class ProvisionerContract:
 
     def test_a_name_that_is_nearly_a_vms_releases_nothing(self, system: System) -> None:
         """What a row says may end up in a path, a query, a pattern or an option."""
-        _wants_vms(system)
+        wants_vms(system)
         good = system.allocate(system.vms[0])
         with opened(system) as provisioner:
             for vm_ref in nearly(system.vms[0], system.vms[1]):
@@ -191,95 +187,12 @@ class ProvisionerContract:
         assert isinstance(answer, ProvisionerError), f"a call that hung says {answer}"
         assert answer.timed_out, f"the VM may be gone, and the error is not timed_out: {answer}"
 
-    def test_a_vm_is_found_until_it_is_gone(self, system: System) -> None:
-        _wants_vms(system)
-        vm, *others = system.vms
-        with opened(system) as provisioner:
-            for name in system.vms:
-                _check_found(look(system, provisioner, system.allocate(name)), name, there=True)
-            _check_found(look(system, provisioner, system.allocate(system.unknown)), system.unknown, there=False)
-            release(system, provisioner, vm)
-            _check_found(look(system, provisioner, system.allocate(vm)), vm, there=False)
-            for name in others:
-                _check_found(look(system, provisioner, system.allocate(name)), name, there=True)
-        system.check_standing(others, f"it was asked for every VM, and {vm!r} was released")
-
-    def test_no_name_that_is_nearly_a_vms_is_found(self, system: System) -> None:
-        """It would vouch for a provisioner that looks in the wrong place."""
-        _wants_vms(system)
-        good = system.allocate(system.vms[0])
-        with opened(system) as provisioner:
-            for vm_ref in nearly(system.vms[0], system.vms[1]):
-                if vm_ref not in system.vms:
-                    answer = look(system, provisioner, replace(good, vm_ref=vm_ref))
-                    assert answer is not True, f"{vm_ref!r} is no VM, and is said to be there"
-                    assert not isinstance(answer, ProvisionerDown), f"the vm_ref {vm_ref!r} took it down: {answer}"
-        system.check_standing(system.vms, "it was asked for names that are nearly a VM's")
-
-    def test_it_may_be_asked_by_several_threads_at_once(self, system: System) -> None:
-        _wants_vms(system)
-        with opened(system) as provisioner:
-            look(system, provisioner, system.allocate(system.vms[0]))
-            answers = at_once(lambda vm: (vm, look(system, provisioner, system.allocate(vm))), system.vms)
-        for vm, answer in answers:
-            _check_found(answer, vm, there=True)
-
-    def test_a_system_that_is_down_finds_no_vm_missing(self, system: System) -> None:
-        """It would say "not there" of every VM."""
-        break_down = able(system.break_down, "break_down")
-        with opened(system) as provisioner:
-            look(system, provisioner, system.allocate(system.vms[0]))
-            break_down()
-            answer = look(system, provisioner, system.allocate(system.vms[0]))
-        assert isinstance(answer, ProvisionerError), f"a system that is down says {answer} of a VM that is there"
-
-    def test_a_question_that_hangs_ends_in_its_time(self, system: System) -> None:
-        hang = able(system.hang, "hang")
-        with opened(system, SHORT_TIMEOUT) as provisioner:
-            look(system, provisioner, system.allocate(system.vms[0]))
-            hang()
-            limit = SHORT_TIMEOUT + GIVEN_UP_AFTER
-            [answer] = at_once(lambda vm: look(system, provisioner, system.allocate(vm)), system.vms[:1], limit)
-        assert isinstance(answer, ProvisionerError), f"a question that nobody answered came to {answer}"
-
-    def test_it_says_by_what_it_finds_vms(self, system: System) -> None:
-        with opened(system) as provisioner:
-            before = fingerprint(system, provisioner)
-            release(system, provisioner, system.vms[0])
-            after = fingerprint(system, provisioner)
-        with opened(system) as other:
-            others = fingerprint(system, other)
-        assert before == after, f"a release changed the fingerprint from {before!r} to {after!r}"
-        assert before == others, f"two of the same section have the fingerprints {before!r} and {others!r}"
-
-
-def nearly(vm: str, other: str) -> Iterator[str]:
-    """Words that somebody might take for these VMs."""
-    yield from (f" {vm}", f"{vm} ", f"{vm}\n", f"\n{vm}", f"\t{vm}", f"{vm}\0", f"{vm}\0{other}", f"\ufeff{vm}")
-    yield from (f"./{vm}", f"{vm}/", f"{vm}/.", f"x/../{vm}", f"{vm}/../{other}", f"/{vm}", ".", "..", "/", "../..")
-    yield from (f"{vm},{other}", f"{vm} {other}", f"{vm};{other}", f"{vm}\n{other}", f"[{vm}]", f"{{{vm},{other}}}")
-    yield from (f"{vm}*", f"{vm}?", f"{vm}%", "*", "%", ".*", f"{vm}|{other}", f"{vm[:-1]}?", f"{vm[:-1]}[!x]")
-    yield from (f"{vm}?force=true", f"{vm}#x", f"{vm}&x=y", f"{vm};x=y", f"{vm}@x", f"{vm}:x", quote(f"{vm}/", safe=""))
-    yield from ("".join(f"%{byte:02X}" for byte in vm.encode()), f"{vm}%00", f"{vm}%20", f"{vm}%0A")
-    yield from (f"-{vm}", f"--{vm}", "--all", f"'{vm}'", f'"{vm}"', f"{vm}' OR '1'='1", f"$(echo {vm})", f"`echo {vm}`")
-    yield from (vm[:-1], f"{vm}0", f"{vm}{vm}", vm + "x" * 5000)
-
-
-def _wants_vms(system: System) -> None:
-    if system.standing is None:
-        pytest.skip("there are no VMs behind this system (System.standing is None)")
-
 
 def _check_harmless(answer: Answer, vm_ref: str) -> None:
     assert not isinstance(answer, ProvisionerDown), f"the vm_ref {vm_ref!r} of one row took the system down: {answer}"
     if isinstance(answer, Release):
         is_miss = answer.result is Result.ALREADY_RELEASED and not answer.proof
         assert is_miss, f"{answer} of {vm_ref!r}, which is no VM"
-
-
-def _check_found(answer: Found, vm: str, *, there: bool) -> None:
-    assert not isinstance(answer, ProvisionerError), f"whether {vm!r} is there cannot be told: {answer!r}"
-    assert answer is there, f"{vm!r} is {'there' if there else 'not there'}, and exists says {answer}"
 
 
 def _check_passing(answer: Answer, what: str) -> None:

@@ -17,6 +17,7 @@ from autorelease.model import Allocation, RawRow, Release, Result
 from autorelease.provisioners import Identifying, Probing, Provisioner
 
 TIMEOUT = timedelta(seconds=30)
+SHORT_TIMEOUT = timedelta(milliseconds=500)
 # So long after its time-out a tick gives a call up, whatever becomes of it.
 GIVEN_UP_AFTER = timedelta(seconds=10)
 EXPIRED_AT = datetime(2026, 12, 1, tzinfo=UTC)

@@ -1104,7 +1104,7 @@ def test_wherever_a_tick_of_many_ends_dies_the_next_ones_converge(
     assert at > 60
 
 
-def test_a_death_between_miss_and_judgement_leaves_no_open_intent(engine: Engine) -> None:
+def test_after_a_death_between_miss_and_judgement_nothing_is_expected(engine: Engine) -> None:
     """Else the next tick would take its own first "not found" for the end of a release of ours."""
 
     class Dying(Wrapper):
@@ -1114,11 +1114,54 @@ def test_a_death_between_miss_and_judgement_leaves_no_open_intent(engine: Engine
     engine.add("a", "b")
     with pytest.raises(Killed):
         engine.tick(MemoryProvisioner(), around_journal=Dying)
-    assert engine.open_intents() == set()
+    engine.give_credit("memory")
     engine.later()
     ticked = engine.tick(MemoryProvisioner())
     assert (ticked.code, ticked.ends()) == (ExitCode.PROVISIONER_DOWN, {"a": "unproven", "b": "unproven"})
     assert engine.statuses() == {"a": "Active", "b": "Active"}
+    assert engine.open_intents() == set()
+
+
+@pytest.mark.parametrize(
+    "happened", ["DELETE FROM vm_allocations", f"UPDATE vm_allocations SET expires_at = {RENEWED}"]
+)
+def test_a_miss_that_nobody_judged_of_a_row_that_has_changed_since_is_no_conflict(
+    engine: Engine, happened: str
+) -> None:
+    class Dying(Wrapper):
+        def recent_answers(self, *_: object) -> None:
+            raise Killed
+
+    engine.add("a")
+    with pytest.raises(Killed):
+        engine.tick(MemoryProvisioner(), around_journal=Dying)
+    engine.place.execute(happened)
+    engine.later()
+    ticked = engine.tick(MemoryProvisioner())
+    assert (ticked.code, ticked.ends(), engine.open_intents()) == (ExitCode.OK, {}, set())
+    assert engine.events("a")[-1] == ("skip", "skipped", "changed")
+
+
+def test_a_miss_that_was_stamped_by_a_tick_that_died_then_is_remembered_as_released(engine: Engine) -> None:
+    """Else its row, live again, would be none that the journal knows as released."""
+
+    class Dying(Wrapper):
+        def stamp(self, stamps: Any) -> Any:
+            results = self._inner.stamp(stamps)
+            if any(stamp.allocation.sid == "missing" for stamp in stamps):
+                raise Killed
+            return results
+
+    engine.add("there", "missing")
+    with pytest.raises(Killed):
+        engine.tick(MemoryProvisioner(["there"]), around_ledger=Dying)
+    assert engine.place.released() == {"there", "missing"}
+    engine.later()
+    assert engine.tick(MemoryProvisioner()).code == ExitCode.OK
+    assert engine.events("missing")[-1][:2] == ("outcome", "released")
+    engine.place.execute("UPDATE vm_allocations SET status = 'Active', released_at = NULL WHERE sid = 'missing'")
+    engine.later()
+    assert engine.tick(MemoryProvisioner()).ends() == {"missing": "resurrected"}
 
 
 def test_a_tick_that_died_is_marked_by_the_next(engine: Engine) -> None:

@@ -119,8 +119,8 @@ def test_what_was_earned_can_be_stale() -> None:
     assert (found.is_stale, found.stale().is_stale, found.stale().evidence) == (False, True, "evidence")
 
 
-@pytest.mark.parametrize(("end_unknown", "change"), [(False, IntentChange.CLOSED), (True, IntentChange.KEPT)])
-def test_a_miss_is_written_down_and_closes_what_it_may(*, end_unknown: bool, change: IntentChange) -> None:
+@pytest.mark.parametrize(("end_unknown", "change"), [(False, IntentChange.MISSED), (True, IntentChange.KEPT)])
+def test_a_miss_is_written_down_and_expects_nothing(*, end_unknown: bool, change: IntentChange) -> None:
     event = verdicts.miss_event(made(end_unknown=end_unknown), earned(Answer.MISS))
     assert (event.step, event.intent, event.evidence, event.at) == (Step.MISS, change, "evidence", AT)
 

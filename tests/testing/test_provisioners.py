@@ -17,8 +17,7 @@ from msgspec.structs import replace
 from autorelease.errors import ProvisionerDown, ProvisionerError
 from autorelease.model import Allocation, Release, Result
 from autorelease.testing import ProvisionerContract, System, make_allocation
-from autorelease.testing import provisioners as suite
-from autorelease.testing.provisioners import nearly
+from autorelease.testing.names import nearly
 
 VMS = tuple(f"vm-{number}" for number in range(4))
 RELEASED = Release(Result.RELEASED, "204")
@@ -438,14 +437,15 @@ def test_what_breaks_a_rule_is_told_so(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(suite, "SHORT_TIMEOUT", timedelta(seconds=0.1))
-    monkeypatch.setattr(suite, "GIVEN_UP_AFTER", timedelta(seconds=0.1))
+    for module in ("looking", "provisioners"):
+        monkeypatch.setattr(f"autorelease.testing.{module}.SHORT_TIMEOUT", timedelta(seconds=0.1))
+        monkeypatch.setattr(f"autorelease.testing.{module}.GIVEN_UP_AFTER", timedelta(seconds=0.1))
     with pytest.raises(AssertionError, match=said):
         try_out(rule, broken(), capfd)
 
 
 def test_no_rule_is_without_something_that_breaks_it() -> None:
-    rules = {name.removeprefix("test_") for name in vars(ProvisionerContract) if name.startswith("test_")}
+    rules = {name.removeprefix("test_") for name in dir(ProvisionerContract) if name.startswith("test_")}
     assert {rule for rule, _, _ in FAULTS} == rules
 
 
