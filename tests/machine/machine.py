@@ -32,6 +32,7 @@ from autorelease.model import ErrorCode, SkipReason
 from autorelease.rules.guard import Limits
 from tests.machine.engine import CANCELLED, HurriedEngine
 from tests.machine.facts import Facts
+from tests.machine.plans import is_not_later
 from tests.machine.provider import Mood
 from tests.machine.runs import Runs, in_another_thread
 from tests.machine.script import Collaborator, Fault, Point, Script, Side
@@ -509,7 +510,7 @@ class Machine(RuleBasedStateMachine):
         """A ledger that stays rewound is refused as often as misses are answered: its rows must be put right."""
         for sid, expires_at in self.world.facts().releases:
             row = self.world.rows.get(sid)
-            if row is not None and row["expires_at"] == expires_at and is_live(row):
+            if row is not None and is_live(row) and is_not_later(row["expires_at"], expires_at):
                 self.world.change(sid, status=RELEASED, released_at=1)
 
     def _check_all_is_named(self, ticked: Ticked) -> None:
