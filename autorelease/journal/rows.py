@@ -61,6 +61,9 @@ ACKNOWLEDGED = "conflict_at = NULL, skipped = NULL, " + ", ".join(
 
 # Whose intent it is where a "not found" was written down for it: no run's, so that nothing is expected of it.
 NO_RUN = ""
+# And once more, where it was begun again since: that call may have gone through, whatever was missed before.
+NO_RUN_BEGUN = "-"
+BEGUN_AFTER_MISS = f"WHEN intent_run = '{NO_RUN}' THEN '{NO_RUN_BEGUN}'"
 
 
 def read_hold(row: sqlite3.Row) -> Hold:
@@ -173,7 +176,7 @@ def _intent_changes(event: Event, tick: str) -> dict[str, tuple[str, str | int |
     at = as_text(event.at)
     return {
         # Whose it is was decided by the first run that left it open.
-        "intent_run": ("CASE WHEN intent_at IS NULL THEN ? ELSE intent_run END", tick),
+        "intent_run": (f"CASE WHEN intent_at IS NULL THEN ? {BEGUN_AFTER_MISS} ELSE intent_run END", tick),
         "intent_under": ("CASE WHEN intent_at IS NULL THEN ? ELSE intent_under END", event.fingerprint),
         "intent_at": ("coalesce(intent_at, ?)", at),
         "begun_at": ("?", at),

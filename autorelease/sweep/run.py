@@ -209,8 +209,9 @@ class _Sweep:
         if not refusals:
             return ()
         decision.spool.cover_all()
-        is_about_others = any(refusal.code == guard.CONFIRM for refusal in refusals)
-        return [*decision.refusals, *refusals] if is_about_others else refusals
+        # All that stands, answered already or not: the next answer is to this refusal, and to no other.
+        standing = {refusal.code for refusal in decision.refusals}
+        return [*decision.refusals, *(refusal for refusal in refusals if refusal.code not in standing)]
 
     def _vouched(self) -> Identities:
         is_for_misses = self._confirm is not None and self._answered is not None and not self._answered.codes

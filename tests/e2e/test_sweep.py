@@ -437,7 +437,7 @@ def test_a_confirmation_does_not_cover_a_new_reason(place: Place) -> None:
     sweep(place, code=7)
     place.configure(LEDGER_PROVISIONER, "[guard]\nmax_releases = 3\n")
     report = sweep(place, "--confirm", "8", code=7)
-    assert [refusal["code"] for refusal in report["refused"]] == ["max_releases"]
+    assert [refusal["code"] for refusal in report["refused"]] == ["max_releases", "max_percent"]
     assert place.released() == set()
 
 

@@ -57,7 +57,7 @@ def _is_expected(world: World, call: Call) -> bool:
     memory = facts.memory.get(call.pair)
     if memory is None or memory.run is None or memory.ref != call.ref or fingerprint is None:
         return False
-    if world.fingerprints[memory.run][call.ref[0]] != fingerprint:
+    if world.fingerprints.get(memory.run, {}).get(call.ref[0]) != fingerprint:
         return False
     # An operator's release, which takes no lock, cannot say of a run without an end that it was killed.
     killed = facts.crashed | facts.unfinished if call.run.is_tick else facts.crashed

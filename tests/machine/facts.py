@@ -19,6 +19,8 @@ FAILED = ("pending", "failed")
 class Memory:
     """What is remembered of one pair. run: the one that left its release open; None: it is not.
 
+    is_missed: the last call of that was "not found", and its run ended before anybody had judged it.
+
     accepted, under: what the provisioner said of it, and by what it was known then.
     """
 
@@ -29,6 +31,7 @@ class Memory:
     under: str | None
     is_conflict: bool
     was_tried: bool
+    is_missed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,7 @@ def _memory(pair: Pair, row: sqlite3.Row) -> Memory:
         accepted=row["accepted"],
         under=row["accepted_under"],
         is_conflict=row["conflict_at"] is not None,
+        is_missed=row["intent_run"] == "",
         was_tried=bool(row["failed_ticks"] or row["pending_ticks"] or row["outcome"] in FAILED),
     )
 

@@ -30,12 +30,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from autorelease.model import ErrorCode, SkipReason
 from autorelease.rules.guard import Limits
-from tests.machine.engine import HurriedEngine
+from tests.machine.engine import CANCELLED, HurriedEngine
 from tests.machine.facts import Facts
+from tests.machine.plans import is_not_later
 from tests.machine.provider import Mood
 from tests.machine.runs import Runs, in_another_thread
 from tests.machine.script import Collaborator, Fault, Point, Script, Side
-from tests.machine.world import CANCELLED, RELEASED, World, is_live, is_spoiled, pair_of, vm_of
+from tests.machine.world import RELEASED, World, is_live, is_spoiled, pair_of, vm_of
 from tests.support.engine import Ticked
 
 SIDS = tuple(f"vm-{number}" for number in range(8))
@@ -269,7 +270,7 @@ class Machine(RuleBasedStateMachine):
         self.world.providers[provisioner].set_mood(mood, calls)
 
     @rule(
-        what=st.sampled_from(["leap", "leap", "reboot", "move", "vanish", "reconfigure"]),
+        what=st.sampled_from(["leap", "leap", "reboot", "move", "vanish", "vanish", "reconfigure"]),
         leap=leaps,
         is_backwards=st.booleans(),
         sid=sids,
@@ -375,6 +376,20 @@ class Machine(RuleBasedStateMachine):
         script = self._script(Troubles(happens, point if is_death else None, None, ("default", mood, 1)))
         self._sweep(script, self._confirmation(0))
 
+    @rule(group=st.sampled_from(FEW), is_asked=st.booleans(), answer=answers)
+    def lose_the_token(self, group: Sequence[str], answer: int | None, *, is_asked: bool) -> None:
+        """For the time of a tick a provisioner finds nothing of what is there."""
+        self._see("lose the token")
+        provider = self.world.providers["default"]
+        provider.can_be_asked = is_asked
+        for sid in group:
+            self._operate("unhold", sid)
+            self._allocate(sid, timedelta(minutes=-59))
+        self._wait(timedelta(hours=1))
+        self._change_mood("default", Mood.LYING, 40)
+        self._sweep(Script(), self._confirmation(answer))
+        self._change_mood("default", Mood.WELL, 0)
+
     @rule(side=st.sampled_from(Side), late=st.sampled_from(Side), sid=sids, death=nothing | points)
     def acknowledge_in_mid_call(self, side: Side, late: Side, sid: str, death: Point | None) -> None:
         """An operator who has looked at a conflict says so while the same release is under way once more."""
@@ -467,7 +482,9 @@ class Machine(RuleBasedStateMachine):
             provider.set_mood(Mood.WELL, 0)
             provider.fingerprint = provider.fingerprint or name
         confirm, ticked = None, None
-        for _ in range(ROUNDS):
+        for number in range(ROUNDS):
+            if number == ROUNDS // 2:
+                self._put_rewound_right()
             ticked = self._sweep(Script(), confirm)
             assert ticked is not None, "nothing was made to fail"
             if self._is_quiet(ticked):
@@ -488,6 +505,13 @@ class Machine(RuleBasedStateMachine):
                 self.world.retry(error.sid)
         note = self.runs.last_note()
         return note.count if note is not None else None
+
+    def _put_rewound_right(self) -> None:
+        """A ledger that stays rewound is refused as often as misses are answered: its rows must be put right."""
+        for sid, expires_at in self.world.facts().releases:
+            row = self.world.rows.get(sid)
+            if row is not None and is_live(row) and is_not_later(row["expires_at"], expires_at):
+                self.world.change(sid, status=RELEASED, released_at=1)
 
     def _check_all_is_named(self, ticked: Ticked) -> None:
         named = {finding.allocation.sid for finding in ticked.findings}

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from tests.machine.engine import HurriedEngine
+from tests.machine.engine import CANCELLED, HurriedEngine
 from tests.machine.facts import Anchor, Facts, Memory, Pair
 from tests.machine.world import (
-    CANCELLED,
     RELEASED,
     Row,
     Run,
@@ -53,6 +52,9 @@ def conflicts_in(world: World, facts: Facts, rows: Mapping[str, Row], now: datet
 
 
 def _has_moved_on(world: World, memory: Memory, row: Row | None, now: datetime) -> bool:
+    if memory.is_missed:
+        # Nothing of ours has gone.
+        return False
     if row is None or row["status"] == CANCELLED:
         # After its RELEASED its own application has tidied up.
         return memory.accepted != "released"
@@ -73,7 +75,9 @@ def expected_refusals(world: World, run: Run) -> frozenset[str]:
         covered = run.first_tries & run.answered.pairs
         if run.first_tries and not covered:
             return _reasons(world, run, run.first_tries) | {"confirm"}
-        return _reasons(world, run, covered) - run.answered.codes
+        left = _reasons(world, run, covered) - run.answered.codes
+        # Whatever is refused once more is refused for all that stands: else two reasons could take turns for ever.
+        return left | _reasons(world, run, run.first_tries) if left else left
     unanswering = {"confirm"} if run.confirm is not None and not run.is_confirmed else set()
     return _reasons(world, run, run.first_tries) | unanswering
 
@@ -111,11 +115,12 @@ def _has_stepped(engine: HurriedEngine, anchor: Anchor, since: timedelta) -> boo
 def _of_ledger(world: World, run: Run, anchor: Anchor) -> set[str]:
     found = {"other_ledger"} if world.engine.ledger_name != anchor.ledger else set()
     existing = [(run.rows[sid], expires_at) for sid, expires_at in run.facts.releases if sid in run.rows]
-    live_again = [row for row, expires_at in existing if is_live(row) and _is_not_later(row["expires_at"], expires_at)]
+    live_again = [row for row, expires_at in existing if is_live(row) and is_not_later(row["expires_at"], expires_at)]
     live_again = [row for row in live_again if not is_spoiled(row)]
     is_rewound = len(live_again) >= 3 and len(live_again) * 10 > len(existing)
     return found | ({"ledger_rewound"} if is_rewound else set())
 
 
-def _is_not_later(expires_at: object, released: int | None) -> bool:
+def is_not_later(expires_at: object, released: int | None) -> bool:
+    """Whether a row expires when its release says that it had, or before: a renewal is lost."""
     return isinstance(expires_at, int) and released is not None and expires_at <= released

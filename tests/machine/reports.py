@@ -9,7 +9,7 @@ from autorelease.sweep.report import TickReport
 from tests.machine.belief import Answer, answer_of, is_believed
 from tests.machine.facts import Pair
 from tests.machine.plans import expected_refusals
-from tests.machine.world import Call, Row, Run, World, is_live, is_resting, is_spoiled, pair_of, vm_of
+from tests.machine.world import Call, Row, Run, World, is_live, is_resting, is_spoiled, pair_in_journal, pair_of, vm_of
 from tests.support.engine import Ticked
 
 
@@ -120,8 +120,9 @@ def _check_named(world: World, run: Run, ticked: Ticked) -> None:
 
 
 def _check_finding(world: World, run: Run, report: TickReport, finding: Finding) -> None:
-    sid, expires_at = finding.allocation.sid, finding.allocation.expires_at
-    calls = [call for call in run.calls if call.pair == (sid, expires_at and int(expires_at.timestamp()))]
+    sid = finding.allocation.sid
+    pair = pair_in_journal(sid, finding.allocation.expires_at)
+    calls = [call for call in run.calls if call.pair == pair]
     if finding.outcome is Outcome.SKIPPED:
         assert finding.reason is not None
         world.require(_is_skip_true(world, run, report, finding), "skipped for no reason:", finding, run.touched)

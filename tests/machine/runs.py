@@ -17,7 +17,7 @@ from tests.machine.plans import conflicts_in, planned
 from tests.machine.provider import Mood, Provider
 from tests.machine.reports import check_report
 from tests.machine.script import Collaborator, Killed, Script, Side, Stepped
-from tests.machine.world import Call, Note, Run, World, is_live
+from tests.machine.world import Call, Note, Run, World, is_live, pair_in_journal
 from tests.support.engine import Ticked
 
 PATIENCE = timedelta(seconds=30)
@@ -79,9 +79,8 @@ class WatchedJournal(Stepped):
             is_held = self._world.is_held(intent.sid, self._run.now, grace=self._run.is_tick)
             self._run.begun[intent.sid] = is_held
             if not is_held:
-                expires_at = int(intent.expires_at.timestamp()) if intent.expires_at else None
                 self._run.looks[intent.sid] = []
-                self._run.under_way[intent.sid] = (intent.sid, expires_at)
+                self._run.under_way[intent.sid] = pair_in_journal(intent.sid, intent.expires_at)
 
 
 class Facade:
@@ -311,7 +310,8 @@ class Runs:
         if ticked is None:
             return
         check_report(world, run, ticked)
-        if run.is_tick:
+        # What could not be written down is known to nobody else.
+        if run.is_tick and ticked.report.lost is None:
             self.notes[ticked.report.tick] = self._note(run, ticked)
 
     def _admitted(self, run: Run) -> frozenset[Pair]:
@@ -325,8 +325,11 @@ class Runs:
         report = ticked.report
         first_tries = ticked.summary.first_tries if ticked.summary else None
         is_in_vain = run.confirm is not None and not run.has_something_to_answer
-        errors = [finding for finding in ticked.findings if finding.error is not None]
-        unproven = [finding.allocation for finding in errors if finding.error.code is ErrorCode.UNPROVEN]
+        unproven = [
+            finding.allocation
+            for finding in ticked.findings
+            if finding.error is not None and finding.error.code is ErrorCode.UNPROVEN
+        ]
         return Note(
             finished_at=report.finished_at,
             codes=frozenset(refusal.code for refusal in report.refused),
@@ -334,8 +337,7 @@ class Runs:
             count=None if is_in_vain else first_tries if report.refused else report.unproven or None,
             pairs=frozenset(pair for pair in run.planned if not run.facts.was_tried(pair)),
             unproven=frozenset(
-                ((row.sid, row.expires_at and int(row.expires_at.timestamp())), run.fingerprints[row.provisioner] or "")
-                for row in unproven
+                (pair_in_journal(row.sid, row.expires_at), run.fingerprints[row.provisioner] or "") for row in unproven
             ),
         )
 

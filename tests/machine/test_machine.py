@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from autorelease.model import ErrorCode, Outcome, SkipReason
+from tests.machine.belief import Answer
 from tests.machine.machine import INTERRUPTIONS, MEMORY, Machine
 from tests.machine.provider import Mood
 from tests.machine.script import Collaborator, Side
@@ -37,7 +38,7 @@ GUARD = (
 )
 RULES = (
     *("allocate", "renew", "renew by another row", "move the VM", "settle", "cancel", "revive", "spoil", "delete"),
-    *("share", "copy", "restore", "change mood", "reconfigure", "acknowledge in mid-call"),
+    *("share", "copy", "restore", "change mood", "reconfigure", "acknowledge in mid-call", "lose the token"),
     *(
         "leap",
         "reboot",
@@ -66,6 +67,8 @@ OCCURS = (
     *(f"interrupted by {what}" for what in INTERRUPTIONS),
     "fault",
     "a lie was believed",
+    *(f"stamped by {answer}" for answer in Answer if answer is not Answer.PENDING),
+    "vouched for",
     "asked, and there",
     "asked, and not there",
 )

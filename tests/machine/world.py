@@ -343,10 +343,12 @@ class World:
                 self.touch_with(run, frozenset({call.pair[0]}))
 
     def _check_earned(self, call: Call, row: Row) -> None:
-        from tests.machine.belief import is_believed
+        from tests.machine.belief import answer_of, is_believed, is_vouched
 
         assert call.answer is not None
         self.require(call.answer.result is not Result.PENDING, "pending, and stamped:", row)
+        self.seen[f"stamped by {answer_of(self, call)}"] += 1
+        self.seen["vouched for"] += is_vouched(call.run, call)
         self.require(is_believed(self, call), "stamped by a 'not found' that proves nothing:", row, call.run.tick)
         if call.number is not None and self.vm(row) == call.number:
             self.require(call.answer.result is not Result.RELEASED, "Released, and its VM is there:", row)
@@ -357,8 +359,8 @@ class World:
         with self.lock:
             self.absorb()
             number = self.providers[provisioner].number(allocation.vm_ref)
-            expires_at = int(allocation.expires_at.timestamp()) if allocation.expires_at else None
-            call = Call(run, (allocation.sid, expires_at), (provisioner, allocation.vm_ref), number)
+            pair = pair_in_journal(allocation.sid, allocation.expires_at)
+            call = Call(run, pair, (provisioner, allocation.vm_ref), number)
             run.calls.append(call)
             self._check_call(run, call, naps or 0)
             self.require(call.vm not in run.in_flight, "two calls at once for one VM:", call.vm)
@@ -423,6 +425,11 @@ def pair_of(row: Row) -> Pair:
     expires_at = row["expires_at"]
     assert not isinstance(expires_at, str)
     return str(row["sid"]), expires_at
+
+
+def pair_in_journal(sid: str, expires_at: datetime | None) -> Pair:
+    """The same, of what the product calls an instant."""
+    return sid, int(expires_at.timestamp()) if expires_at else None
 
 
 def is_call_of(call: Call, row: Row) -> bool:

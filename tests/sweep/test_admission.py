@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from autorelease.errors import ExitCode, ProvisionerDown, UnusableError
+from autorelease.errors import ExitCode, ProvisionerDown, ProvisionerError, UnusableError
 from autorelease.journal import TickKind
 from autorelease.model import Allocation
 from autorelease.rules.guard import Limits
@@ -103,7 +103,7 @@ def test_what_is_covered_is_judged_by_the_guard_like_a_plan(engine: Engine) -> N
     engine.add(*named(100, "paid"), expires_at=RENEWED)
     engine.tick(Scripted())
     engine.limits = Limits(max_releases=LIMIT, max_percent=10, min_fleet=20)
-    is_refused(engine, engine.tick(Scripted(), confirm=20), "max_percent")
+    is_refused(engine, engine.tick(Scripted(), confirm=20), "max_releases", "max_percent")
 
 
 def test_repeats_need_no_answer(engine: Engine) -> None:
@@ -349,3 +349,27 @@ def test_a_tick_that_cannot_begin_leaves_a_release_running(engine: Engine) -> No
         tick.tick: "unusable",
     }
     journal.close()
+
+
+def test_two_reasons_do_not_take_turns(engine: Engine) -> None:
+    """One was answered, another came: who answers that one has answered both."""
+    engine.boot_id, engine.boot_seconds = "boot", 0.0
+    engine.tick(Scripted())
+    engine.later(timedelta(days=10))
+    is_refused(engine, engine.tick(Scripted()), "clock_stepped")
+    engine.add("a")
+    is_refused(engine, engine.tick(Scripted(), confirm=0), "clock_gap", "clock_stepped", "confirm")
+    is_refused(engine, engine.tick(Scripted()), "clock_gap", "clock_stepped")
+    assert engine.tick(Scripted(), confirm=1).ends() == {"a": "released"}
+
+
+def test_a_repeat_that_makes_a_new_reason_is_answered_with_the_old_one(engine: Engine) -> None:
+    engine.boot_id, engine.boot_seconds = "boot", 0.0
+    engine.add("a")
+    assert engine.tick(Scripted({"a": [ProvisionerError("no")]})).ends() == {"a": "failed"}
+    engine.hold("a")
+    engine.later(timedelta(days=10))
+    assert engine.tick(Scripted()).code == ExitCode.REFUSED
+    engine.unhold("a")
+    is_refused(engine, engine.tick(Scripted(), confirm=0), "clock_gap", "clock_stepped")
+    assert engine.tick(Scripted(), confirm=0).ends() == {"a": "released"}

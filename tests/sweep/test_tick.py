@@ -595,7 +595,9 @@ def test_a_confirmation_does_not_answer_a_new_reason(engine: Engine) -> None:
     engine.limits = Limits(max_releases=5, max_percent=50, min_fleet=20)
     ticked = engine.tick(provisioner, confirm=10)
     assert (ticked.code, provisioner.calls) == (ExitCode.REFUSED, [])
-    assert [refusal.code for refusal in ticked.report.refused] == ["max_releases"]
+    assert [refusal.code for refusal in ticked.report.refused] == ["max_releases", "max_percent"]
+    # That one names all that stands, so that it can be answered.
+    assert engine.tick(provisioner, confirm=10).code == ExitCode.OK
 
 
 def test_a_confirmation_without_a_refusal_is_refused(engine: Engine) -> None:
@@ -688,7 +690,7 @@ def test_the_answer_to_one_clock_is_none_to_another(engine: Engine) -> None:
     pass_time(engine, timedelta(days=8))
     refused_for(engine, provisioner, "clock_gap")
     pass_time(engine, timedelta(hours=3), timedelta(0))
-    refused_for(engine, provisioner, "clock_stepped", confirm=2)
+    refused_for(engine, provisioner, "clock_gap", "clock_stepped", confirm=2)
 
 
 def test_a_gap_with_nothing_to_release_is_none_and_moves_the_anchor(engine: Engine) -> None:
@@ -1140,6 +1142,50 @@ def test_a_miss_that_nobody_judged_of_a_row_that_has_changed_since_is_no_conflic
     ticked = engine.tick(MemoryProvisioner())
     assert (ticked.code, ticked.ends(), engine.open_intents()) == (ExitCode.OK, {}, set())
     assert engine.events("a")[-1] == ("skip", "skipped", "changed")
+
+
+class DyingBeforeJudgement(Wrapper):
+    """A journal whose tick dies when it has heard every answer."""
+
+    def recent_answers(self, *_: object) -> None:
+        raise Killed
+
+
+class DyingBeforeStamp(Wrapper):
+    """A ledger whose tick dies when it would stamp."""
+
+    def stamp(self, _: object) -> None:
+        raise Killed
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_call_after_a_miss_that_nobody_judged_is_a_conflict_all_the_same(engine: Engine, *, is_killed: bool) -> None:
+    """What was begun after that may have gone through, whatever was missed before."""
+    engine.add("a")
+    with pytest.raises(Killed):
+        engine.tick(MemoryProvisioner(), around_journal=DyingBeforeJudgement)
+    engine.later()
+    if is_killed:
+        with pytest.raises(Killed):
+            engine.tick(MemoryProvisioner(["a"]), around_ledger=DyingBeforeStamp)
+    else:
+        lost = ProvisionerError("took too long", timed_out=True)
+        assert engine.tick(Scripted({"a": [lost]})).ends() == {"a": "failed"}
+    engine.renew("a")
+    engine.later()
+    assert engine.tick(MemoryProvisioner()).ends() == {"a": "conflict"}
+
+
+def test_nothing_is_expected_of_a_call_after_a_miss_that_nobody_judged(engine: Engine) -> None:
+    engine.add("a")
+    engine.give_credit("memory")
+    with pytest.raises(Killed):
+        engine.tick(MemoryProvisioner(), around_journal=DyingBeforeJudgement)
+    engine.later()
+    with pytest.raises(Killed):
+        engine.tick(MemoryProvisioner(["a"]), around_ledger=DyingBeforeStamp)
+    engine.later()
+    assert engine.tick(MemoryProvisioner()).ends() == {"a": "unproven"}
 
 
 def test_a_miss_that_was_stamped_by_a_tick_that_died_then_is_remembered_as_released(engine: Engine) -> None:
