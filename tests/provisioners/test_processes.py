@@ -207,7 +207,8 @@ def test_a_process_that_cannot_learn_how_its_children_end_starts_none(place: Pla
     place.make_ledger([allocation("a", NOW - DAY)])
     begin = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
     ended = subprocess.run(
-        [sys.executable, "-c", begin, COMMAND, "--config", place.config, "tick", "--once"],
+        # By Python itself: in a path with a space a shell stands between, which heeds SIGCHLD again.
+        [sys.executable, "-c", begin, sys.executable, COMMAND, "--config", place.config, "tick", "--once"],
         env=fresh_environment(place.folder),
         capture_output=True,
         text=True,
