@@ -15,6 +15,7 @@ from autorelease.model import Allocation
 from autorelease.sweep import verdicts
 from autorelease.sweep.acting import Means
 from autorelease.sweep.books import Books
+from autorelease.sweep.outbox import JOURNAL
 from autorelease.sweep.trouble import Trouble
 from autorelease.sweep.verdicts import Row
 from autorelease.sweep.work import Work
@@ -39,10 +40,13 @@ class Again:
 
     def fit(self, group: Sequence[Work]) -> Sequence[Work] | None:
         """Those that can still go; the others are settled. None: the ledger or the journal cannot be read."""
+        # Before everything else: what is written while we look is written since.
+        self.judged_at = self._means.boottime()
+        versions = self._versions()
+        if versions is None:
+            return None
+        self._of_last_look = versions
         try:
-            # Before everything else: what is written while we look is written since.
-            self.judged_at = self._means.boottime()
-            self._of_last_look = self._judge.versions()
             rows = {work.allocation.sid: self._judge.ledger.read(work.allocation.sid) for work in group}
             same = [work for work in group if self._is_same(work, rows[work.allocation.sid])]
             others = self._others(same, rows)
@@ -55,16 +59,27 @@ class Again:
 
     def still_fit(self, group: Sequence[Work]) -> Sequence[Work] | None:
         """The same of a group that was judged a moment ago; it costs next to nothing where nobody has written since."""
-        try:
-            now = self._means.boottime()
-            is_untouched = None not in self._of_last_look and self._judge.versions() == self._of_last_look
-        except UnusableError as error:
-            self._trouble.met(LEDGER, error)
+        now = self._means.boottime()
+        versions = self._versions()
+        if versions is None:
             return None
-        if not is_untouched:
+        if None in versions or versions != self._of_last_look:
             return self.fit(group)
         self.judged_at = now
         return group
+
+    def _versions(self) -> Versions | None:
+        """What shows whether somebody has written; None: ledger or journal cannot be read."""
+        try:
+            journal = self._judge.journal.version()
+        except UnusableError as error:
+            self._trouble.met(JOURNAL, error)
+            return None
+        try:
+            return self._judge.ledger.version(), journal
+        except UnusableError as error:
+            self._trouble.met(LEDGER, error)
+            return None
 
     def _is_same(self, work: Work, row: Row) -> bool:
         return isinstance(row, Allocation) and row.judged() == work.allocation.judged() and self._judge.is_due(row)

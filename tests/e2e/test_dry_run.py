@@ -47,9 +47,9 @@ autorelease.cli.sweep.clock = lambda: moment
 # The same, with the bound that narrows what SQL fetches moved by a second, to the wrong side.
 MOVED = """
 from datetime import timedelta
-import autorelease.ledger.sqlite as sqlite_ledger
-bound = sqlite_ledger.certainly_unexpired_from
-sqlite_ledger.certainly_unexpired_from = lambda at, words: bound(at - timedelta(seconds=1), words)
+import autorelease.ledger.due as due
+bound = due.certainly_unexpired_from
+due.certainly_unexpired_from = lambda at, words: bound(at - timedelta(seconds=1), words)
 """
 RUN = "sys.exit(autorelease.cli.run(sys.argv[2:]))\n"
 
