@@ -100,6 +100,8 @@ ANSWERING = tuple(mood for mood in Mood if mood not in (Mood.CLOSED, Mood.MISSIN
 FEW = (SIDS[:2], SIDS[3:6], SIDS[6:])
 # The call before it is the preflight.
 FIRST_RELEASE = 2
+# A tick of a few rows looks at its databases that often, and more.
+NAPS = 40
 interruptions = st.builds(HappensAt, st.sampled_from(INTERRUPTIONS), points, st.integers(0, 7))
 
 
@@ -374,6 +376,18 @@ class Machine(RuleBasedStateMachine):
         is_death = what == "die"
         happens = [] if is_death else [HappensAt(what, point, which)]
         script = self._script(Troubles(happens, point if is_death else None, None, ("default", mood, 1)))
+        self._sweep(script, self._confirmation(0))
+
+    @rule(group=st.sampled_from(FEW), after=st.sampled_from([Collaborator.LEDGER, Collaborator.JOURNAL]))
+    def sleep_in_the_midst(self, group: Sequence[str], after: Collaborator) -> None:
+        """The process is suspended after each look at one of its databases."""
+        self._see("sleep in the midst")
+        for one in group:
+            self._allocate(one, timedelta(minutes=-59))
+        self._wait(timedelta(hours=1))
+        script = Script()
+        for number in range(2, NAPS):
+            script.add(Point(after, Side.AFTER, number), partial(self._interrupt, script, "suspend", group[0]))
         self._sweep(script, self._confirmation(0))
 
     @rule(group=st.sampled_from(FEW), is_asked=st.booleans(), answer=answers)

@@ -29,7 +29,7 @@ def check_report(world: World, run: Run, ticked: Ticked) -> None:
     if report.lost is None:
         _check_explained(world)
         _check_conflicts(world, run, ticked)
-    if run.is_alone and not run.has_failed and not run.acknowledged:
+    if run.is_alone and not run.has_failed and not run.is_hurried and not run.acknowledged:
         _check_answers(world, run)
 
 
@@ -146,7 +146,7 @@ def _check_finding(world: World, run: Run, report: TickReport, finding: Finding)
 
 def _check_unproven(world: World, run: Run, call: Call) -> None:
     world.require(_answered([call], Result.ALREADY_RELEASED), "unproven, and no miss:", call)
-    is_clear = run.is_alone and not run.has_failed and not run.touched
+    is_clear = run.is_alone and not run.has_failed and not run.is_hurried and not run.touched
     is_last = all(one.vm != call.vm for one in run.calls if one is not call)
     world.require(not (is_clear and is_last and is_believed(world, call)), "not believed without a reason:", call.pair)
 

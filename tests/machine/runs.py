@@ -1,6 +1,7 @@
 """Ticks and operators' releases: begun, watched at every call, and their reports compared with the world."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
@@ -14,7 +15,7 @@ from autorelease.sweep.edge.workers import Workers
 from tests.machine.engine import HurriedEngine
 from tests.machine.facts import Facts, Pair
 from tests.machine.plans import conflicts_in, planned
-from tests.machine.provider import Mood, Provider
+from tests.machine.provider import Mood, Provider, plainly
 from tests.machine.reports import check_report
 from tests.machine.script import Collaborator, Killed, Script, Side, Stepped
 from tests.machine.world import Call, Note, Run, World, is_live, pair_in_journal
@@ -75,6 +76,9 @@ class WatchedJournal(Stepped):
                 self._run.under_way.pop(event.sid, None)
 
     def _begun(self, intents: Sequence[Event]) -> None:
+        vms = [(intent.provisioner, plainly(intent.vm_ref)) for intent in intents]
+        both = [vm for vm, count in Counter([*vms, *self._run.in_flight]).items() if count > 1]
+        self._world.require(not both, "two releases at once of one VM:", both)
         for intent in intents:
             is_held = self._world.is_held(intent.sid, self._run.now, grace=self._run.is_tick)
             self._run.begun[intent.sid] = is_held
@@ -242,6 +246,7 @@ class Runs:
         script.wake = lambda: stop.on_wish()  # noqa: PLW0108
         hangs = any(provider.may_hang for provider in world.providers.values())
         engine.configure(timeout=NO_PATIENCE if hangs else PATIENCE)
+        run.is_hurried = hangs
         ticked: Ticked | None = None
         try:
             ticked = go()

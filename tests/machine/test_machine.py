@@ -38,7 +38,16 @@ GUARD = (
 )
 RULES = (
     *("allocate", "renew", "renew by another row", "move the VM", "settle", "cancel", "revive", "spoil", "delete"),
-    *("share", "copy", "restore", "change mood", "reconfigure", "acknowledge in mid-call", "lose the token"),
+    *(
+        "share",
+        "copy",
+        "restore",
+        "change mood",
+        "reconfigure",
+        "acknowledge in mid-call",
+        "lose the token",
+        "sleep in the midst",
+    ),
     *(
         "leap",
         "reboot",

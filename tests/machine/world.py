@@ -75,7 +75,7 @@ class Run:
     intents that were written, and
     whether their sid was held then; under_way: from the intent to the answer. in_flight: the VMs of the calls that have
     not come back. controls: who was asked for, by provisioner, and whether that VM was found. is_alone: no other run
-    was under way at the same time.
+    was under way at the same time. is_hurried: a call that takes its time may be given up, whatever it answers then.
     """
 
     now: datetime
@@ -92,6 +92,7 @@ class Run:
     answered: Note | None = None
     is_alone: bool = True
     has_failed: bool = False
+    is_hurried: bool = False
     touched: set[str] = field(default_factory=set)
     touched_vms: set[Ref] = field(default_factory=set)
     acknowledged: set[Pair] = field(default_factory=set)
