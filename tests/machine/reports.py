@@ -73,7 +73,7 @@ def _check_refusals(world: World, run: Run, ticked: Ticked) -> None:
         world.require(world.facts().events >= run.facts.events, "a refused tick has forgotten something")
     if run.confirm is not None and not run.is_confirmed:
         world.require(codes, "confirmed by what is no answer:", run.confirm, run.answered)
-    if run.touched:
+    if run.touched or not run.is_plan_known:
         return
     assert ticked.summary is not None
     first_tries = ticked.summary.first_tries
@@ -86,6 +86,8 @@ def _check_size(world: World, run: Run) -> None:
     """The guard's limits hold for what was called, however it came to be planned."""
     limits = world.engine.limits
     first = {call.pair for call in run.calls if run.is_first_try(call.pair)}
+    if not run.is_plan_known:
+        return
     if run.confirms_refusal:
         assert run.answered is not None
         world.require(first <= run.answered.pairs | _touched_pairs(run), "not what was confirmed:", first, run.answered)

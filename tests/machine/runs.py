@@ -193,6 +193,9 @@ class Runs:
         run = self._begun(None)
         run.confirm = confirm
         run.answered = self.notes.get(run.facts.newest_tick or "")
+        is_answer_known = confirm is None or run.answered is None or run.answered.is_exact
+        is_anchor_known = run.facts.anchor is None or run.facts.anchor.tick not in self.world.vague_plans
+        run.is_plan_known = is_answer_known and is_anchor_known
         return self._ended(run, script, lambda: self._locked(run, script))
 
     def release(self, script: Script, sids: frozenset[str]) -> Ticked | None:
@@ -312,6 +315,7 @@ class Runs:
         run.has_failed = script.failed
         if run.is_tick:
             world.plans[run.tick] = self._admitted(run)
+            world.vague_plans |= {run.tick} if run.touched else set()
         if ticked is None:
             return
         check_report(world, run, ticked)
@@ -341,6 +345,7 @@ class Runs:
             # Else a confirmation that sits in a crontab would name its number itself.
             count=None if is_in_vain else first_tries if report.refused else report.unproven or None,
             pairs=frozenset(pair for pair in run.planned if not run.facts.was_tried(pair)),
+            is_exact=not run.touched,
             unproven=frozenset(
                 (pair_in_journal(row.sid, row.expires_at), run.fingerprints[row.provisioner] or "") for row in unproven
             ),

@@ -43,14 +43,15 @@ class Call:
 class Note:
     """What an operator has read in the report of a tick: its reasons to refuse, and the number that it named.
 
-    pairs: what it had planned to release for the first time. unproven: what it had not believed, each with the
-    fingerprint of its provisioner.
+    pairs: what it had planned to release for the first time; is_exact: nobody had changed that meanwhile. unproven:
+    what it had not believed, each with the fingerprint of its provisioner.
     """
 
     finished_at: datetime
     codes: frozenset[str]
     count: int | None
     pairs: frozenset[Pair]
+    is_exact: bool
     unproven: frozenset[tuple[Pair, str]]
 
 
@@ -72,10 +73,11 @@ class Run:
 
     sids: the operator's; None: a tick. touched, touched_vms: what somebody else has changed meanwhile. read: the rows
     as they were last read again; looks: those at who holds what since the intent of each was written; begun: the
-    intents that were written, and
-    whether their sid was held then; under_way: from the intent to the answer. in_flight: the VMs of the calls that have
-    not come back. controls: who was asked for, by provisioner, and whether that VM was found. is_alone: no other run
-    was under way at the same time. is_hurried: a call that takes its time may be given up, whatever it answers then.
+    intents that were written, and whether their sid was held then; under_way: from the intent to the answer. in_flight:
+    the VMs of the calls that have not come back. controls: who was asked for, by provisioner, and whether that VM was
+    found. is_alone: no other run was under way at the same time. is_hurried: a call that takes its time may be given
+    up, whatever it answers then. is_plan_known: no row was changed in the midst of the tick that was admitted, or is
+    answered.
     """
 
     now: datetime
@@ -93,6 +95,7 @@ class Run:
     is_alone: bool = True
     has_failed: bool = False
     is_hurried: bool = False
+    is_plan_known: bool = True
     touched: set[str] = field(default_factory=set)
     touched_vms: set[Ref] = field(default_factory=set)
     acknowledged: set[Pair] = field(default_factory=set)
@@ -161,7 +164,8 @@ class Held:
 class World:
     """See above. `violations` are what must never be; a worker's cannot be raised in the machine's own thread.
 
-    plans: what each tick had planned to release for the first time. fingerprints: those of each run. naps: how
+    plans: what each tick had planned to release for the first time; vague_plans: while somebody changed rows.
+    fingerprints: those of each run. naps: how
     often a process was suspended.
     """
 
@@ -175,6 +179,7 @@ class World:
         }
         self.active: list[Run] = []
         self.plans: dict[str, frozenset[Pair]] = {}
+        self.vague_plans: set[str] = set()
         self.fingerprints: dict[str, Mapping[str, str | None]] = {}
         self.stamped: set[Pair] = set()
         self.seen: Counter[str] = Counter()
