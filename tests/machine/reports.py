@@ -141,7 +141,7 @@ def _check_finding(world: World, run: Run, report: TickReport, finding: Finding)
         is_known = sid in run.conflicts or _is_touched(run, sid)
         world.require(is_known, "no conflict:", finding)
     else:
-        world.require(calls, "failed without a try:", finding)
+        world.require(calls or run.is_hurried, "failed without a try:", finding)
         if _has_code(finding, ErrorCode.UNPROVEN):
             _check_unproven(world, run, calls[-1])
 

@@ -22,7 +22,8 @@ from tests.machine.world import Call, Note, Run, World, is_live, pair_in_journal
 from tests.support.engine import Ticked
 
 PATIENCE = timedelta(seconds=30)
-NO_PATIENCE = timedelta(seconds=0.03)
+# Long enough for a thread to begin, on a machine that has much to do.
+NO_PATIENCE = timedelta(seconds=0.1)
 
 
 class WatchedLedger(Stepped):
