@@ -153,7 +153,9 @@ class ProbingFacade(Facade):
             self._world.absorb()
             row = self._world.rows.get(allocation.sid)
             is_paid_for = row is not None and is_live(row) and not self._world.is_to_go(self._run, row)
-            is_known = is_paid_for or allocation.sid in self._run.touched
+            # What an operator has named and two rows hold is not to go, and is there.
+            is_left = row is not None and self._run.sids is not None and not self._world.is_expired(row, self._run.now)
+            is_known = is_paid_for or is_left or allocation.sid in self._run.touched
             self._world.require(is_known, "asked for a VM that need not be there:", allocation.sid)
             found = self._run.controls.setdefault(self._name, [])
             found.append((allocation.sid, False))
