@@ -105,7 +105,10 @@ def test_whatever_happens(quick: None, seeds: Sequence[int | None], tmp_path: Pa
             run_machine(template, happened, number)
     logger.warning("%d examples, %d steps: %s", happened["example"], happened["step"], happened)
     assert happened["example"] >= EXAMPLES * len(seeds)
-    assert [what for what in OCCURS if not happened[what]] == []
+    missing = [what for what in OCCURS if not happened[what]]
+    # Other seeds in every run: what is rare may be missing by chance, and is told. The fixed ones must show all.
+    assert not missing or None in seeds, missing
+    logger.warning("did not occur: %s", missing)
 
 
 def run_machine(template: Path, happened: Counter[str], number: int | None) -> None:
