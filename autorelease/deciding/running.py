@@ -12,8 +12,12 @@ def is_running(start: TickStart, now: datetime) -> bool:
     """Whether the process of a run still is, and is not so long past its time that it counts as gone."""
     if now > start.ends_by + LOCK_SLACK:
         return False
-    process = processes.Process(start.pid, start.pid_started, start.pid_namespace, start.boot_id)
-    return processes.is_running(process)
+    return processes.is_running(process_of(start))
+
+
+def process_of(start: TickStart) -> processes.Process:
+    """The process that began this run."""
+    return processes.Process(start.pid, start.pid_started, start.pid_namespace, start.boot_id)
 
 
 def running(journal: JournalReader, now: datetime) -> Collection[str]:

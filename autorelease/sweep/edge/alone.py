@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from autorelease.deciding.running import process_of
 from autorelease.errors import AutoreleaseError, LockedError, UnusableError
 from autorelease.journal import Journal, JournalReader, PastTick, TickStart
 from autorelease.limits import LOCK_SLACK
 from autorelease.model import rfc3339
-from autorelease.processes import Life, Process, find_life, is_running, own_process
+from autorelease.processes import Life, find_life, is_running, own_process
 from autorelease.sweep.edge.lock import Lock, locked
 
 # How long a tick that has the lock may take until the journal knows of it.
@@ -50,11 +51,6 @@ def check_lock(lock: Lock) -> None:
             f"{lock.path}: the lock was removed or replaced while this tick began, and another tick may be running. "
             "Nothing was done; the next tick does it. Leave that file where it is"
         )
-
-
-def process_of(start: TickStart) -> Process:
-    """The process that began this run."""
-    return Process(start.pid, start.pid_started, start.pid_namespace, start.boot_id)
 
 
 def _holder(journal: JournalReader, now: datetime) -> AutoreleaseError:

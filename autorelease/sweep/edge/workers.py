@@ -47,11 +47,6 @@ class Workers:
         """How many calls can begin at once."""
         return self._limit - self._busy
 
-    @property
-    def busy(self) -> int:
-        """How many calls have not come back."""
-        return self._busy
-
     def begin(self, call: Call) -> None:
         """Hand a call to a free worker."""
         self._busy += 1
