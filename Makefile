@@ -7,7 +7,7 @@
 #              a new seed, which is printed (SEED=... for those of an earlier run); and EXAMPLES=5000 of the machine
 #              that has other things happen in the midst of a tick
 # make kills  kill ticks by SIGKILL, KILLS=150 of each kind: before, in and after a call; and terminate some
-# make docs   make the man page, the completions and the example configuration anew
+# make docs   make the man page, the completions, docs/commands.md and the example configuration anew
 #
 # make install, make uninstall   as root; PREFIX=/usr/local, and DESTDIR= for whoever makes a package
 # make deb                       a Debian package, in dist/

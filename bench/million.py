@@ -1,4 +1,4 @@
-"""What README says about speed: a sweep over a million rows, beside the shortest programs that stamp the same rows.
+"""What docs/scale.md says: a sweep over a million rows, beside the shortest programs that stamp the same rows.
 
 Every contestant is a process of its own, and all take turns in the same run, so that a busy machine is busy for all of
 them. Shown are medians; memory is the peak of the process, as the kernel counted it. Everything is made in a temporary
@@ -96,7 +96,7 @@ class Bench:
         self._measure("python -I -c pass", [sys.executable, "-I", "-c", "pass"])
 
     def show(self) -> None:
-        """The results, and the ratios that README quotes."""
+        """The results, and the ratios that docs/scale.md quotes."""
         print(f"\n{self.rows} rows, {self.due} due, Python {sys.version.split()[0]}, SQLite {sqlite3.sqlite_version}")
         print(f"{'':42}{'median s':>10}{'of n':>6}{'spread s':>16}{'peak MiB':>10}")
         for name, measured in self.results.items():

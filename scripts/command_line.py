@@ -1,4 +1,5 @@
-"""The command line as data, asked of the program itself: what the man page and the completions are made from.
+"""The command line as data, asked of the program itself: what the man page, the completions and the page of all
+commands are made from.
 
 Owns the questions to typer. Knows no command by its name, so that a new one needs nothing here.
 """
@@ -14,6 +15,8 @@ from typer.main import get_command
 from autorelease.cli.app import app
 
 PROGRAM = "autorelease"
+# As on a terminal of 80 columns, of which click leaves two free.
+HELP_WIDTH = 78
 
 
 class Completes(Enum):
@@ -71,6 +74,17 @@ def read_command_line() -> tuple[Command, tuple[Command, ...]]:
     context = group.make_context(PROGRAM, [], resilient_parsing=True)
     commands = [_command(name, group.get_command(context, name), context) for name in group.list_commands(context)]
     return _command("", group, context.parent), tuple(commands)
+
+
+def read_help() -> tuple[tuple[str, str], ...]:
+    """(command line, what it prints), of the program itself and of each command, in their order."""
+    group: Any = get_command(app)
+    context = group.make_context(PROGRAM, [], resilient_parsing=True, terminal_width=HELP_WIDTH)
+    contexts = [context]
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        contexts.append(command.make_context(name, [], parent=context, resilient_parsing=True))
+    return tuple((f"{each.command_path} --help", each.get_help()) for each in contexts)
 
 
 def _command(name: str, command: Any, parent: Any) -> Command:

@@ -22,7 +22,7 @@ put deploy/man/autorelease.1 "$manual"
 put deploy/completions/autorelease.bash "$bash_completion"
 put deploy/completions/_autorelease "$zsh_completion"
 put deploy/completions/autorelease.fish "$fish_completion"
-for document in README.md runbook.md CHANGELOG.md LICENSE docs/provisioners.md docs/upgrade.md docs/schema/*.json; do
+for document in README.md runbook.md CHANGELOG.md LICENSE docs/*.md docs/schema/*.json; do
     put "$document" "$documents/$document"
 done
 put deploy/config.toml "$documents/examples/config.toml"
@@ -33,5 +33,5 @@ if [ ! -e "$destdir$crontab" ]; then
 fi
 
 if [ -z "$destdir" ]; then
-    echo "installed $command, and enabled nothing. What comes next: README.md, Running it every hour"
+    echo "installed $command, and enabled nothing. What comes next: docs/operating.md, Running it every hour"
 fi

@@ -1,6 +1,7 @@
 """The man page of the command line, as text for man(7).
 
-Owns the order of the page, and the little that the program cannot say of itself. The exit codes are README's.
+Owns the order of the page, and the little that the program cannot say of itself. The exit codes are
+those of docs/exit-codes.md.
 """
 
 import re
@@ -25,7 +26,10 @@ ENVIRONMENT = (
 FILES = (
     ("/etc/autorelease/config.toml", "The configuration."),
     ("/var/lib/autorelease/journal.db", "The journal, unless the configuration names another. Only init makes it."),
-    ("/usr/share/doc/autorelease", "README, the runbook (what to do, by exit status), and a configuration to copy."),
+    (
+        "/usr/share/doc/autorelease",
+        "README, the runbook (what to do, by exit status), docs/ (a page a subject), and a configuration to copy.",
+    ),
 )
 SEE_ALSO = ("systemctl(1)", "journalctl(1)", "runuser(1)", "systemd.timer(5)", "crontab(5)")
 HEAD = r""".\" Made from the command line by `make docs`: do not edit.

@@ -85,7 +85,7 @@ def units(timeout: timedelta, deadline: timedelta, databases: Sequence[Path] = (
     timer = _shown(TIMER, "LoadState", "UnitFileState", "ActiveState", "NextElapseUSecRealtime")
     if timer is None:
         message = "systemd does not answer here: something else must start a tick every hour"
-        yield Check("timer", State.WARN, message, f"cron, as in README.md; {page('Is it healthy?')}")
+        yield Check("timer", State.WARN, message, f"cron, as in docs/operating.md; {page('Is it healthy?')}")
         return
     yield _timer(timer)
     service = _shown(SERVICE, "LoadState", "TimeoutStartUSec", "TimeoutStopUSec", *CONFINEMENT) or {}
@@ -119,7 +119,7 @@ def _shown(unit: str, *properties: str) -> Mapping[str, str] | None:
 def _timer(shown: Mapping[str, str]) -> Check:
     if shown.get("LoadState") != "loaded":
         message = f"{TIMER} is not installed ({shown.get('LoadState')}): something else must start a tick every hour"
-        return Check("timer", State.WARN, message, "install the units, as in README.md, or let cron start it")
+        return Check("timer", State.WARN, message, "install the units, as in docs/operating.md, or let cron start it")
     enabled, active = shown.get("UnitFileState"), shown.get("ActiveState")
     following = shown.get("NextElapseUSecRealtime")
     told = f"{TIMER} is {enabled} and {active}, next run {following or 'never'}"

@@ -21,7 +21,7 @@ from scripts.command_line import Command, Completes, Parameter, read_command_lin
 from scripts.completions import bash, fish, zsh
 from scripts.make_docs import made
 from scripts.man_page import man_page
-from tests.docs.documents import README, ROOT, fences
+from tests.docs.documents import COMMANDS_PAGE, ROOT, fences
 from tests.support.tools import tool
 
 PROGRAM, COMMANDS = read_command_line()
@@ -36,9 +36,9 @@ def test_what_is_committed_is_what_the_program_says_of_itself(name: str) -> None
 
 
 def shown_options() -> list[tuple[str, str]]:
-    """(command, option) as the program's own help has them, which README shows."""
+    """(command, option) as the program's own help has them, which docs/commands.md shows."""
     found = []
-    for fence in fences(README.read_text("utf-8"), "console"):
+    for fence in fences(COMMANDS_PAGE.read_text("utf-8"), "console"):
         command = re.match(r"\$ autorelease ?([a-z-]*) --help", fence.body)
         assert command
         found += [(command[1], option) for option in re.findall(r"^  (?:-h, )?(--[a-z-]+)", fence.body, re.MULTILINE)]

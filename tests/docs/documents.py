@@ -9,7 +9,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 RUNBOOK = ROOT / "runbook.md"
+COMMANDS_PAGE = ROOT / "docs" / "commands.md"
+CONFIGURATION = ROOT / "docs" / "configuration.md"
+EXIT_CODES = ROOT / "docs" / "exit-codes.md"
+GUARD = ROOT / "docs" / "guard.md"
+LEDGERS = ROOT / "docs" / "ledgers.md"
+OPERATING = ROOT / "docs" / "operating.md"
 PROVISIONERS = ROOT / "docs" / "provisioners.md"
+SCALE = ROOT / "docs" / "scale.md"
+WRITING_PROVISIONERS = ROOT / "docs" / "writing-provisioners.md"
 DOCUMENTS = (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")))
 FENCE = re.compile(r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 OURS = re.compile(r"(?:runuser -u autorelease -- )?autorelease ")

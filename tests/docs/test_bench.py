@@ -1,10 +1,10 @@
-"""The program behind README's section on speed runs, shows what is quoted, and leaves nothing behind."""
+"""The program behind the page on speed runs, shows what is quoted, and leaves nothing behind."""
 
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.docs.documents import README, ROOT, section, table
+from tests.docs.documents import ROOT, SCALE, section, table
 from tests.support.place import fresh_environment
 
 
@@ -31,7 +31,7 @@ def test_it_measures_and_cleans_up(tmp_path: Path) -> None:
     )
     assert ended.returncode == 0, ended.stderr
     ratios = [line for line in ended.stdout.partition("ratios of medians\n")[2].splitlines() if line]
-    assert len(ratios) == len(table(section(README, "Speed")))
+    assert len(ratios) == len(table(section(SCALE, "Speed")))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,4 +1,4 @@
-"""README and runbook are held to the code: what they show is what happens, what they name is there."""
+"""README, the pages of docs/ and the runbook are held to the code: what they show happens, what they name is there."""
 
 import inspect
 import json
@@ -24,7 +24,14 @@ from autorelease.rules.belief import Control, Standing, disbelief
 from autorelease.settings import File, parse_duration
 from autorelease.structs import read_struct
 from tests.docs.documents import (
+    COMMANDS_PAGE,
+    CONFIGURATION,
     DOCUMENTS,
+    EXIT_CODES,
+    GUARD,
+    LEDGERS,
+    OPERATING,
+    PROVISIONERS,
     README,
     ROOT,
     RUNBOOK,
@@ -83,18 +90,23 @@ def run(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def shown_help() -> list[str]:
-    return [fence.body for fence in fences(README.read_text("utf-8"), "console")]
+    return [fence.body for fence in fences(COMMANDS_PAGE.read_text("utf-8"), "console")]
 
 
 @pytest.mark.parametrize("command", [None, *EXISTING])
-def test_readme_shows_the_help_as_it_is(command: str | None, tmp_path: Path) -> None:
+def test_the_page_shows_the_help_as_it_is(command: str | None, tmp_path: Path) -> None:
     words = [command, "--help"] if command else ["--help"]
     shown = f"$ autorelease {' '.join(words)}\n{run(tmp_path, *words).stdout}"
     assert shown in shown_help()
 
 
-def test_readme_shows_no_help_of_anything_else() -> None:
+def test_the_page_shows_no_help_of_anything_else() -> None:
     assert len(shown_help()) == 1 + len(EXISTING)
+
+
+def test_no_other_page_has_a_help_of_its_own_to_go_out_of_date() -> None:
+    others = [path for path in DOCUMENTS if path != COMMANDS_PAGE]
+    assert not [path.name for path in others if fences(path.read_text("utf-8"), "console")]
 
 
 def test_the_commands_that_exist_are_those_that_the_documents_are_held_to(tmp_path: Path) -> None:
@@ -113,10 +125,17 @@ def test_no_document_names_a_command_that_does_not_exist(path: Path) -> None:
     assert set(told) <= set(EXISTING)
 
 
-TYPED = [(path.name, line) for path in (README, RUNBOOK) for line in typed(path.read_text("utf-8"))]
+# For whoever changes it; and what an upgrade tells to type needs an old journal: tests/journal/test_upgrade.py.
+NOT_TYPED = {"CHANGELOG.md", "CONTRIBUTING.md", "threat-model.md", "upgrade.md", "writing-provisioners.md"}
+PAGES = [path for path in DOCUMENTS if path.name not in NOT_TYPED]
+TYPED = [(path.name, line) for path in PAGES for line in typed(path.read_text("utf-8"))]
 OURS = [(name, line) for name, line in TYPED if is_ours(line)]
 # tests/host/ has hosts with systemd, where every line of these is typed; but for those that are typed in another way.
-TYPED_ON_HOSTS = [RUNBOOK.read_text("utf-8"), section(README, "Running it every hour"), section(README, "Quick start")]
+TYPED_ON_HOSTS = [
+    RUNBOOK.read_text("utf-8"),
+    section(OPERATING, "Running it every hour"),
+    section(README, "Quick start"),
+]
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 ELSEWHERE = ROOT / "tests" / "host" / "typed-elsewhere"
 
@@ -201,26 +220,45 @@ def shown_as(output: str, folder: Path) -> str:
     return TICK_ID.sub("TICK", output.replace(str(folder), "/home/you"))
 
 
-def test_the_worked_example_goes_as_it_is_told(tmp_path: Path) -> None:
-    panel = tmp_path / "panel"
+def follow(told: str, folder: Path) -> list[int]:
+    """Do all that an example tells, and see each output that it shows; returns the exit codes."""
+    panel = folder / "panel"
     panel.mkdir()
     ended: list[subprocess.CompletedProcess[str]] = []
     compared = 0
-    for fence in fences(section(README, "Your own table, by example")):
+    for fence in fences(told):
         if fence.info == "sql":
             run_sql(panel / "panel.db", fence.body)
         elif fence.info == "toml":
             (panel / "config.toml").write_text(fence.body, encoding="utf-8")
         elif fence.info == "sh":
-            ended += [run(tmp_path, *line.split()[1:]) for line in fence.body.splitlines()]
+            ended += [run(folder, *line.split()[1:]) for line in fence.body.splitlines()]
         else:
             assert fence.info == "text"
-            assert shown_as(ended[-1].stdout, tmp_path) == shown_as(fence.body, tmp_path)
+            assert shown_as(ended[-1].stdout, folder) == shown_as(fence.body, folder)
             compared += 1
-    assert [tick.returncode for tick in ended] == [0, 0, 3, 3, 0]
     assert compared == len(ended)
-    place = Place(panel)
-    place.ledger = panel / "panel.db"
+    return [command.returncode for command in ended]
+
+
+def example_of_readme() -> str:
+    """Up to where the page goes on to the installed service."""
+    told, _, hourly = section(README, "Your own table").partition("\n### Every hour\n")
+    assert hourly
+    return told
+
+
+def test_the_example_of_readme_goes_as_it_is_told(tmp_path: Path) -> None:
+    assert follow(example_of_readme(), tmp_path) == [0, 0, 0]
+    place = Place(tmp_path / "panel")
+    place.ledger = place.folder / "panel.db"
+    assert place.query("SELECT id, state FROM servers ORDER BY id") == [(1, "Terminated"), (2, "running")]
+
+
+def test_the_worked_example_goes_as_it_is_told(tmp_path: Path) -> None:
+    assert follow(section(LEDGERS, "Your own table, by example"), tmp_path) == [0, 0, 3, 3, 0]
+    place = Place(tmp_path / "panel")
+    place.ledger = place.folder / "panel.db"
     rows = dict(place.query("SELECT id, state FROM servers"))
     assert {sid for sid, state in rows.items() if state == "Terminated"} == {1, 3, 5}
     stamped = dict(place.query("SELECT id, ended_at FROM servers WHERE id IN (1, 3)"))
@@ -246,7 +284,7 @@ def test_the_refusal_that_is_shown_is_the_one_of_the_sample(tmp_path: Path) -> N
     refused = run(tmp_path, "--config", "try/config.toml", "tick", "--once", "--dry-run", "--at", "+73h")
     assert refused.returncode == ExitCode.REFUSED
     [line] = [line for line in refused.stdout.splitlines() if line.startswith("refused: ")]
-    [shown] = [fence.body for fence in fences(section(README, "The guard"), "text")]
+    [shown] = [fence.body for fence in fences(section(GUARD, "The guard"), "text")]
     assert shown.splitlines()[0] == line
     # The log has it on one line, the page in several.
     assert "Look: autorelease list-expired. If this is right: autorelease tick --once --confirm 218" in refused.stderr
@@ -257,7 +295,7 @@ def test_the_refusal_that_is_shown_is_the_one_of_the_sample(tmp_path: Path) -> N
 
 
 def configuration_block() -> str:
-    [fence] = fences(section(README, "Configuration"), "toml")
+    [fence] = fences(section(CONFIGURATION, "Configuration"), "toml")
     return fence.body
 
 
@@ -305,20 +343,20 @@ def test_the_configuration_block_is_a_configuration(tmp_path: Path) -> None:
 
 
 def test_the_words_of_argv_and_the_variables_are_named() -> None:
-    told = section(README, '`kind = "command"`')
+    told = section(PROVISIONERS, '`kind = "command"`')
     assert set(re.findall(r"`\{([a-z_]+)\}`", told)) == set(PLACES)
     variables = re.findall(r"`(?:AUTORELEASE)?_([A-Z_]+)`", told)
     assert {name.lower() for name in variables} == set(VARIABLES)
     [toml] = fences(told, "toml")
     sections = tomllib.loads(toml.body)["provisioners"]
-    assert list(open_provisioners(sections, README, timedelta(seconds=1), stamps=True)) == ["default"]
+    assert list(open_provisioners(sections, PROVISIONERS, timedelta(seconds=1), stamps=True)) == ["default"]
 
 
 # --- exit codes -------------------------------------------------------------------------------------------------------
 
 
-def test_readme_has_every_exit_code_and_no_other() -> None:
-    assert [int(code) for code, _ in table(section(README, "Exit codes"))] == sorted(CODES)
+def test_the_page_has_every_exit_code_and_no_other() -> None:
+    assert [int(code) for code, _ in table(section(EXIT_CODES, "Exit codes"))] == sorted(CODES)
 
 
 def test_runbook_has_a_page_for_every_exit_code_and_no_other() -> None:
@@ -336,8 +374,8 @@ def test_every_page_says_what_it_means_and_what_to_do(code: int) -> None:
     assert [fence for fence in fences(page) if fence.info == "sh"], "no command to type"
 
 
-def test_readme_names_every_reason_of_the_guard() -> None:
-    told = {re.sub("`", "", code) for code, _ in table(section(README, "The guard"))}
+def test_the_page_names_every_reason_of_the_guard() -> None:
+    told = {re.sub("`", "", code) for code, _ in table(section(GUARD, "The guard"))}
     source = inspect.getsource(guard)
     named = set(re.findall(r'Refusal\(\s*"([a-z_]+)"', source)) | {guard.OTHER_LEDGER}
     assert told == named
@@ -465,6 +503,23 @@ def test_a_drop_in_empties_what_it_replaces(setting: str) -> None:
         values = re.findall(rf"^{setting}=(.*)$", text, re.MULTILINE)
         assert values[0] == ""
         assert len(values) == 2
+
+
+def test_readme_is_what_a_newcomer_reads_to_the_end() -> None:
+    assert len(README.read_text("utf-8").splitlines()) <= 300
+
+
+def test_readme_leads_to_every_page_and_says_what_it_has() -> None:
+    rows = table(section(README, "Where the rest stands"))
+    named = {name for page, contents in rows if contents for name in re.findall(r"\]\(([^)]+)\)", page)}
+    assert named == {str(path.relative_to(ROOT)) for path in DOCUMENTS if path != README}
+
+
+def test_every_page_begins_with_its_one_heading_of_the_first_rank() -> None:
+    """What is read by its heading is the whole page then."""
+    for path in DOCUMENTS:
+        prose = re.sub(r"```.*?```", "", path.read_text("utf-8"), flags=re.DOTALL)
+        assert len(re.findall(r"^# ", prose, re.MULTILINE)) == 1, path.name
 
 
 def test_the_documents_read_as_plain_text() -> None:

@@ -1,4 +1,6 @@
-"""README's release program is run against a real server on loopback: its exit statuses are the ones of its table."""
+"""The release program of docs/provisioners.md is run against a real server on loopback; its exit statuses are those of
+the table.
+"""
 
 import re
 import subprocess
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.docs.documents import README, fences, section, table
+from tests.docs.documents import PROVISIONERS, fences, section, table
 from tests.support.place import HOUR, NOW, PERMISSIVE, Place, allocation, command_provisioner, fresh_environment
 from tests.support.tools import tool
 
@@ -31,7 +33,7 @@ class Cloud:
 @pytest.fixture
 def cloud() -> Iterator[Cloud]:
     """A server of this test's own; its last answer of a method is repeated."""
-    # README's example program calls it.
+    # The example program calls it.
     tool("curl", "curl")
     state = Cloud()
 
@@ -60,8 +62,8 @@ def cloud() -> Iterator[Cloud]:
 
 
 def script(folder: Path, url: str, name: str = "release-vm") -> Path:
-    """A program as README shows it, for this API and with a header file of its own."""
-    [fence] = fences(section(README, '`kind = "command"`'), f"sh {name}")
+    """A program as the page shows it, for this API and with a header file of its own."""
+    [fence] = fences(section(PROVISIONERS, '`kind = "command"`'), f"sh {name}")
     assert fence.body.count(API) == fence.body.count(HEADER) == 1
     header = folder / "api-header"
     header.write_text("Authorization: Bearer secret\n", encoding="utf-8")
@@ -130,7 +132,7 @@ def test_without_its_credentials_it_is_down(cloud: Cloud, tmp_path: Path) -> Non
 
 
 def test_its_statuses_are_those_of_the_table() -> None:
-    told = section(README, '`kind = "command"`')
+    told = section(PROVISIONERS, '`kind = "command"`')
     shown = [fence.body for name in ("release-vm", "look-for-vm") for fence in fences(told, f"sh {name}")]
     used = {int(number) for number in re.findall(r"exit ([0-9]+)", "".join(shown))}
     named = {int(number) for row in table(told) for number in re.findall(r"\b[0-9]+\b", row[0])}
@@ -172,8 +174,8 @@ def events(place: Place) -> list[dict[str, Any]]:
 
 
 def test_an_ended_call_is_finished_by_the_next_one(cloud: Cloud, place: Place, tmp_path: Path) -> None:
-    """As README says: what was ended by its time is unfinished work, and may be found gone. It has released before, and
-    finds a VM that is paid for.
+    """As the page says: what was ended by its time is unfinished work, and may be found gone. It has released before,
+    and finds a VM that is paid for.
     """
     release = '[release]\ntimeout = "2s"\n'
     look = script(tmp_path, cloud.url, "look-for-vm")
@@ -191,7 +193,7 @@ def test_an_ended_call_is_finished_by_the_next_one(cloud: Cloud, place: Place, t
 
 
 def test_after_an_ended_call_not_found_is_like_any_other(cloud: Cloud, place: Place, tmp_path: Path) -> None:
-    """As README says: unfinished work is no proof of what comes after it. This one has never released anything."""
+    """As the page says: unfinished work is no proof of what comes after it. This one has never released anything."""
     release = '[release]\ntimeout = "2s"\n'
     argv = [script(tmp_path, cloud.url), "{vm_ref}"]
     place.configure(command_provisioner(argv, "already = [3]"), PERMISSIVE, release)

@@ -216,8 +216,8 @@ def test_an_incomplete_tick_is_refused(name: str, eventful: Place) -> None:
     assert problems(tick)
 
 
-def test_the_schemas_are_all_that_readme_names() -> None:
-    linked = set((ROOT / "README.md").read_text("utf-8").split("docs/schema/")[1:])
+def test_the_schemas_are_all_that_the_page_names() -> None:
+    linked = set((ROOT / "docs" / "operating.md").read_text("utf-8").split("(schema/")[1:])
     assert {text.partition(".json")[0] for text in linked} == set(NAMES)
     assert {path.stem for path in (ROOT / "docs" / "schema").iterdir()} == set(NAMES)
     assert all(Path(ROOT / "docs" / "schema" / f"{name}.json").is_file() for name in NAMES)

@@ -432,6 +432,6 @@ def test_root_runs_no_program_that_another_user_names(place: Place) -> None:
     assert f"chmod g-w {place.config}" in error_report(place.run(*TICK), 4)["message"]
     assert not (place.folder / "ran").exists()
     assert place.released() == set()
-    # As README tells to install it: root's, for the service's group to read.
+    # As docs/operating.md tells to install it: root's, for the service's group to read.
     place.config.chmod(0o640)
     assert sweep(place)["rows_released"] == 1

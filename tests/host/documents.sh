@@ -1,6 +1,6 @@
 #!/bin/sh
 set -eu
-# What README and runbook tell a reader to type, typed where it belongs; read by the checks.
+# What the pages and the runbook tell a reader to type, typed where it belongs; read by the checks.
 # shellcheck disable=SC2034
 
 # lines FILE [HEADING]: the lines of its shell blocks (below this heading alone), without comments, less those of

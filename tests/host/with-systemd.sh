@@ -45,9 +45,9 @@ ends 0 systemctl list-timers autorelease.timer
 says "autorelease.service"
 says "1 timers listed"
 
-echo "--- what README and runbook say to type"
+echo "--- what the pages and the runbook say to type"
 groupadd allocators
-type_all /usr/share/doc/autorelease/README.md "Running it every hour"
+type_all /usr/share/doc/autorelease/docs/operating.md "Running it every hour"
 type_all /usr/share/doc/autorelease/runbook.md
 gpasswd --delete autorelease allocators
 groupdel allocators

@@ -18,7 +18,7 @@ from tests.machine.world import (
     vm_of,
 )
 
-# As README's table of the guard has them.
+# As the table of docs/guard.md has them.
 BACKWARDS = timedelta(minutes=5)
 STEP = timedelta(minutes=10)
 GAP = timedelta(days=7)

@@ -18,7 +18,7 @@ from tests.support.place import program
 
 VMS = tuple(f"vm-{number}" for number in range(6))
 
-# VMs are files in a folder. It looks at the name first, as README's example does.
+# VMs are files in a folder. It looks at the name first, as the example of docs/provisioners.md does.
 BODY = """
 case $1 in '' | *[!A-Za-z0-9-]*) echo "not a name: $1"; exit 1 ;; esac
 [ -e "{vms}/$1.locked" ] && {{ echo 'it is locked'; exit 1; }}

@@ -15,12 +15,12 @@ from autorelease.provisioners import Kind, Provisioner, Section
 from autorelease.testing import KindContract, ProvisionerContract, make_section
 from autorelease.testing.provisioners import CALLS_AT_ONCE
 from autorelease.testing.system import GIVEN_UP_AFTER
-from tests.docs.documents import PROVISIONERS, ROOT, fences, section
+from tests.docs.documents import ROOT, WRITING_PROVISIONERS, fences, section
 from tests.plugin.autorelease_parcel import KIND, ParcelProvisioner
 
 PLUGIN = ROOT / "tests" / "plugin"
 STANDIN = ROOT / "tests" / "support" / "parcel.py"
-[MODULE, SHOWN_STANDIN, TEST] = [fence.body for fence in fences(PROVISIONERS.read_text("utf-8"), "python")]
+[MODULE, SHOWN_STANDIN, TEST] = [fence.body for fence in fences(WRITING_PROVISIONERS.read_text("utf-8"), "python")]
 
 
 def test_the_code_that_is_shown_is_the_code_that_is_used() -> None:
@@ -29,7 +29,7 @@ def test_the_code_that_is_shown_is_the_code_that_is_used() -> None:
 
 
 def test_the_entry_point_that_is_shown_is_the_one_that_is_installed() -> None:
-    [shown] = fences(section(PROVISIONERS, "Naming it"), "toml pyproject.toml")
+    [shown] = fences(section(WRITING_PROVISIONERS, "Naming it"), "toml pyproject.toml")
     project = tomllib.loads(shown.body)["project"]
     [information] = PLUGIN.glob("*.dist-info")
     assert information.name == f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
@@ -39,7 +39,7 @@ def test_the_entry_point_that_is_shown_is_the_one_that_is_installed() -> None:
 
 
 def test_the_configuration_that_is_shown_is_one() -> None:
-    [shown] = fences(section(PROVISIONERS, "Naming it"), "toml")
+    [shown] = fences(section(WRITING_PROVISIONERS, "Naming it"), "toml")
     options = tomllib.loads(shown.body)["provisioners"]["default"]
     assert options.pop("kind") == "parcel"
     assert isinstance(KIND.make(make_section(options)), ParcelProvisioner)
@@ -63,7 +63,7 @@ def test_the_test_that_is_shown_passes_where_an_author_runs_it(tmp_path: Path) -
 
 def named(heading: str) -> set[str]:
     """Every word that a section shows as code."""
-    prose = re.sub(r"```.*?```", "", section(PROVISIONERS, heading), flags=re.DOTALL)
+    prose = re.sub(r"```.*?```", "", section(WRITING_PROVISIONERS, heading), flags=re.DOTALL)
     return {word for code in re.findall(r"`([^`]+)`", prose) for word in re.findall(r"\w+", code)}
 
 
