@@ -1,15 +1,17 @@
-"""Rows by their sid: as they are now, and whether several share one."""
+"""Rows by their sid, a page of sids at a time: as they are now, and whether several rows share one."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 
 from autorelease.ledger.binding import is_undecodable, twin
 from autorelease.ledger.connection import LedgerConnection
 from autorelease.ledger.rows import StoredRow, read_row
 from autorelease.model import Allocation, InvalidRow, RawValue
 
-SHARED_AT_ONCE = 500
+SIDS_AT_ONCE = 500
 SHARED_SID = "sid is shared by several rows"
+TWO = 2
 
 
 class Lookup(LedgerConnection):
@@ -17,50 +19,127 @@ class Lookup(LedgerConnection):
 
     def read(self, sid: str) -> Allocation | InvalidRow | None:
         """The allocation with this sid as it is now; None: no such row."""
-        with self._file.in_use():
-            rows = self._matching(sid)
-        if len(rows) > 1:
-            return InvalidRow(sid, SHARED_SID)
-        exact = [row for row in rows if str(row.sid) == sid]
-        return read_row(exact[0], self._words) if exact else None
+        return self.read_many([sid]).get(sid)
 
     def read_many(self, sids: Sequence[str]) -> Mapping[str, Allocation | InvalidRow]:
-        """The rows with these sids as they are now, in one look; one that is shared by several is any of them."""
-        # JSON in SQLite ends a text at a NUL: no such sid is looked for.
-        wanted = {sid for sid in sids if "\0" not in sid}
-        values = [value for sid in wanted for value in (sid, twin(sid)) if value is not None]
-        with self._file.in_use():
-            rows = self.connection.execute(
-                f"SELECT {self._select} FROM {self._table} "
-                f"WHERE {self._column('sid')} IN (SELECT value FROM json_each(?))",
-                (json.dumps(values),),
-            ).fetchall()
-        stored = [StoredRow(*values) for values in rows]
-        return {str(row.sid): read_row(row, self._words) for row in stored if str(row.sid) in wanted}
+        """The rows with these sids as they are now; absent: no such row. Up to 500 of them are one look."""
+        rows: dict[str, Allocation | InvalidRow] = {}
+        wanted = list(dict.fromkeys(sids))
+        for start in range(0, len(wanted), SIDS_AT_ONCE):
+            with self._file.in_use():
+                found = self._found(wanted[start : start + SIDS_AT_ONCE])
+            rows.update((sid, judged) for sid, meant in found.items() if (judged := self._meant(sid, meant)))
+        return rows
 
     def stored(self, sid: str) -> Sequence[StoredRow]:
         """The rows that somebody could mean by this sid, as they are stored; two stand for any number above one."""
         with self._file.in_use():
             return self._matching(sid)
 
+    def _meant(self, sid: str, rows: Sequence[StoredRow]) -> Allocation | InvalidRow | None:
+        """rows: those that somebody could mean by this sid; two stand for any number above one."""
+        if len(rows) > 1:
+            return InvalidRow(sid, SHARED_SID)
+        return read_row(rows[0], self._words) if rows and str(rows[0].sid) == sid else None
+
+    def _found(self, sids: Sequence[str]) -> Mapping[str, Sequence[StoredRow]]:
+        """For each of these sids the rows that somebody could mean by it; two stand for any number above one."""
+        wanted = [sid for sid in sids if not is_undecodable(sid)]
+        if not wanted:
+            return {}
+        if self._is_sid_indexed:
+            return self._by_index(wanted)
+        if self._is_collated:
+            # What the column takes for equal is for SQLite alone to say.
+            return {sid: self._matching(sid) for sid in wanted}
+        return self._by_scan(wanted)
+
+    def _by_index(self, sids: Sequence[str]) -> Mapping[str, Sequence[StoredRow]]:
+        """A look-up for each, in one statement; no more than one row comes of a sid that a million rows share."""
+        cursor = self.connection.execute(
+            f"WITH {self._counted(sids)}, single AS (SELECT place, rows, CASE rows WHEN 1 THEN sid END AS sid, "
+            f"CASE rows WHEN 1 THEN twin END AS twin FROM counted) SELECT place, rows, {self._select} FROM single "
+            f"LEFT JOIN {self._table} ON {self._is_meant('single')}",
+            _values(sids),
+        )
+        found = {}
+        for place, count, *values in cursor:
+            found[sids[place]] = [StoredRow(*values)] * count
+        return found
+
+    def _by_scan(self, sids: Sequence[str]) -> Mapping[str, Sequence[StoredRow]]:
+        """One walk through the table for all of them."""
+        found: dict[str, list[StoredRow]] = {sid: [] for sid in sids}
+        for values in self._scanned(self._select, sids):
+            row = StoredRow(*values)
+            rows = found.get(str(row.sid), [])
+            if len(rows) < TWO and isinstance(row.sid, int | str):
+                rows.append(row)
+        return found
+
+    def _scanned(self, columns: str, sids: Sequence[RawValue]) -> Iterator[tuple[RawValue, ...]]:
+        values = [value for sid in sids for value in (sid, twin(sid)) if value is not None]
+        places = ", ".join("(?)" for _ in values)
+        return self.connection.execute(
+            f"SELECT {columns} FROM {self._table} WHERE {self._column('sid')} IN (VALUES {places})", values
+        )
+
+    def _counted(self, sids: Sequence[RawValue]) -> str:
+        """SQL: for each sid that is wanted, whether no row, one row, or two and more could be meant by it."""
+        places = ", ".join("(?, ?, ?)" for _ in sids)
+        rows = f"SELECT 1 FROM {self._table} WHERE {self._is_meant('wanted')} LIMIT {TWO}"
+        # With a LIMIT of its own it is counted once, and not for every row that is joined to it.
+        return (
+            f"wanted (place, sid, twin) AS (VALUES {places}), counted AS "
+            f"(SELECT place, sid, twin, (SELECT count(*) FROM ({rows})) AS rows FROM wanted LIMIT -1)"
+        )
+
+    def _is_meant(self, wanted: str) -> str:
+        sid = self._column("sid")
+        if self._sid_is_unique:
+            return f"{sid} = {wanted}.sid"
+        return f"({sid} = {wanted}.sid OR ({sid} = {wanted}.twin AND typeof({sid}) IN ('integer', 'text')))"
+
+    @cached_property
+    def _is_collated(self) -> bool:
+        return self._mentions_collations(self._name)
+
+    @cached_property
+    def _is_sid_indexed(self) -> bool:
+        rows = self.connection.execute(
+            f"EXPLAIN QUERY PLAN SELECT 1 FROM {self._table} WHERE {self._column('sid')} = ?", ("",)
+        ).fetchall()
+        return all(detail.startswith("SEARCH") for *_, detail in rows)
+
     def _matching(self, sid: RawValue) -> list[StoredRow]:
         """At most two rows that somebody could mean by this sid."""
         column = self._column("sid")
         cursor = self.connection.execute(
             f"SELECT {self._select} FROM {self._table} WHERE {column} = ?1 OR "
-            f"({column} = ?2 AND typeof({column}) IN ('integer', 'text')) LIMIT 2",
+            f"({column} = ?2 AND typeof({column}) IN ('integer', 'text')) LIMIT {TWO}",
             (sid, twin(sid)),
         )
         return [StoredRow(*values) for values in cursor.fetchall()]
 
     def _shared_among(self, sids: Sequence[RawValue]) -> set[RawValue]:
+        """Those of these stored sids that somebody could mean another row by, too."""
         if self._sid_is_unique:
             return set()
-        found: set[RawValue] = set()
-        for start in range(0, len(sids), SHARED_AT_ONCE):
-            chunk = [sid for sid in sids[start : start + SHARED_AT_ONCE] if not is_undecodable(sid)]
-            found.update(sid for sid in chunk if len(self._matching(sid)) > 1)
-        return found
+        # Every other kind of sid is invalid anyhow.
+        wanted = [sid for sid in dict.fromkeys(sids) if isinstance(sid, int | str) and not is_undecodable(sid)]
+        pages = (wanted[start : start + SIDS_AT_ONCE] for start in range(0, len(wanted), SIDS_AT_ONCE))
+        return {sid for page in pages for sid in self._shared(page)}
+
+    def _shared(self, sids: Sequence[int | str]) -> Iterator[int | str]:
+        if self._is_sid_indexed:
+            cursor = self.connection.execute(
+                f"WITH {self._counted(sids)} SELECT place FROM counted WHERE rows > 1", _values(sids)
+            )
+            return (sids[place] for (place,) in cursor)
+        if self._is_collated:
+            return (sid for sid in sids if len(self._matching(sid)) > 1)
+        rows = Counter(map(_as_compared, self._scanned(self._column("sid"), sids)))
+        return (sid for sid in sids if rows[str(sid)] + (rows[float(sid)] if isinstance(sid, int) else 0) > 1)
 
     @property
     def _shared_sids(self) -> str:
@@ -79,3 +158,13 @@ class Lookup(LedgerConnection):
         if shared and isinstance(judged, Allocation):
             return InvalidRow(judged.sid, SHARED_SID, judged.raw)
         return judged
+
+
+def _values(sids: Sequence[RawValue]) -> Sequence[RawValue]:
+    return [value for place, sid in enumerate(sids) for value in (place, sid, twin(sid))]
+
+
+def _as_compared(row: Sequence[RawValue]) -> str | float:
+    """A sid as others are compared with it: 7 and '7' are one; 7.0 is one with 7, and not with '7'."""
+    [sid] = row
+    return sid if isinstance(sid, float) else str(sid)

@@ -295,7 +295,7 @@ def small_pages() -> Iterator[None]:
     """Pages of a few rows, so that every example crosses from one to the next."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("autorelease.ledger.due.PAGE_ROWS", 2)
-        patch.setattr("autorelease.ledger.lookup.SHARED_AT_ONCE", 1)
+        patch.setattr("autorelease.ledger.lookup.SIDS_AT_ONCE", 1)
         yield
 
 
