@@ -5,7 +5,7 @@ here: that one is for whoever does not know of it, and this is done by hand.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from autorelease.deciding.judging import NO_GRACE, UNKNOWN, Judge, Versions
 from autorelease.deciding.unfinished import Moment, unfinished_work
 from autorelease.errors import AutoreleaseError
-from autorelease.identity import NO_VM, Holders, vm_of
+from autorelease.identity import NO_VM, Holders, References, vm_of
 from autorelease.journal import Journal, OpenIntent, TickStart
 from autorelease.ledger import Ledger
 from autorelease.model import (
@@ -36,7 +36,8 @@ from autorelease.sweep.run import close_run, close_with
 class Order(msgspec.Struct, frozen=True):
     """What is to become of the named rows. already: nothing is left to release.
 
-    versions: of ledger and journal, from before they were read. shared: the VMs that several of them are of.
+    versions: of ledger and journal, from before they were read. shared: the VMs that several of them are of, as
+    references says that they are compared.
     """
 
     planned: Sequence[Planned]
@@ -45,6 +46,7 @@ class Order(msgspec.Struct, frozen=True):
     invalid: Sequence[InvalidRow]
     versions: Versions = UNKNOWN
     shared: frozenset[tuple[str | None, str]] = frozenset()
+    references: References = References.FOLDED
 
     @property
     def rows(self) -> int:
@@ -58,6 +60,10 @@ class Order(msgspec.Struct, frozen=True):
     def provisioners(self) -> Sequence[str]:
         """The names of the provisioners that it needs."""
         return sorted({item.allocation.provisioner for item in self.planned})
+
+    def due_vms(self) -> Iterable[Sequence[str]]:
+        """The references of the VMs that it is about."""
+        return [[vm_of(item.allocation, self.references).reference for item in self.planned]]
 
     def shared_vms(self) -> frozenset[tuple[str | None, str]]:
         """The VMs that more than one of its rows are of."""
@@ -88,6 +94,7 @@ def make_order(
         already=[row for row in readable if row.settled],
         invalid=[*(row for row in rows if isinstance(row, InvalidRow)), *invalid.values()],
         versions=versions,
+        references=ledger.references,
         shared=frozenset(key for key, rows_of_it in count.items() if rows_of_it > 1),
     )
 

@@ -1,7 +1,8 @@
 """What became of the releases that earlier runs began and never saw the end of. Reads, and changes nothing."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 
 import msgspec
 
@@ -11,6 +12,7 @@ from autorelease.model import Allocation, Answer, ErrorCode, Finding, InvalidRow
 from autorelease.rules.expiry import find_expired
 
 Row = Allocation | InvalidRow | None
+PAGE_ROWS = 500
 FEARED = "the VM may be gone while its owner pays"
 
 
@@ -36,8 +38,7 @@ class Moment(msgspec.Struct, frozen=True):
 def unfinished_work(ledger: Ledger, journal: JournalReader, moment: Moment) -> Unfinished:
     """Look up what became of them. A conflict that is known stays one until somebody acknowledges it."""
     released, conflicts, void = [], [], []
-    for intent in journal.open_intents():
-        row = ledger.read(intent.sid)
+    for intent, row in _with_rows(ledger, journal.open_intents()):
         if intent.is_known_conflict:
             known = _what_happened(intent, row, moment) or "the row had changed by then"
             conflicts.append((intent, _finding(intent, row, known)))
@@ -50,6 +51,13 @@ def unfinished_work(ledger: Ledger, journal: JournalReader, moment: Moment) -> U
         else:
             conflicts.append((intent, _finding(intent, row, happened)))
     return Unfinished(released, conflicts, void)
+
+
+def _with_rows(ledger: Ledger, intents: Iterator[OpenIntent]) -> Iterator[tuple[OpenIntent, Row]]:
+    """Each with its row as it is now, a page at a time."""
+    while page := list(islice(intents, PAGE_ROWS)):
+        rows = ledger.read_many([intent.sid for intent in page])
+        yield from ((intent, rows.get(intent.sid)) for intent in page)
 
 
 def _end(intent: OpenIntent, row: Row) -> str | None:

@@ -68,6 +68,9 @@ class JournalReader(Protocol):
     def hold_of(self, sid: str) -> Hold | None:
         """The newest hold of this sid, whether it has ended or not."""
 
+    def holds_of(self, allocations: Sequence[Allocation]) -> Mapping[str, Hold]:
+        """By sid, the hold of each of these, whether it has ended or not; absent: it was never held."""
+
     def holds(self, ended_after: datetime) -> Sequence[Hold]:
         """The newest hold of each sid, unless it had ended by then."""
 

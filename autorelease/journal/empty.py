@@ -43,6 +43,10 @@ class EmptyJournal:
         """None."""
         return None
 
+    def holds_of(self, allocations: Sequence[Allocation]) -> Mapping[str, Hold]:  # noqa: ARG002
+        """Nothing."""
+        return {}
+
     def holds(self, ended_after: datetime) -> Sequence[Hold]:  # noqa: ARG002
         """Nothing."""
         return ()

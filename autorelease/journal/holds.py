@@ -1,12 +1,13 @@
 """The holds of operators: made, ended, and looked up."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from autorelease.journal import Step
+from autorelease.journal.connection import PAIRS_AT_ONCE
 from autorelease.journal.events import Events
 from autorelease.journal.rows import HOLD_COLUMNS, as_instant, as_text, read_hold
-from autorelease.model import Hold, rfc3339
+from autorelease.model import Allocation, Hold, rfc3339
 
 
 class Holds(Events):
@@ -15,6 +16,12 @@ class Holds(Events):
     def hold_of(self, sid: str) -> Hold | None:
         """The newest hold of this sid, whether it has ended or not."""
         return self._newest_holds([sid]).get(sid)
+
+    def holds_of(self, allocations: Sequence[Allocation]) -> Mapping[str, Hold]:
+        """By sid, the hold of each of these, whether it has ended or not; absent: it was never held."""
+        sids = [allocation.sid for allocation in allocations]
+        pages = (sids[start : start + PAIRS_AT_ONCE] for start in range(0, len(sids), PAIRS_AT_ONCE))
+        return {sid: hold for page in pages for sid, hold in self._newest_holds(page).items()}
 
     def holds(self, ended_after: datetime) -> Sequence[Hold]:
         """The newest hold of each sid, unless it had ended by then."""

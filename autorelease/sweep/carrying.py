@@ -13,6 +13,7 @@ from autorelease.sweep.acting import Means
 from autorelease.sweep.again import Again
 from autorelease.sweep.books import Books
 from autorelease.sweep.crew import Crew
+from autorelease.sweep.looks import Looks
 from autorelease.sweep.loop import Loop
 from autorelease.sweep.misses import Misses
 from autorelease.sweep.outbox import Outbox
@@ -68,7 +69,7 @@ def carry_out(
         books,
         crew,
         trouble,
-        again=Again(judge, books, means, trouble, versions),
+        again=Again(judge, books, means, trouble, Looks(judge.ledger, plan.due_vms, means.monotonic), versions),
         rehearser=rehearser,
         stamper=Stamper(judge.ledger, books, crew, means, trouble, charge),
         misses=misses,

@@ -170,6 +170,7 @@ class Loop:
     def _take(self, came_back: Sequence[CameBack]) -> None:
         for work, answer in came_back:
             if answer is None:
+                self._again.grew_old()
                 self._works.move(work, State.READY)
             elif isinstance(answer, Release):
                 self._crew.answered(work.allocation)

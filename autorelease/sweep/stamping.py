@@ -1,6 +1,6 @@
 """Stamps what was earned: in groups, one by one where a group meets an error, and for a minute where nothing can be."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from autorelease.errors import ProvisionerError, UnusableError
 from autorelease.ledger import Ledger, Stamp, StampResult
@@ -11,7 +11,7 @@ from autorelease.sweep.acting import Means
 from autorelease.sweep.books import Books
 from autorelease.sweep.crew import Crew
 from autorelease.sweep.trouble import Trouble
-from autorelease.sweep.verdicts import Charge
+from autorelease.sweep.verdicts import Charge, Row
 from autorelease.sweep.work import Earned, State, Work
 
 LEDGER = "ledger"
@@ -99,14 +99,19 @@ class Stamper:
 
     def _look_again(self, group: Sequence[Owned]) -> None:
         """Where no row changed: read it, and see what has become of it."""
+        rows = self._rows(group)
         for work, earned in group:
-            row = self._ledger.read(work.allocation.sid)
+            row = rows.get(work.allocation.sid)
             self._books.settle(work, verdicts.row_moved_on(work, earned, row, self._means.clock()))
+
+    def _rows(self, group: Sequence[Owned]) -> Mapping[str, Row]:
+        return self._ledger.read_many([work.allocation.sid for work, _ in group]) if group else {}
 
     def _verify(self, group: Sequence[Owned]) -> None:
         """Where the provisioner's own application stamps: believe the row, not the answer."""
+        rows = self._rows(group)
         for work, earned in group:
-            row = self._ledger.read(work.allocation.sid)
+            row = rows.get(work.allocation.sid)
             if isinstance(row, Allocation) and row.judged() == work.allocation.judged():
                 self._wait_for_its_application(work, earned)
             else:

@@ -17,6 +17,9 @@ class Plan(Protocol):
     def provisioners(self) -> Sequence[str]:
         """The names of the provisioners that it needs."""
 
+    def due_vms(self) -> Iterable[Sequence[str]]:
+        """The references of the VMs that it is about, in chunks."""
+
     def shared_vms(self) -> frozenset[VMKey]:
         """The VMs that more than one of its rows are of, as provisioner and reference are compared."""
 

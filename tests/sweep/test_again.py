@@ -22,11 +22,11 @@ def hold_when_read(engine: Engine, sid: str) -> Callable[[Any], Any]:
     """A ledger during whose last look at this row, a moment before its release begins, an operator holds it."""
 
     class Holding(Wrapper):
-        def read(self, read: str) -> Any:
-            row = self._inner.read(read)
-            if read == sid:
+        def read_many(self, sids: Sequence[str]) -> Any:
+            rows = self._inner.read_many(sids)
+            if sid in sids:
                 engine.hold(sid)
-            return row
+            return rows
 
     return Holding
 

@@ -226,7 +226,7 @@ def test_and_is_free_again_a_moment_later(engine: Engine) -> None:
         ticked = engine.tick(
             MemoryProvisioner("abcde"),
             immediate=["default"],
-            around_ledger=lambda inner: Locking(inner, "read", lock, failures=3),
+            around_ledger=lambda inner: Locking(inner, "read_many", lock, failures=3),
         )
     assert (ticked.code, ticked.ends()) == (
         ExitCode.NOT_ALL_WELL,
