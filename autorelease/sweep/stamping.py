@@ -83,8 +83,7 @@ class Stamper:
 
     def _refused(self, work: Work, earned: Earned, why: str) -> None:
         name, at = work.allocation.provisioner, self._means.clock()
-        registered = self._means.provisioners.get(name)
-        if registered is not None and registered.immediate:
+        if self._is_immediate(work):
             # Its release is the stamp: nothing has happened.
             verdict = verdicts.failed(work, ProvisionerError(why), self._charge(), at)
         else:
@@ -101,8 +100,17 @@ class Stamper:
         """Where no row changed: read it, and see what has become of it."""
         rows = self._rows(group)
         for work, earned in group:
-            row = rows.get(work.allocation.sid)
-            self._books.settle(work, verdicts.row_moved_on(work, earned, row, self._means.clock()))
+            row, at = rows.get(work.allocation.sid), self._means.clock()
+            # Where the release is the stamp, nothing has happened to a row that it did not change.
+            is_untouched = self._is_immediate(work)
+            moved_on = (
+                verdicts.left_alone(work, row, at) if is_untouched else verdicts.row_moved_on(work, earned, row, at)
+            )
+            self._books.settle(work, moved_on)
+
+    def _is_immediate(self, work: Work) -> bool:
+        registered = self._means.provisioners.get(work.allocation.provisioner)
+        return registered is not None and registered.immediate
 
     def _rows(self, group: Sequence[Owned]) -> Mapping[str, Row]:
         return self._ledger.read_many([work.allocation.sid for work, _ in group]) if group else {}
