@@ -73,6 +73,31 @@ class LockedError(AutoreleaseError):
     error = "locked"
 
 
+class HungUpError(AutoreleaseError):
+    """SIGHUP came before anything was decided: nothing was released."""
+
+    exit_code = ExitCode.HUNG_UP
+    error = "hung_up"
+
+
+class InterruptedTickError(AutoreleaseError):
+    """SIGINT came before anything was decided: nothing was released."""
+
+    exit_code = ExitCode.INTERRUPTED
+    error = "interrupted"
+
+
+class TerminatedError(AutoreleaseError):
+    """SIGTERM came before anything was decided: nothing was released."""
+
+    exit_code = ExitCode.TERMINATED
+    error = "terminated"
+
+
+class StopReadingError(Exception):
+    """Somebody asked to stop while something long was read."""
+
+
 class IdentityError(AutoreleaseError):
     """The counters of a tick do not add up: this is a bug, please report it."""
 

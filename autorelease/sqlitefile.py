@@ -5,17 +5,19 @@ Shared by ledger and journal; knows neither's tables.
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from autorelease.errors import UnusableError
+from autorelease.errors import StopReadingError, UnusableError
 from autorelease.sqliteadvice import check_version, names_what_is_missing, primary_code, remedy
 
 BUSY_SECONDS = 10
 HEADER = b"SQLite format 3\x00"
 WAL_VERSION = 2
+# SQLite's own steps: some milliseconds of work.
+STEPS_BETWEEN_LOOKS = 100_000
 # A CHECK, a trigger's RAISE, a value that a STRICT column does not take.
 OF_ONE_ROW = (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG)
 
@@ -151,10 +153,25 @@ def speaking_of(path: Path | str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
+        if primary_code(error) == sqlite3.SQLITE_INTERRUPT:
+            raise StopReadingError from error
         is_of_one_row = isinstance(error, sqlite3.IntegrityError) or primary_code(error) in OF_ONE_ROW
         if is_of_one_row and not names_what_is_missing(error):
             raise StampRefusedError(f"{path}: the table's own rules refuse the change: {error}") from error
         raise UnusableError(f"{path}: {error}. {remedy(error, BUSY_SECONDS)}") from error
+
+
+@contextmanager
+def interrupted_when(connection: sqlite3.Connection, is_stopped: Callable[[], bool]) -> Iterator[None]:
+    """Let what this connection executes end with StopReadingError as soon as this is so, however long it would take.
+
+    Between the steps Python hears signals, too, for which it has no ear while one statement runs.
+    """
+    connection.set_progress_handler(lambda: int(is_stopped()), STEPS_BETWEEN_LOOKS)
+    try:
+        yield
+    finally:
+        connection.set_progress_handler(None, 0)
 
 
 def _sidecar(path: Path, end: str) -> Path:

@@ -1,6 +1,6 @@
 """Read ledger and journal, plan, and ask the guard. Listing, dry run and tick go the same way; nothing is changed."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from autorelease.deciding.judging import Judge
 from autorelease.deciding.spool import Spool
 from autorelease.deciding.unfinished import Moment, Unfinished, unfinished_work
+from autorelease.errors import StopReadingError
 from autorelease.journal import JournalReader, PastTick, TickStart
 from autorelease.ledger import Ledger
 from autorelease.model import NOTHING_KNOWN, Allocation, Census, InvalidRow, Known, PlanSummary, Refusal
@@ -51,17 +52,30 @@ def decide(
     *,
     running: Collection[str] = (),
     is_hypothetical: bool = False,
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> Decision:
     """Read ledger and journal, plan, and ask the guard. Changes nothing.
 
     running: the runs that are under way besides this one. is_hypothetical: the moment is a question, "what if it were
-    then".
+    then". Raises StopReadingError as soon as somebody wants it to stop.
     """
+    with judge.ledger.interrupted_when(is_stopped):
+        return _decide(judge, moment, limits, running, is_hypothetical, is_stopped)
+
+
+def _decide(
+    judge: Judge[JournalReader],
+    moment: guard.Moment,
+    limits: guard.Limits,
+    running: Collection[str],
+    is_hypothetical: bool,  # noqa: FBT001 - handed on
+    is_stopped: Callable[[], bool],
+) -> Decision:
     ledger, journal = judge.ledger, judge.journal
     unfinished = unfinished_work(ledger, journal, Moment(judge.now, judge.grace, running))
     census = ledger.census(_held(judge))
     last = journal.last_admitted_tick()
-    spool = _plan(judge, unfinished, _admission(last, moment))
+    spool = _plan(judge, unfinished, _admission(last, moment), is_stopped)
     invalid, rows = spool.invalid(LISTED)
     summary = spool.summary(census.rows_examined)
     facts = guard.Facts(moment, moment_of(last.start) if last else None, _rewound(ledger, journal), is_hypothetical)
@@ -89,17 +103,37 @@ def _admission(last: PastTick | None, moment: guard.Moment) -> Identities:
     return Identities((last.admission if last and is_of_this_ledger else None) or b"")
 
 
-def _plan(judge: Judge[JournalReader], unfinished: Unfinished, admitted: Identities) -> Spool:
+def _plan(
+    judge: Judge[JournalReader], unfinished: Unfinished, admitted: Identities, is_stopped: Callable[[], bool]
+) -> Spool:
     spool = Spool(judge.ledger.references)
+    try:
+        with spool.interrupted_when(is_stopped):
+            _fill(spool, judge, unfinished, admitted, is_stopped)
+    except BaseException:
+        spool.close()
+        raise
+    return spool
+
+
+def _fill(
+    spool: Spool,
+    judge: Judge[JournalReader],
+    unfinished: Unfinished,
+    admitted: Identities,
+    is_stopped: Callable[[], bool],
+) -> None:
     # What is in conflict is counted as such, and left alone until somebody has looked at it.
     in_conflict = {intent.sid for intent, _ in unfinished.conflicts}
     for page in judge.ledger.due(judge.now, judge.grace):
+        # Between pages nothing of SQLite's is under way that would hear it.
+        if is_stopped():
+            raise StopReadingError
         expired = [row for row in find_expired(page, judge.now, grace=judge.grace) if row.sid not in in_conflict]
         known = _admitted_before(expired, judge.journal.known(expired), admitted)
         spool.add(make_plan(expired, known, judge.now, hold_grace=judge.hold_grace))
     for references in spool.due_vms():
         spool.mark_owned_twice(judge.ledger.holders(references))
-    return spool
 
 
 Memory = Mapping[tuple[str, datetime | None], Known]

@@ -5,7 +5,8 @@ columns is for `columns` to say, and what the tables are like for `tables`.
 """
 
 import sqlite3
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from itertools import groupby, islice
 from typing import Any
 
@@ -36,7 +37,7 @@ from autorelease.deciding.tables import (
 from autorelease.identity import NO_VM, VM, Holder, References, vm_of
 from autorelease.model import NOTHING_KNOWN, InvalidRow, Planned, PlanSummary, RawValue, SkipReason
 from autorelease.rules.identities import Identities, identity, packed
-from autorelease.sqlitefile import speaking_of
+from autorelease.sqlitefile import interrupted_when, speaking_of
 
 FIRST_SIDS = 5
 CHUNK = 20_000
@@ -60,6 +61,10 @@ class Spool:
         # One transaction from here on: nobody else looks, and nothing of it is to last.
         for statement in ("BEGIN", PLAN, *STAYING):
             self._connection.execute(statement)
+
+    def interrupted_when(self, is_stopped: Callable[[], bool]) -> AbstractContextManager[None]:
+        """Let what is asked of it end with StopReadingError as soon as this is so."""
+        return interrupted_when(self._connection, is_stopped)
 
     # --- filling ----------------------------------------------------------------------------------------------------
 

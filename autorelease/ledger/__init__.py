@@ -3,7 +3,8 @@
 Knows the model and the errors, never a provisioner, the journal or the tick. Only `open_ledger` imports a database.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
@@ -124,6 +125,9 @@ class Ledger(Protocol):
 
     def stamp(self, stamps: Sequence[Stamp]) -> Sequence[StampResult]:
         """Mark all as Released in one durable transaction; raises, with nothing changed, where one of them fails."""
+
+    def interrupted_when(self, is_stopped: Callable[[], bool]) -> AbstractContextManager[None]:
+        """Let a look that is under way, or comes, end with StopReadingError as soon as this is so."""
 
     def close(self) -> None:
         """End all use of the database."""

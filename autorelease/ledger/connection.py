@@ -1,6 +1,7 @@
 """The operator's file and table: opened, checked, and its columns by their roles. One thread alone uses it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from autorelease.errors import UnusableError
@@ -9,7 +10,14 @@ from autorelease.ledger.binding import lowered
 from autorelease.ledger.narrowing import literal, quoted
 from autorelease.ledger.rows import StoredRow, Vocabulary
 from autorelease.ledger.rules import NO_RULES
-from autorelease.sqlitefile import OpenFile, check_file, check_reading_is_harmless, check_writable, connect
+from autorelease.sqlitefile import (
+    OpenFile,
+    check_file,
+    check_reading_is_harmless,
+    check_writable,
+    connect,
+    interrupted_when,
+)
 
 REQUIRED = ("sid", "status", "expires_at")
 ROLES = tuple(StoredRow.__struct_fields__)
@@ -135,6 +143,10 @@ class LedgerConnection:
         """A number that changes whenever another connection has committed (SQLite's PRAGMA data_version)."""
         with self._file.in_use():
             return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def interrupted_when(self, is_stopped: Callable[[], bool]) -> AbstractContextManager[None]:
+        """Let a look that is under way, or comes, end with StopReadingError as soon as this is so."""
+        return interrupted_when(self.connection, is_stopped)
 
     def close(self) -> None:
         """End all use of the database."""

@@ -8,14 +8,14 @@ from msgspec.structs import replace
 
 from autorelease.deciding.decide import Decision, decide, moment_of
 from autorelease.deciding.judging import Judge, Versions
-from autorelease.errors import AutoreleaseError, UnusableError
+from autorelease.errors import AutoreleaseError, StopReadingError, UnusableError
 from autorelease.journal import Journal, PastTick, TickKind, TickStart
 from autorelease.model import Finding, Planned, PlanSummary, Refusal, SkipReason
 from autorelease.rules import guard
 from autorelease.rules.identities import Identities, packed
 from autorelease.sweep.acting import Means
 from autorelease.sweep.carrying import NOBODY, Carried, carry_out
-from autorelease.sweep.edge.stop import DEADLINE
+from autorelease.sweep.edge.stop import DEADLINE, error_of
 from autorelease.sweep.noting import Notes
 from autorelease.sweep.preview import count_decided, skipped
 from autorelease.sweep.report import Tally, TickReport, error_object, make_report, tick_object
@@ -133,7 +133,16 @@ class _Sweep:
 
     def run(self, running: Sequence[str]) -> TickReport:
         versions = self._judge.versions()
-        decision = decide(self._judge, moment_of(self._start), self._limits, running=running)
+        try:
+            decision = decide(
+                self._judge,
+                moment_of(self._start),
+                self._limits,
+                running=running,
+                is_stopped=self._means.stop.wished,
+            )
+        except StopReadingError:
+            raise error_of(self._means.stop) from None
         try:
             return self._report(decision, versions)
         finally:

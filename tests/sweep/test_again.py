@@ -453,6 +453,58 @@ def test_whoever_is_stopped_when_it_has_grown_old_has_released_nothing(engine: E
     assert (provisioner.calls, engine.open_intents()) == ([], set())
 
 
+class SlowLooks(Wrapper):
+    """A ledger each of whose looks takes longer than a judgement may grow old. boottime: the time that it takes."""
+
+    def __init__(self, inner: Any, boottime: "Passing") -> None:
+        super().__init__(inner)
+        self._boottime = boottime
+
+    def read_many(self, sids: Sequence[str]) -> Any:
+        """A slow one."""
+        self._boottime.passed += 3
+        return self._inner.read_many(sids)
+
+
+class Passing:
+    """The time since boot, of which so much has passed besides."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+
+    def __call__(self) -> float:
+        """The time since boot."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) + self.passed
+
+
+def test_a_ledger_that_is_slow_each_time_is_no_reason_to_judge_for_ever(engine: Engine) -> None:
+    engine.configure(concurrency=1)
+    engine.add("a", "b")
+    engine.boottime = passing = Passing()
+    provisioner = Scripted()
+    ticked = engine.tick(provisioner, around_ledger=lambda inner: SlowLooks(inner, passing))
+    assert (ticked.code, provisioner.calls) == (ExitCode.OK, ["a", "b"])
+
+
+def test_and_who_sleeps_besides_judges_again_all_the_same(engine: Engine) -> None:
+    """The shortest look of all counts: here the first one, which was not slept through."""
+    engine.configure(concurrency=1)
+    engine.add("a", "b", "c")
+    engine.boottime = passing = Passing()
+    looks = iter([0, 3, 30, 0])
+
+    class Sleeping(Wrapper):
+        def read_many(self, sids: Sequence[str]) -> Any:
+            rows = self._inner.read_many(sids)
+            passing.passed += (seconds := next(looks, 0))
+            if seconds > 3:
+                engine.renew("b")
+            return rows
+
+    ticked = engine.tick(Scripted(), around_ledger=Sleeping)
+    assert ticked.ends() == {"a": "released", "b": "renewed", "c": "released"}
+
+
 # --- holds of other rows of the same VM -------------------------------------------------------------------------------
 
 

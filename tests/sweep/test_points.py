@@ -5,6 +5,7 @@ databases were found unchanged, and before anything is looked at again, is the o
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -168,8 +169,8 @@ def points(folder: Path, happens: Happening, first: list[Any], immediate: list[s
         ticked = engine.tick(
             Scripted({"b": list(first)}, before=note),
             immediate=immediate,
-            around_ledger=lambda inner, diary=diary: Acting(inner, LEDGER, diary),
-            around_journal=lambda inner, diary=diary: Acting(inner, JOURNAL, diary),
+            around_ledger=partial(Acting, what=LEDGER, diary=diary),
+            around_journal=partial(Acting, what=JOURNAL, diary=diary),
         )
         if not diary.has_happened():
             return

@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from autorelease.errors import ExitCode
+from autorelease.errors import (
+    AutoreleaseError,
+    ExitCode,
+    HungUpError,
+    InterruptedTickError,
+    TerminatedError,
+    UnusableError,
+)
 
 SIGNALS = {
     signal.SIGHUP: ExitCode.HUNG_UP,
@@ -14,6 +21,11 @@ SIGNALS = {
     signal.SIGTERM: ExitCode.TERMINATED,
 }
 DEADLINE = "deadline"
+ERRORS: dict[str, type[AutoreleaseError]] = {
+    "SIGHUP": HungUpError,
+    "SIGINT": InterruptedTickError,
+    "SIGTERM": TerminatedError,
+}
 
 
 class Stop:
@@ -35,6 +47,16 @@ class Stop:
         if self.by is None or self.by == DEADLINE:
             self.by = by
         self.on_wish()
+
+
+def error_of(stop: Stop) -> AutoreleaseError:
+    """What a run ends with that was stopped before it had decided anything."""
+    if stop.by in ERRORS:
+        return ERRORS[stop.by]()
+    return UnusableError(
+        "the deadline of the tick passed before its plan was made: nothing was released. `autorelease doctor` names "
+        "the index that the ledger lacks; or raise release.deadline"
+    )
 
 
 @contextmanager
