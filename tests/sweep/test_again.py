@@ -48,6 +48,16 @@ def test_a_hold_after_the_row_was_read_again_is_seen(engine: Engine) -> None:
     provisioner = Scripted()
     ticked = engine.tick(provisioner, around_ledger=hold_when_read(engine, "b"))
     assert (ticked.code, ticked.ends(), provisioner.calls) == (ExitCode.OK, {"a": "released", "b": "held"}, ["a"])
+    # And no intent of it was ever written: whoever holds it then is not told that it is too late.
+    assert [event for event, _, _ in engine.events("b")] == ["hold", "skip"]
+
+
+def test_a_hold_between_the_intents_and_the_call_is_seen(engine: Engine) -> None:
+    engine.add("a", "b")
+    provisioner = Scripted()
+    ticked = engine.tick(provisioner, around_journal=when_begun(lambda: engine.hold("b")))
+    assert (ticked.code, ticked.ends(), provisioner.calls) == (ExitCode.OK, {"a": "released", "b": "held"}, ["a"])
+    assert engine.open_intents() == set()
 
 
 def test_a_hold_during_the_call_is_told_that_it_is_too_late(engine: Engine) -> None:
