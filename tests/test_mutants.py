@@ -23,7 +23,8 @@ def functions(path: Path) -> set[str]:
 
 def test_the_mutants_are_numbered_and_there_are_enough() -> None:
     numbers = [int(path.name.split("-")[0]) for path in FILES]
-    assert numbers == list(range(1, len(FILES) + 1))
+    # A number is given once, and not again when its mutant is no longer needed.
+    assert len(set(numbers)) == len(FILES)
     assert len(FILES) >= 15
 
 
