@@ -102,7 +102,7 @@ def bars(counts: Mapping[str, int]) -> Iterator[str]:
         yield f"{name}  {count:>{width}}  {'#' * -(-count * LONGEST_BAR // most)}"
 
 
-def tick_lines(report: TickReport) -> Iterator[str]:
+def tick_lines(report: TickReport, *, log_lines_lost: int = 0) -> Iterator[str]:
     """A tick for people: its end, its counters, and what is wrong."""
     counts = report.outcomes
     kind = "dry run" if report.dry_run else "release" if report.is_ordered else "tick"
@@ -122,6 +122,8 @@ def tick_lines(report: TickReport) -> Iterator[str]:
     yield from (f"refused: {refusal.code}: {refusal.message}" for refusal in report.refused)
     if report.lost is not None:
         yield f"lost: {report.lost}"
+    if log_lines_lost:
+        yield f"log lines that nobody took: {log_lines_lost}. All of it is in the journal: autorelease history"
     if report.stopped_by is not None:
         yield f"stopped by {report.stopped_by}: what was not reached is left for the next tick"
 

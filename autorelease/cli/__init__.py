@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 from typing import NoReturn
 
+from autorelease import stderr
 from autorelease.errors import AutoreleaseError, ExitCode, ReaderGoneError, UsageError
 
 logger = logging.getLogger("autorelease")
@@ -26,14 +27,17 @@ def main() -> None:
 def _end(code: int) -> NoReturn:
     """End without taking the interpreter to pieces, which costs a tenth of a tick that has nothing to do."""
     code = _flush(code)
+    stderr.not_taken_at_end()
     others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
     # A provisioner's call that never came back: nothing is to wait for it. Both databases are closed.
     if not any(thread.daemon and thread.name.startswith("release-") for thread in others):
         if any(not thread.daemon for thread in others):
-            # A provisioner of another package has begun what wants to be waited for.
+            # A provisioner of another package has begun what wants to be waited for, and may have more to say.
+            stderr.wait_from_now_on()
             sys.exit(code)
         atexit._run_exitfuncs()  # noqa: SLF001 - what sys.exit would run
         code = _flush(code)
+        stderr.not_taken_at_end()
     os._exit(code)
 
 
@@ -45,6 +49,7 @@ def _prepare_streams() -> None:
         # A terminal of a narrower character set gets escapes, not a crash.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    stderr.take_over()
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -109,9 +114,4 @@ def _flush(code: int) -> int:
         logger.error("the output could not be written: %s", error.strerror)
         let_go_of(sys.stdout)
         code = code or ExitCode.UNUSABLE
-    try:
-        sys.stderr.flush()
-    except OSError:
-        # Nobody is left to be told.
-        let_go_of(sys.stderr)
     return code

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec.structs import replace
 
+from autorelease import stderr
 from autorelease.cli.decided import judge_of
 from autorelease.cli.shared import TIMES, actor, check_utf8, clock, parse_time, shared
 from autorelease.cli.sweep import log_finding, means_of, show_report, start_of, stop_at_deadline
@@ -113,8 +114,9 @@ def _ask(order: "Order") -> None:
         for row in (item.allocation for item in order.planned)
     )
     sys.stdout.flush()
-    if order.planned and not typer.confirm(f"Release {len(order.planned)} now? There is no undo.", err=True):
-        raise typer.Abort
+    with stderr.directly():
+        if order.planned and not typer.confirm(f"Release {len(order.planned)} now? There is no undo.", err=True):
+            raise typer.Abort
 
 
 def hold(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autorelease import __version__
+from autorelease import __version__, stderr
 from autorelease.cli.decided import check_provisioners, decided, judge_of, limits
 from autorelease.cli.shared import TIMES, actor, clock, jitter, moment, new_tick_id, parse_time, shared
 from autorelease.errors import OutputError, ReaderGoneError, UnusableError, UsageError
@@ -73,11 +73,13 @@ def show_report(report: "TickReport", *, as_json: bool) -> None:
     from autorelease.render import let_go_of, show_lines, show_object, tick_lines
     from autorelease.sweep.report import exit_code, tick_object
 
+    # The lock is free: whoever reads the log may take a while, and has it before the report.
+    lost = stderr.not_taken_at_end()
     try:
         if as_json:
             show_object(tick_object(report))
         else:
-            show_lines(tick_lines(report))
+            show_lines(tick_lines(report, log_lines_lost=lost))
         sys.stdout.flush()
     except (OutputError, ReaderGoneError, OSError) as error:
         # The exit code says what became of the sweep, not of its reader.
