@@ -12,7 +12,7 @@ import typer
 
 from autorelease import __version__, stderr
 from autorelease.cli.decided import check_provisioners, decided, judge_of, limits
-from autorelease.cli.shared import TIMES, actor, clock, jitter, moment, new_tick_id, parse_time, shared
+from autorelease.cli.shared import TIMES, Shared, actor, clock, jitter, moment, new_tick_id, parse_time, shared
 from autorelease.errors import OutputError, ReaderGoneError, UnusableError, UsageError
 from autorelease.model import rfc3339
 
@@ -63,12 +63,13 @@ def tick(
         raise UsageError("--confirm releases, --dry-run does not: give one of them")
     # Read once: this instant alone decides, however long the tick takes.
     now = clock()
-    settings = shared(context).settings()
+    options = shared(context)
+    settings = options.settings()
     report = _dry_run(settings, now, at) if dry_run else _sweep(settings, now, confirm)
-    show_report(report, as_json=as_json)
+    show_report(report, options, as_json=as_json)
 
 
-def show_report(report: "TickReport", *, as_json: bool) -> None:
+def show_report(report: "TickReport", options: Shared, *, as_json: bool) -> None:
     """Show a report, and end with its exit code."""
     from autorelease.render import let_go_of, show_lines, show_object, tick_lines
     from autorelease.sweep.report import exit_code, tick_object
@@ -78,7 +79,7 @@ def show_report(report: "TickReport", *, as_json: bool) -> None:
     try:
         if as_json:
             show_object(tick_object(report))
-        else:
+        elif options.shows(exit_code(report)):
             show_lines(tick_lines(report, log_lines_lost=lost))
         sys.stdout.flush()
     except (OutputError, ReaderGoneError, OSError) as error:

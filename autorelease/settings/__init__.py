@@ -105,12 +105,12 @@ def sqlite_path(url: str, base: Path, place: str) -> Path:
 
 
 def log_choice(flag: str | None, variable: str, choices: tuple[str, ...], default: str) -> str:
-    """A logging setting from its flag, else its environment variable, else the default."""
+    """A logging setting, in any case, from its flag, else its environment variable, else the default."""
     value = flag or os.environ.get(variable) or default
-    if value not in choices:
+    if value.lower() not in choices:
         place = "the flag" if flag else variable
         raise UsageError(f"{place} says {value!r}: choose one of {', '.join(choices)}")
-    return value
+    return value.lower()
 
 
 def _config_path(config: Path | None, environment: Mapping[str, str]) -> Path:
