@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from typing import Any, TextIO
 
@@ -192,6 +192,12 @@ def progress(total: int, what: str) -> Iterator[Callable[[], None]]:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with ExitStack() as stack:
+        try:
+            bar = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
+        except RuntimeError:
+            # A machine that has no thread to give still has work to do.
+            yield lambda: None
+            return
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
