@@ -93,6 +93,14 @@ def test_the_tail_of_its_output_is_the_evidence_of_every_answer(tmp_path: Path, 
     assert len(answer.evidence) <= 4096 + len("exit 0: ")
 
 
+@pytest.mark.parametrize("more", range(4))
+def test_the_tail_begins_with_a_whole_character(tmp_path: Path, more: int) -> None:
+    body = f"i=0; while [ $i -lt 1500 ]; do printf '\\360\\237\\232\\200'; i=$((i + 1)); done; printf '%.{more}s' xyz"
+    answer = run(tmp_path, body)
+    assert set(answer.evidence.removeprefix("exit 0: ")) <= {"\U0001f680", *"xyz"}
+    assert len(answer.evidence.removeprefix("exit 0: ").encode()) > 4096 - 4
+
+
 def test_exit_75_is_worth_another_try(tmp_path: Path) -> None:
     error = failure(tmp_path, "echo busy; exit 75")
     assert (error.retryable, error.timed_out) == (True, False)
