@@ -5,6 +5,7 @@ for as long, and with it a tick and its lock. So nobody here waits for a reader,
 descriptor stays as it was: other processes share it, and O_NONBLOCK would be theirs, too.
 """
 
+import atexit
 import io
 import os
 import sys
@@ -73,6 +74,8 @@ class Queued(io.RawIOBase):
 
     def not_taken(self) -> int:
         """How many lines were not written so far, or wait."""
+        if self._is_direct:
+            return 0
         with self._changed:
             return self._backlog.lost + self._backlog.lines() + lines_beyond(self._in_hand, self._written_of_it)
 
@@ -190,6 +193,8 @@ def take_over() -> None:
     sys.stderr = io.TextIOWrapper(queued, encoding=before.encoding, errors="backslashreplace", write_through=True)
     # A copy of this process has none of its threads.
     os.register_at_fork(after_in_child=queued.be_direct)
+    # Where the interpreter ends by itself, as after an interrupt while it still begins.
+    atexit.register(not_taken_at_end)
 
 
 def describe_lost(line: Callable[[int], str]) -> None:

@@ -3,6 +3,8 @@
 import errno
 import fcntl
 import os
+import subprocess
+import sys
 import threading
 import time
 from logging import ERROR, INFO
@@ -226,3 +228,19 @@ def test_a_copy_of_the_process_writes_for_itself() -> None:
     os.close(theirs)
     assert os.read(ours, 100) == b"at once\n"
     os.close(ours)
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        ("raise ZeroDivisionError", "ZeroDivisionError"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("print('x' * 200000, file=sys.stderr)", "x" * 200000),
+        ("sys.stderr.buffer.write(b'bytes')", "bytes"),
+        ("os.fork() or print('from a copy', file=sys.stderr); os.wait() if os.getpid() == me else None", "from a copy"),
+    ],
+)
+def test_what_a_process_says_at_its_end_is_shown(body: str, shown: str) -> None:
+    script = f"import os, sys; from autorelease import stderr; stderr.take_over(); me = os.getpid(); {body}"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert shown in ran.stderr
