@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from autorelease.errors import ExitCode, ProvisionerError
+from autorelease.errors import ExitCode, InterruptedTickError, ProvisionerError
 from autorelease.journal.sqlite import SQLiteJournal
 from autorelease.ledger import Stamp, StampResult
 from autorelease.model import Allocation, Outcome, Release
@@ -360,13 +360,27 @@ def test_the_deadline_ends_the_tick(engine: Engine) -> None:
     assert set(engine.failed_ticks().values()) == {0}
 
 
-def test_a_wish_that_came_first_releases_nothing(engine: Engine) -> None:
+def test_a_wish_that_comes_before_the_first_call_releases_nothing(engine: Engine) -> None:
+    engine.add("a", "b")
+    provisioner = Scripted()
+
+    class Wishing(Wrapper):
+        def note_plan(self, *arguments: Any, **named: Any) -> None:
+            self._inner.note_plan(*arguments, **named)
+            engine.stop.wish("SIGINT")
+
+    ticked = engine.tick(provisioner, around_journal=Wishing)
+    assert (ticked.code, provisioner.calls) == (ExitCode.INTERRUPTED, [])
+    assert ticked.ends() == {"a": "deferred", "b": "deferred"}
+
+
+def test_a_wish_that_comes_before_the_plan_ends_the_tick_without_one(engine: Engine) -> None:
     engine.add("a", "b")
     provisioner = Scripted()
     engine.stop.wish("SIGINT")
-    ticked = engine.tick(provisioner)
-    assert (ticked.code, provisioner.calls) == (ExitCode.INTERRUPTED, [])
-    assert ticked.ends() == {"a": "deferred", "b": "deferred"}
+    with pytest.raises(InterruptedTickError):
+        engine.tick(provisioner)
+    assert provisioner.calls == []
 
 
 def test_what_waits_for_a_further_attempt_is_not_waited_for(engine: Engine) -> None:
