@@ -6,6 +6,7 @@ Imports nothing of ours. Instants are aware UTC `datetime`s, durations `timedelt
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Literal
 
 import msgspec
 
@@ -140,10 +141,21 @@ class Attempts(msgspec.Struct, frozen=True):
     last_error: str | None = None
 
 
-class Hold(msgspec.Struct, frozen=True):
-    """An operator's word that this sid is not to be released, across all renewals.
+class MadeFor(msgspec.Struct, frozen=True):
+    """Whose VM a sid stood for when its hold was made: a sid may be given to somebody else later."""
 
-    until: it ends by itself; None: it does not. ended_at: it was ended by hand.
+    provisioner: str
+    vm_ref: str
+    vm_uid: str | None = None
+    owner: str | None = None
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """An operator's word that something is not to be released, across all renewals.
+
+    sid: which one; '': it is of no one sid, but of all that this `provisioner` serves, or, where that is None, of
+    everything. until: it ends by itself; None: it does not. ended_at: it was ended by hand. made_for: of a sid, what
+    its row named then; None: not written down, or nobody could read it.
     """
 
     sid: str
@@ -152,6 +164,13 @@ class Hold(msgspec.Struct, frozen=True):
     reason: str
     actor: str
     ended_at: datetime | None = None
+    provisioner: str | None = None
+    made_for: MadeFor | None = None
+
+    @property
+    def scope(self) -> Literal["sid", "provisioner", "all"]:
+        """What it is of."""
+        return "sid" if self.sid else "all" if self.provisioner is None else "provisioner"
 
     @property
     def ends_at(self) -> datetime | None:
@@ -162,7 +181,7 @@ class Hold(msgspec.Struct, frozen=True):
 class Known(msgspec.Struct, frozen=True):
     """All that the journal knows about one (sid, expires_at) and a plan needs.
 
-    attempts: of earlier ticks; None: it was never tried. hold: the newest one of this sid.
+    attempts: of earlier ticks; None: it was never tried. hold: of those that apply to it, the one that ends last.
     intent: a release was begun and its end never recorded. intent_run: the run that first left it so, under the
     fingerprint intent_under ('': under none; None: not written down).
     is_orphaned: that run was killed, so that whatever its call came to was never written down.

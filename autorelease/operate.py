@@ -24,13 +24,16 @@ from autorelease.model import (
     InvalidRow,
     Outcome,
     Planned,
+    Refusal,
     SkipReason,
 )
+from autorelease.rules.guard import reason_not_to_vouch
+from autorelease.rules.identities import Identities, packed
 from autorelease.rules.plan import is_held
 from autorelease.sweep.acting import Means
-from autorelease.sweep.carrying import Carried, carry_out
+from autorelease.sweep.carrying import NOBODY, Carried, carry_out
 from autorelease.sweep.report import Tally, TickReport, make_report
-from autorelease.sweep.run import close_run, close_with
+from autorelease.sweep.run import close_run, close_with, last_refusal
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -112,23 +115,22 @@ def _invalid(wanted: Sequence[Allocation], ledger: Ledger) -> Mapping[str, Inval
     return invalid
 
 
-def run_release(order: Order, judge: Judge[Journal], means: Means, start: TickStart) -> TickReport:
+def run_release(
+    order: Order, judge: Judge[Journal], means: Means, start: TickStart, *, confirm: int | None = None
+) -> TickReport:
     """Carry the order out, and keep a record of it like a tick's.
 
-    judge: of the sweep; here the named rows are due whatever their expiry says, and a hold has no grace. Raises
-    UnusableError, with the record closed in the journal, where nothing can be begun.
+    judge: of the sweep; here the named rows are due whatever their expiry says, and a hold has no grace. confirm: the
+    operator vouches for so many misses of the release before. Raises UnusableError, with the record closed in the
+    journal, where nothing can be begun.
     """
     tally = Tally(start.now, judge.grace)
-
-    def watch(finding: Finding) -> None:
-        tally.add(finding)
-        means.watch(finding)
-
     named = frozenset(item.allocation.sid for item in order.planned)
     orderly = replace(judge, hold_grace=NO_GRACE, is_named=named.__contains__)
+    refusal, vouched = _answer(confirm, judge.journal, start.now)
     judge.journal.open_tick(start)
     try:
-        carried = _carry_out(order, orderly, replace(means, watch=watch), start.tick)
+        carried = _carry_out(order, orderly, _counting(tally, means), start.tick, vouched, refusal)
     except AutoreleaseError as error:
         close_with(judge.journal, start, means.clock, error)
         raise
@@ -142,21 +144,46 @@ def run_release(order: Order, judge: Judge[Journal], means: Means, start: TickSt
         rows_expired=order.rows,
         rows_invalid=len(order.invalid),
         invalid=order.invalid,
+        refused=[refusal] if refusal else (),
         down=carried.down,
         unproven=len(carried.unproven),
         stopped_by=means.stop.by,
         lost=carried.lost,
         is_ordered=True,
     )
-    return close_run(judge.journal, start, report)
+    unproven = packed(carried.unproven) or None
+    return close_run(judge.journal, start, report, confirmable=report.unproven or None, unproven=unproven)
 
 
-def _carry_out(order: Order, judge: Judge[Journal], means: Means, run: str) -> Carried:
+def _counting(tally: Tally, means: Means) -> Means:
+    def watch(finding: Finding) -> None:
+        tally.add(finding)
+        means.watch(finding)
+
+    return replace(means, watch=watch)
+
+
+def _answer(confirm: int | None, journal: Journal, now: datetime) -> tuple[Refusal | None, Identities]:
+    """Why the operator's answer to the release before does not apply; and whose misses it vouches for."""
+    if confirm is None:
+        return None, NOBODY
+    answered = last_refusal(journal.newest_release())
+    refusal = reason_not_to_vouch(confirm, answered, now)
+    return refusal, answered.rows if answered is not None and answered.rows is not None else NOBODY
+
+
+def _carry_out(
+    order: Order, judge: Judge[Journal], means: Means, run: str, vouched: Identities, refusal: Refusal | None
+) -> Carried:
     for row in order.already:
         means.watch(Finding(row, Outcome.ALREADY_RELEASED, evidence=f"the row is {row.status!r}"))
     for item in order.held:
         means.watch(Finding(item.allocation, Outcome.SKIPPED, reason=SkipReason.HELD))
-    return carry_out(judge, means, run, order, versions=order.versions)
+    if refusal is None:
+        return carry_out(judge, means, run, order, versions=order.versions, vouched=vouched)
+    for item in order.planned:
+        means.watch(Finding(item.allocation, Outcome.SKIPPED, reason=SkipReason.REFUSED))
+    return Carried()
 
 
 def conflicts_of(

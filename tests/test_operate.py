@@ -14,7 +14,7 @@ from autorelease.model import Outcome
 from autorelease.operate import conflicts_of
 from autorelease.provisioners.memory import MemoryProvisioner
 from autorelease.rules.guard import Limits
-from tests.support.engine import EXPIRED, RENEWED, Engine, Scripted
+from tests.support.engine import EXPIRED, RENEWED, Engine, Scripted, Ticked
 from tests.support.place import TABLE
 from tests.support.sweeping import MISS, PENDING, when
 
@@ -243,6 +243,87 @@ def test_a_miss_proves_nothing_here_either(engine: Engine) -> None:
     ticked = engine.release(Scripted({"a": [MISS]}), "a")
     assert (ticked.code, ticked.ends()) == (ExitCode.PROVISIONER_DOWN, {"a": "unproven"})
     assert engine.statuses() == {"a": "Active"}
+
+
+def blind(*sids: str) -> Scripted:
+    """A provisioner that finds none of these, as often as it is asked."""
+    return Scripted({sid: [MISS] * 9 for sid in sids})
+
+
+def test_an_operator_vouches_for_the_misses_of_the_release_before(engine: Engine) -> None:
+    engine.add("a", "b")
+    assert engine.release(blind("a", "b"), "a", "b").ends() == {"a": "unproven", "b": "unproven"}
+    ticked = engine.release(blind("a", "b"), "a", "b", confirm=2)
+    assert (ticked.code, ticked.ends()) == (ExitCode.OK, {"a": "already_released", "b": "already_released"})
+    assert engine.place.released() == {"a", "b"}
+
+
+def is_refused(ticked: Ticked, provisioner: Scripted, why: str) -> None:
+    """Nothing was touched, and the answer to nothing is no release that can be answered in its turn."""
+    assert (ticked.code, set(ticked.ends().values())) == (ExitCode.REFUSED, {"refused"})
+    [refusal] = ticked.report.refused
+    assert refusal.code == "confirm"
+    assert why in refusal.message
+    assert (provisioner.calls, provisioner.preflights) == ([], 0)
+
+
+def test_an_answer_needs_a_release_before_that_ended_so(engine: Engine) -> None:
+    """So it cannot sit blind in a crontab."""
+    engine.add("a")
+    for _ in range(3):
+        provisioner = blind("a")
+        is_refused(engine.release(provisioner, "a", confirm=1), provisioner, "did not end with a 'not found'")
+    assert engine.release(blind("a"), "a").ends() == {"a": "unproven"}
+    # A tick between the two is no release.
+    engine.tick(blind("a"))
+    assert engine.release(blind("a"), "a", confirm=1).ends() == {"a": "already_released"}
+
+
+def test_a_tick_is_not_answered_by_a_release_nor_a_release_by_a_tick(engine: Engine) -> None:
+    engine.limits = Limits(max_releases=9, max_percent=100, min_fleet=1)
+    engine.add("a")
+    assert engine.tick(blind("a")).ends() == {"a": "unproven"}
+    provisioner = blind("a")
+    is_refused(engine.release(provisioner, "a", confirm=1), provisioner, "did not end with a 'not found'")
+    engine.release(blind("a"), "a")
+    # The newest tick is still the one that named its miss.
+    assert engine.tick(blind("a"), confirm=1).ends() == {"a": "already_released"}
+
+
+@pytest.mark.parametrize(
+    ("later", "confirm", "why"),
+    [
+        (timedelta(0), 2, "named 1, not 2"),
+        (timedelta(days=1, seconds=1), 1, "older than 24 h"),
+        (-timedelta(seconds=1), 1, "older than 24 h"),
+    ],
+)
+def test_an_answer_that_does_not_apply(engine: Engine, later: timedelta, confirm: int, why: str) -> None:
+    engine.add("a")
+    engine.release(blind("a"), "a")
+    engine.later(later)
+    provisioner = blind("a")
+    is_refused(engine.release(provisioner, "a", confirm=confirm), provisioner, why)
+
+
+def test_an_answer_covers_the_very_rows_that_were_missed(engine: Engine) -> None:
+    engine.add("a", "b", "c")
+    engine.release(blind("a", "b"), "a", "b")
+    engine.renew("a")
+    ticked = engine.release(blind("a", "b", "c"), "a", "b", "c", confirm=2)
+    assert ticked.ends() == {"a": "unproven", "b": "already_released", "c": "unproven"}
+    # And those that it did not cover can be answered in their turn.
+    assert engine.release(blind("a", "c"), "a", "c", confirm=2).code == ExitCode.OK
+
+
+def test_an_answer_covers_what_was_missed_in_the_same_place(engine: Engine) -> None:
+    class Elsewhere(Scripted):
+        def fingerprint(self) -> str:
+            return "elsewhere"
+
+    engine.add("a")
+    engine.release(blind("a"), "a")
+    assert engine.release(Elsewhere({"a": [MISS]}), "a", confirm=1).ends() == {"a": "unproven"}
 
 
 def test_a_provisioner_that_is_down_takes_only_its_own_with_it(engine: Engine) -> None:

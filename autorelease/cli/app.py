@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from autorelease import __version__, logs
-from autorelease.cli import history, init, inspect, listing, operate, sweep
+from autorelease.cli import history, holds, init, inspect, listing, operate, sweep
 from autorelease.cli.shared import Shared
 from autorelease.errors import UsageError
 
@@ -95,8 +95,9 @@ app.command("tick")(sweep.tick)
 app.command("list-expired")(listing.list_expired)
 app.command("upcoming")(inspect.upcoming)
 app.command("release")(operate.release)
-app.command("hold")(operate.hold)
-app.command("unhold")(operate.unhold)
+app.command("hold")(holds.hold)
+app.command("unhold")(holds.unhold)
+app.command("holds")(holds.holds)
 app.command("retry")(operate.retry)
 app.command("explain")(inspect.explain)
 app.command("history")(history.history)

@@ -9,13 +9,14 @@ import typer
 
 from autorelease.cli.decided import check_provisioners, decided
 from autorelease.cli.shared import TIMES, clock, moment, parse_time, shared
-from autorelease.model import InvalidRow, Planned, overdue, rfc3339
+from autorelease.model import InvalidRow, Planned, SkipReason, overdue, rfc3339
 from autorelease.render import Form, default_form, show_json, show_lines, show_rows
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from autorelease.deciding.decide import Decision
+    from autorelease.identity import References
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def list_expired(
     with decided(settings, moment(settings, now), is_hypothetical=at is not None) as (ledger, journal, decision):
         ledger.close()
         journal.close()
-        rows = _rows(decision, now, settings.release.grace, every=every)
+        rows = _rows(decision, now, settings.release.grace, ledger.references, every=every)
         _show(form or default_form(), decision, rows)
 
 
@@ -101,18 +102,29 @@ def _counts(decision: "Decision") -> dict[str, int]:
     return {"release": release, "skip": decision.rows_expired - release, "invalid": decision.rows_invalid}
 
 
-def _rows(decision: "Decision", now: datetime, grace: "timedelta", *, every: bool) -> Iterator[dict[str, Any]]:
+def _rows(
+    decision: "Decision", now: datetime, grace: "timedelta", references: "References", *, every: bool
+) -> Iterator[dict[str, Any]]:
     for planned in decision.spool.to_release():
         yield _row(planned, now, grace, "release", "expired")
     if not every:
         return
     for planned in decision.spool.skipped():
-        yield _row(planned, now, grace, "skip", str(planned.skip))
+        yield _row(planned, now, grace, "skip", _reason(planned, references))
     for _, finding in decision.unfinished.conflicts:
         message = finding.error.message if finding.error else ""
         yield _row(Planned(finding.allocation), now, grace, "skip", f"conflict: {message}")
     for row in decision.invalid:
         yield _invalid(row)
+
+
+def _reason(planned: Planned, references: "References") -> str:
+    """Why it is skipped. A hold that was made for another VM than the row names now says so."""
+    from autorelease.inspect.holds import difference
+
+    hold = planned.known.hold
+    other = difference(hold, planned.allocation, references) if planned.skip is SkipReason.HELD and hold else None
+    return f"{planned.skip}: {other}" if other else str(planned.skip)
 
 
 def _row(planned: Planned, now: datetime, grace: "timedelta", decision: str, reason: str) -> dict[str, Any]:

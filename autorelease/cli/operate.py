@@ -1,26 +1,25 @@
-"""`release`, `hold`, `unhold`, `retry`: an operator's decisions, journalled with who made them."""
+"""`release` and `retry`: an operator's decisions, journalled with who made them."""
 
 import logging
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
-from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from contextlib import ExitStack, redirect_stdout
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 from msgspec.structs import replace
 
 from autorelease import stderr
 from autorelease.cli.decided import judge_of
-from autorelease.cli.shared import TIMES, actor, check_utf8, clock, parse_time, shared
+from autorelease.cli.shared import actor, check_section, check_utf8, clock, named_rows, shared
 from autorelease.cli.sweep import log_finding, means_of, show_report, start_of, stop_at_deadline
-from autorelease.errors import ExitCode, UsageError
+from autorelease.errors import UsageError
 from autorelease.model import rfc3339
 from autorelease.render import show_lines
 
 if TYPE_CHECKING:
-    from autorelease.ledger import Ledger
-    from autorelease.model import Allocation, InvalidRow
+    from autorelease.journal import TickStart
     from autorelease.operate import Order
     from autorelease.settings import Settings
     from autorelease.sweep.report import TickReport
@@ -28,8 +27,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 UNDER_WAY = "its release is under way just now, whose end is not known yet: look again when that run is over"
+WITHOUT = "Nothing was touched. Without --confirm, a release names what was not found, and what to type then"
+# More than that nobody types.
+MOST_SIDS = 20
 Sids = Annotated[list[str], typer.Argument(metavar="SID...", show_default=False, help="The allocations.")]
-Sid = Annotated[str, typer.Argument(metavar="SID", show_default=False, help="The allocation.")]
 
 
 def release(
@@ -38,11 +39,20 @@ def release(
     *,
     reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Why, for the journal.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+    confirm: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Vouch for the N VMs that the release before did not find: they are gone."
+        ),
+    ] = None,
 ) -> None:
     """Release these now, expired or not: without the guard, and without waiting after failures.
 
     Example: autorelease release vm-1042 --reason "fraud, ticket 4711"
     """
+    from autorelease.journal import TickKind
+
     now = clock()
     check_utf8("a SID", sids)
     check_utf8("--reason", [reason or ""])
@@ -50,15 +60,24 @@ def release(
     settings = options.settings()
     if not yes and not sys.stdin.isatty():
         raise UsageError("release asks before it releases, and there is no terminal to ask on: add --yes")
-    report = _release(settings, list(dict.fromkeys(sids)), now, reason, is_confirmed=yes)
-    show_report(report, options, as_json=False)
+    asks_on = None if yes else sys.stderr if as_json else sys.stdout
+    # What a provisioner prints is no part of the report.
+    with redirect_stdout(sys.stderr):
+        start = replace(start_of(settings, now), kind=TickKind.RELEASE, reason=reason)
+        report = _release(settings, list(dict.fromkeys(sids)), start, confirm, asks_on)
+    _log_advice(report)
+    show_report(report, options, as_json=as_json)
 
 
 def _release(
-    settings: "Settings", sids: Sequence[str], now: datetime, reason: str | None, *, is_confirmed: bool
+    settings: "Settings",
+    sids: Sequence[str],
+    start: "TickStart",
+    confirm: int | None,
+    asks_on: TextIO | None,
 ) -> "TickReport":
     from autorelease.deciding.judging import versions_of
-    from autorelease.journal import TickKind, open_journal
+    from autorelease.journal import open_journal
     from autorelease.ledger import open_ledger
     from autorelease.operate import make_order, run_release
     from autorelease.provisioners import open_provisioners
@@ -77,36 +96,41 @@ def _release(
         ledger = open_ledger(settings, read_only=False)
         stack.callback(ledger.close)
         versions = versions_of(ledger, journal)
-        order = make_order(_named_rows(ledger, sids), ledger, journal, now, versions=versions)
+        order = make_order(named_rows(ledger, sids), ledger, journal, start.now, versions=versions)
         _tell_of_holds(order)
-        if not is_confirmed:
-            _ask(order)
+        if asks_on is not None:
+            with redirect_stdout(asks_on):
+                _ask(order)
         stack.enter_context(stopped_by_signals(stop))
         return run_release(
             order,
-            judge_of(settings, ledger, journal, now),
+            judge_of(settings, ledger, journal, start.now),
             means_of(settings, provisioners, stop, log_finding),
-            replace(start_of(settings, now), kind=TickKind.RELEASE, reason=reason),
+            start,
+            confirm=confirm,
         )
 
 
-def _named_rows(ledger: "Ledger", sids: Sequence[str]) -> "Sequence[Allocation | InvalidRow]":
-    rows = []
-    for sid in sids:
-        row = ledger.read(sid)
-        if row is None:
-            raise UsageError(f"no allocation {sid!r} is in the ledger. Nothing was done")
-        rows.append(row)
-    return rows
+def _log_advice(report: "TickReport") -> None:
+    """Say why a --confirm was not accepted; and what to type where no miss was believed."""
+    from autorelease.model import ErrorCode
+    from autorelease.rules.guard import advice_on_misses
+
+    for refusal in report.refused:
+        logger.error("refused: %s: %s. %s", refusal.code, refusal.message, WITHOUT)
+    if report.unproven:
+        missed = [quote(error.sid) for error in report.errors if error.code is ErrorCode.UNPROVEN]
+        sids = " ".join(missed) if report.unproven <= MOST_SIDS else "SID..., the same as before,"
+        logger.error("%s", advice_on_misses(report.unproven, f"autorelease release {sids}"))
 
 
 def _tell_of_holds(order: "Order") -> None:
+    from autorelease.inspect.holds import how_to_end, told
+
     for item in order.held:
         if (hold := item.known.hold) is not None:
-            since = f"since {rfc3339(hold.held_at.replace(microsecond=0))} by {hold.actor}: {hold.reason}"
-            logger.warning(
-                "%s is held %s. To release it, end that first: autorelease unhold %s", hold.sid, since, hold.sid
-            )
+            sid, remedy = item.allocation.sid, how_to_end(hold)
+            logger.warning("%s: %s. To release it, end that first: %s", sid, told(hold), remedy)
 
 
 def _ask(order: "Order") -> None:
@@ -119,70 +143,6 @@ def _ask(order: "Order") -> None:
     with stderr.directly():
         if order.planned and not typer.confirm(f"Release {len(order.planned)} now? There is no undo.", err=True):
             raise typer.Abort
-
-
-def hold(
-    context: typer.Context,
-    sid: Sid,
-    *,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for whoever finds it.")],
-    until: Annotated[str | None, typer.Option(metavar="TIME", help=f"It ends by itself then: {TIMES}.")] = None,
-) -> None:
-    """Keep an allocation from being released, across all renewals, until it is unheld.
-
-    Example: autorelease hold vm-1042 --until +72h --reason "payment is being looked into"
-    """
-    from autorelease.journal import open_journal
-    from autorelease.ledger import open_ledger
-    from autorelease.model import Hold
-
-    now = clock()
-    check_utf8("SID", [sid])
-    check_utf8("--reason", [reason])
-    ends = parse_time(until, now) if until else None
-    if ends is not None and ends <= now:
-        raise UsageError(f"--until {until} is not in the future")
-    if not reason.strip():
-        raise UsageError("--reason is empty: say why, for whoever finds this hold")
-    options = shared(context)
-    settings = options.settings()
-    with ExitStack() as stack:
-        journal = open_journal(settings)
-        stack.callback(journal.close)
-        ledger = open_ledger(settings, read_only=True)
-        stack.callback(ledger.close)
-        _named_rows(ledger, [sid])
-        begun = journal.hold(Hold(sid, now, ends, reason, actor()))
-    if begun is not None or options.shows():
-        show_lines([f"{sid} is held{f' until {rfc3339(ends)}' if ends else ''}"])
-    if begun is not None:
-        show_lines(
-            [f"too late for this tick: its release began at {rfc3339(begun)}. See: autorelease history --sid {sid}"]
-        )
-        raise typer.Exit(ExitCode.NOT_ALL_WELL)
-
-
-def unhold(context: typer.Context, sid: Sid) -> None:
-    """End the hold of an allocation; it is left alone for release.hold_grace more.
-
-    Example: autorelease unhold vm-1042
-    """
-    from autorelease.journal import open_journal
-
-    now = clock()
-    check_utf8("SID", [sid])
-    options = shared(context)
-    settings = options.settings()
-    journal = open_journal(settings)
-    try:
-        ended = journal.end_hold(sid, now, actor())
-    finally:
-        journal.close()
-    if ended is None:
-        raise UsageError(f"{sid!r} is not held")
-    first = rfc3339((now + settings.release.hold_grace).replace(microsecond=0))
-    if options.shows():
-        show_lines([f"{sid} is not held any more; no tick before {first} releases it"])
 
 
 def retry(
@@ -205,9 +165,8 @@ def retry(
     check_utf8("a SID", sids or [])
     options = shared(context)
     settings = options.settings()
-    if provisioner is not None and provisioner not in settings.provisioners:
-        known = ", ".join(sorted(settings.provisioners)) or "none"
-        raise UsageError(f"the configuration has no section [provisioners.{provisioner}]; there are: {known}")
+    if provisioner is not None:
+        check_section(settings, provisioner)
     done = _retry_these(settings, list(dict.fromkeys(sids))) if sids else _retry_all(settings, provisioner)
     if options.shows():
         show_lines(done)
@@ -241,7 +200,7 @@ def _retry_these(settings: "Settings", sids: Sequence[str]) -> Sequence[str]:
         conflicts, under_way = conflicts_of(sids, ledger, journal, moment)
         in_conflict = {intent.sid for intent in conflicts}
         # The row of a conflict may be gone: that is what is acknowledged.
-        _named_rows(ledger, [sid for sid in sids if sid not in in_conflict])
+        named_rows(ledger, [sid for sid in sids if sid not in in_conflict])
         journal.acknowledge(conflicts, now, actor())
         for sid in sids:
             forgotten = journal.forget_failures(now, actor(), sid=sid, provisioner=None)

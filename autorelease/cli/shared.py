@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,8 @@ from autorelease.processes import boot_id
 from autorelease.text import escaped, user_name
 
 if TYPE_CHECKING:
+    from autorelease.ledger import Ledger
+    from autorelease.model import Allocation, InvalidRow
     from autorelease.rules.guard import Moment
     from autorelease.settings import Settings
 
@@ -115,6 +117,22 @@ def check_utf8(what: str, texts: Iterable[str]) -> None:
     """Raise UsageError for arguments that no database can hold."""
     if any(text.encode("utf-8", "replace").decode() != text for text in texts):
         raise UsageError(f"{what} is not valid UTF-8")
+
+
+def named_rows(ledger: "Ledger", sids: Iterable[str]) -> "Sequence[Allocation | InvalidRow]":
+    """The rows of these sids; raises UsageError where one of them is in no row."""
+    rows = {sid: ledger.read(sid) for sid in sids}
+    unknown = ", ".join(repr(sid) for sid, row in rows.items() if row is None)
+    if unknown:
+        raise UsageError(f"no allocation {unknown} is in the ledger. Nothing was done")
+    return [row for row in rows.values() if row is not None]
+
+
+def check_section(settings: "Settings", provisioner: str) -> None:
+    """Raise UsageError for the name of a provisioner that the configuration does not have."""
+    if provisioner not in settings.provisioners:
+        known = ", ".join(sorted(settings.provisioners)) or "none"
+        raise UsageError(f"the configuration has no section [provisioners.{provisioner}]; there are: {known}")
 
 
 def moment(settings: "Settings", now: datetime) -> "Moment":

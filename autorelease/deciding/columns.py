@@ -14,6 +14,7 @@ from autorelease.model import (
     Attempts,
     Hold,
     Known,
+    MadeFor,
     Planned,
     RawRow,
     RawValue,
@@ -29,7 +30,10 @@ KNOWN = (
     *("last_skip", "is_admitted"),
 )
 ATTEMPTS = ("failed_ticks", "pending_ticks", "next_attempt", "is_quarantined", "last_error")
-HOLD = ("hold_sid", "hold_at", "hold_until", "hold_reason", "hold_actor", "hold_ended")
+HOLD = (
+    *("hold_sid", "hold_at", "hold_until", "hold_reason", "hold_actor", "hold_ended", "hold_provisioner"),
+    *("held_provisioner", "held_vm_ref", "held_vm_uid", "held_owner"),
+)
 FACTS = (*KNOWN, *ATTEMPTS, *HOLD)
 # In the order that `planned_of` takes them.
 RECORD = ("is_tagged", *STORED, *FACTS)
@@ -41,6 +45,7 @@ SKIPS: dict[str | None, SkipReason | None] = {None: None, **{reason.value: reaso
 ANSWERS: dict[str | None, Answer | None] = {None: None, **{answer.value: answer for answer in Answer}}
 NO_ATTEMPTS = (None,) * len(ATTEMPTS)
 NO_HOLD = (None,) * len(HOLD)
+NOT_MADE_FOR = (None,) * 4
 OF_ATTEMPTS = slice(len(KNOWN), len(KNOWN) + len(ATTEMPTS))
 OF_HOLD = slice(OF_ATTEMPTS.stop, len(FACTS))
 
@@ -106,6 +111,8 @@ def _hold_values(hold: Hold) -> tuple[RawValue, ...]:
         hold.reason,
         hold.actor,
         microseconds(hold.ended_at),
+        hold.provisioner,
+        *((of.provisioner, of.vm_ref, of.vm_uid, of.owner) if (of := hold.made_for) else NOT_MADE_FOR),
     )
 
 
@@ -144,8 +151,12 @@ def _attempts(failed: int, pending: int, next_at: int | None, is_quarantined: in
     return Attempts(failed, pending, instant(next_at), TRUTH[is_quarantined], error)
 
 
-def _hold(sid: str, held: int, until: int | None, reason: str, actor: str, ended: int | None) -> Hold:
-    return Hold(sid, _instant(held), instant(until), reason, actor, instant(ended))
+def _hold(sid: str, held: int, until: int | None, reason: str, actor: str, ended: int | None, *of: str | None) -> Hold:
+    provisioner, for_provisioner, vm_ref, vm_uid, owner = of
+    made_for = None
+    if for_provisioner is not None and vm_ref is not None:
+        made_for = MadeFor(for_provisioner, vm_ref, vm_uid, owner)
+    return Hold(sid, _instant(held), instant(until), reason, actor, instant(ended), provisioner, made_for)
 
 
 def microseconds(instant: datetime | None) -> int | None:

@@ -42,4 +42,6 @@ def _paid_for(judge: Judge[JournalReader], name: str) -> Sequence[Allocation]:
 
 
 def _must_be_there(judge: Judge[JournalReader], row: Allocation) -> bool:
+    # A hold of its own says that somebody is at this VM. One of everything says nothing of it: whoever presses the red
+    # button because a provisioner finds nothing any more must not thereby end the question that shows it.
     return not judge.is_due(row) and not judge.is_held(judge.journal.hold_of(row.sid))

@@ -1,6 +1,6 @@
 """Read ledger and journal, plan, and ask the guard. Listing, dry run and tick go the same way; nothing is changed."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -92,9 +92,19 @@ def _decide(
     )
 
 
-def _held(judge: Judge[JournalReader]) -> frozenset[str]:
-    holds = judge.journal.holds(_earlier(judge.now, judge.hold_grace))
-    return frozenset(hold.sid for hold in holds if judge.is_held(hold))
+class _Everything:
+    """What a hold of everything is of."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+def _held(judge: Judge[JournalReader]) -> Container[str]:
+    """The sids that somebody holds. Not those of a provisioner: of a row that is invalid nobody knows whose it is."""
+    holds = [hold for hold in judge.journal.holds(_earlier(judge.now, judge.hold_grace)) if judge.is_held(hold)]
+    if any(hold.scope == "all" for hold in holds):
+        return _Everything()
+    return frozenset(hold.sid for hold in holds if hold.scope == "sid")
 
 
 def _admission(last: PastTick | None, moment: guard.Moment) -> Identities:

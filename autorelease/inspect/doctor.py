@@ -16,7 +16,7 @@ from autorelease.deciding.decide import Decision, decide, moment_of
 from autorelease.deciding.judging import Judge
 from autorelease.deciding.running import running
 from autorelease.errors import ConfigurationError, UnusableError
-from autorelease.inspect import Check, State, in_words, page, table
+from autorelease.inspect import Check, State, holds, in_words, page, table
 from autorelease.inspect.health import PAGES, find_health
 from autorelease.inspect.host import synchronisation, units
 from autorelease.journal import JournalReader, is_missing, open_journal_reader
@@ -142,6 +142,7 @@ def _rows(
     decision.spool.close()
     yield _invalid(decision)
     yield _conflicts(decision)
+    yield holds.check(holds.find_holds(ledger, journal, moment.now, release.hold_grace))
     yield _guard(decision)
 
 

@@ -12,12 +12,21 @@ import msgspec
 
 from autorelease.deciding.decide import Decision
 from autorelease.inspect import in_words
+from autorelease.inspect.held import Holding, look_up_holding, not_held, own_hold
 from autorelease.journal import JournalReader, OpenIntent
 from autorelease.ledger import Ledger
 from autorelease.ledger.rows import StoredRow, Unreadable, Vocabulary, read_instant, shown
-from autorelease.model import Allocation, Attempts, Hold, InvalidRow, Known, Planned, RawValue, SkipReason, rfc3339
+from autorelease.model import (
+    Allocation,
+    Attempts,
+    InvalidRow,
+    Known,
+    Planned,
+    RawValue,
+    SkipReason,
+    rfc3339,
+)
 from autorelease.rules.expiry import find_expired
-from autorelease.rules.plan import is_held
 from autorelease.rules.retry import in_backoff
 
 ALWAYS_SHOWN = ("sid", "status", "expires_at")
@@ -47,7 +56,7 @@ class Subject(msgspec.Struct, frozen=True):
     sid: str
     stored: Sequence[StoredRow]
     row: Allocation | InvalidRow | None
-    hold: Hold | None
+    holding: Holding
     remembered: Sequence[tuple[datetime | None, Known]]
     intents: Sequence[OpenIntent]
     has_events: bool
@@ -55,16 +64,17 @@ class Subject(msgspec.Struct, frozen=True):
     @property
     def is_known(self) -> bool:
         """Whether ledger or journal have ever heard of it."""
-        return bool(self.stored or self.hold or self.remembered or self.has_events)
+        return bool(self.stored or self.holding.own or self.remembered or self.has_events)
 
 
 def look_up(sid: str, ledger: Ledger, journal: JournalReader) -> Subject:
     """All that is stored of one sid, in one look at each."""
+    row = ledger.read(sid)
     return Subject(
         sid=sid,
         stored=ledger.stored(sid),
-        row=ledger.read(sid),
-        hold=journal.hold_of(sid),
+        row=row,
+        holding=look_up_holding(sid, row, ledger, journal),
         remembered=journal.remembered(sid),
         intents=[intent for intent in journal.open_intents() if intent.sid == sid],
         has_events=next(iter(journal.events(sid=sid)), None) is not None,
@@ -117,17 +127,20 @@ def _rule(subject: Subject, decision: Decision, terms: Terms) -> Iterator[Fact]:
     row, now = subject.row, decision.now
     if row is None:
         yield "not judged", "there is no row"
+        yield from own_hold(subject.holding, now, terms.hold_grace)
         return
     yield from _expiry(row, terms)
     if isinstance(row, InvalidRow):
         yield "invalid", f"{row.reason}: it is never released"
+        yield from own_hold(subject.holding, now, terms.hold_grace)
         return
     yield "not settled", _settled(row)
     yield "expires_at known", "not looked at" if row.settled else "yes" if row.expires_at else "no: it never expires"
     if row.expires_at is not None:
         yield "expires_at + grace < now", _compared(row.expires_at, now, terms.grace)
     yield "expired", "yes" if _has_expired(row, now, terms) else "no"
-    yield "not held", _held(subject.hold, now, terms.hold_grace)
+    yield "not held", not_held(subject.holding, now, terms.hold_grace)
+    yield from own_hold(subject.holding, now, terms.hold_grace)
     known = _known(subject, row)
     yield "not in backoff", _backoff(known.attempts, now)
     found = decision.spool.find(subject.sid)
@@ -167,20 +180,6 @@ def _compared(expires_at: datetime, now: datetime, grace: timedelta) -> str:
 
 def _has_expired(row: Allocation, now: datetime, terms: Terms) -> bool:
     return any(find_expired([row], now, grace=terms.grace))
-
-
-def _held(hold: Hold | None, now: datetime, hold_grace: timedelta) -> str:
-    if hold is None:
-        return "yes: it was never held"
-    ended = hold.ends_at is not None and hold.ends_at <= now
-    ends = (
-        "without an end" if hold.ends_at is None else f"{'which ended' if ended else 'until'} {rfc3339(hold.ends_at)}"
-    )
-    told = f"held at {rfc3339(hold.held_at)} by {hold.actor}, {ends}: {hold.reason}"
-    if not is_held(hold, now, hold_grace):
-        return f"yes: {told}"
-    more = f"; and {in_words(hold_grace)} of grace after that" if hold.ends_at is not None else ""
-    return f"no: {told}{more}"
 
 
 def _known(subject: Subject, row: Allocation) -> Known:

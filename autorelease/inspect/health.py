@@ -12,10 +12,12 @@ from msgspec.structs import asdict, replace
 
 from autorelease.errors import ExitCode, UnusableError
 from autorelease.inspect import in_words, page
+from autorelease.inspect.holds import releases_from, told
 from autorelease.journal import JournalReader, PastTick
 from autorelease.limits import LOCK_SLACK
-from autorelease.model import ErrorCode, SkipReason, rfc3339
+from autorelease.model import ErrorCode, Hold, SkipReason, rfc3339
 from autorelease.rules.guard import BACKWARDS_TOLERATED
+from autorelease.rules.plan import is_held
 
 if TYPE_CHECKING:
     from autorelease.settings import Settings
@@ -40,11 +42,19 @@ class Problem(msgspec.Struct, frozen=True):
     remedy: str
 
 
+class Pause(msgspec.Struct, frozen=True):
+    """The hold of everything, in force or in its grace. first: before when no tick releases anything; None: unknown."""
+
+    hold: Hold
+    first: datetime | None
+
+
 class Health(msgspec.Struct, frozen=True):
     """What the journal says of the sweep.
 
     newest: the last tick that was begun. swept: the last that ran through. overdue: how long an expired VM may have
-    been waiting; None: no tick has counted yet. conflicts: those that nobody has acknowledged.
+    been waiting; None: no tick has counted yet. conflicts: those that nobody has acknowledged. paused: that is no
+    problem, but somebody's decision.
     """
 
     problems: tuple[Problem, ...]
@@ -54,6 +64,7 @@ class Health(msgspec.Struct, frozen=True):
     quarantined: int = 0
     conflicts: int = 0
     unproven: int = 0
+    paused: Pause | None = None
 
 
 def find_health(settings: "Settings", now: datetime, *, max_age: timedelta, max_overdue: timedelta) -> Health:
@@ -68,18 +79,26 @@ def find_health(settings: "Settings", now: datetime, *, max_age: timedelta, max_
     except UnusableError as error:
         return without_journal(str(error))
     try:
-        return judge(journal, now, max_age=max_age, max_overdue=max_overdue)
+        grace = settings.release.hold_grace
+        return judge(journal, now, max_age=max_age, max_overdue=max_overdue, hold_grace=grace)
     finally:
         journal.close()
 
 
-def judge(journal: JournalReader, now: datetime, *, max_age: timedelta, max_overdue: timedelta) -> Health:
+def judge(
+    journal: JournalReader,
+    now: datetime,
+    *,
+    max_age: timedelta,
+    max_overdue: timedelta,
+    hold_grace: timedelta = timedelta(0),
+) -> Health:
     """Look at the newest ticks and at what is open. max_age: since a tick last ran through.
 
     A journal that cannot be read is a problem like others.
     """
     try:
-        return _judge(journal, now, max_age, max_overdue)
+        return _judge(journal, now, max_age, max_overdue, hold_grace)
     except UnusableError as error:
         return without_journal(str(error))
 
@@ -89,7 +108,9 @@ def without_journal(message: str) -> Health:
     return Health((Problem("journal", message, page("The journal is lost")),))
 
 
-def _judge(journal: JournalReader, now: datetime, max_age: timedelta, max_overdue: timedelta) -> Health:
+def _judge(
+    journal: JournalReader, now: datetime, max_age: timedelta, max_overdue: timedelta, hold_grace: timedelta
+) -> Health:
     newest, swept, counted = journal.newest_tick(), journal.last_swept_tick(), journal.last_counted_tick()
     report = (counted.report if counted else None) or {}
     health = Health(
@@ -100,7 +121,11 @@ def _judge(journal: JournalReader, now: datetime, max_age: timedelta, max_overdu
         quarantined=report.get("rows_quarantined", 0),
         conflicts=sum(intent.is_known_conflict for intent in journal.open_intents()),
         unproven=_errors(report, ErrorCode.UNPROVEN),
+        paused=_find_pause(journal, now, hold_grace),
     )
+    if health.paused is not None and health.overdue is not None:
+        # What is held is not overdue, also where no tick has seen the hold yet.
+        health = replace(health, overdue=timedelta(0))
     found = [
         _clock(newest, now),
         _hanging(newest, now),
@@ -110,6 +135,14 @@ def _judge(journal: JournalReader, now: datetime, max_age: timedelta, max_overdu
         *_left_open(health),
     ]
     return replace(health, problems=tuple(problem for problem in found if problem is not None))
+
+
+def _find_pause(journal: JournalReader, now: datetime, hold_grace: timedelta) -> Pause | None:
+    earliest = now - min(hold_grace, now - datetime.min.replace(tzinfo=now.tzinfo))
+    for hold in journal.holds(earliest):
+        if hold.scope == "all" and is_held(hold, now, hold_grace):
+            return Pause(hold, releases_from(hold, hold_grace))
+    return None
 
 
 def _since(instant: datetime, now: datetime) -> timedelta:
@@ -188,6 +221,10 @@ def _left_open(health: Health) -> Iterator[Problem]:
 def lines(health: Health) -> Iterator[str]:
     """For people and their monitoring: one line for each problem; one where there is none."""
     yield from (f"{problem.code}: {problem.message}. Do: {problem.remedy}" for problem in health.problems)
+    if health.paused is not None:
+        first = health.paused.first
+        more = f"; no tick before {rfc3339(first)} releases anything" if first else ""
+        yield f"paused: {told(health.paused.hold)}{more}"
     if not health.problems and health.swept is not None and health.swept.finished_at is not None:
         yield f"healthy: the last tick ran through, and ended at {rfc3339(health.swept.finished_at)}"
 
@@ -205,6 +242,18 @@ def health_object(health: Health, now: datetime) -> dict[str, Any]:
         "rows_quarantined": health.quarantined,
         "conflicts": health.conflicts,
         "unproven": health.unproven,
+        "paused": _pause_object(health.paused) if health.paused else None,
+    }
+
+
+def _pause_object(pause: Pause) -> dict[str, Any]:
+    hold = pause.hold
+    return {
+        "since": rfc3339(hold.held_at),
+        "until": rfc3339(hold.ends_at) if hold.ends_at else None,
+        "releases_from": rfc3339(pause.first) if pause.first else None,
+        "by": hold.actor,
+        "reason": hold.reason,
     }
 
 

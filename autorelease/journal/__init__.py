@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from autorelease.journal.records import (
+    Begun,
     Event,
     GivenAnswer,
     IntentChange,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 __all__ = [
+    "Begun",
     "Event",
     "GivenAnswer",
     "IntentChange",
@@ -53,6 +55,9 @@ class JournalReader(Protocol):
     def newest_tick(self) -> PastTick | None:
         """The last tick that was begun; an operator's release is none."""
 
+    def newest_release(self) -> PastTick | None:
+        """The last release of an operator that was begun."""
+
     def last_admitted_tick(self) -> PastTick | None:
         """The last tick that the guard let through, whatever its clock said."""
 
@@ -66,13 +71,17 @@ class JournalReader(Protocol):
         """The (sid, expires_at) that ended as released or already released last, newest first; each sid once."""
 
     def hold_of(self, sid: str) -> Hold | None:
-        """The newest hold of this sid, whether it has ended or not."""
+        """The newest hold of this sid itself, whether it has ended or not. What else applies to it: `holds_of`."""
 
     def holds_of(self, allocations: Sequence[Allocation]) -> Mapping[str, Hold]:
-        """By sid, the hold of each of these, whether it has ended or not; absent: it was never held."""
+        """By sid, of the holds that apply to it, the one that ends last, whether it has ended or not.
+
+        A hold is of a sid, of all that a provisioner serves, or of everything; of each the newest one counts. Absent:
+        none applies.
+        """
 
     def holds(self, ended_after: datetime) -> Sequence[Hold]:
-        """The newest hold of each sid, unless it had ended by then."""
+        """The newest hold of each sid, of each provisioner and of everything, unless it had ended by then."""
 
     def known(self, allocations: Sequence[Allocation]) -> Mapping[tuple[str, datetime | None], Known]:
         """What is remembered of these (sid, expires_at); absent: nothing."""
@@ -160,14 +169,19 @@ class Journal(JournalReader, Protocol):
         Returns the sids that are held. A hold that another process makes comes before all of it or after all of it.
         """
 
-    def hold(self, hold: Hold) -> datetime | None:
-        """Hold a sid, in the place of an earlier hold.
+    def hold(self, *holds: Hold) -> Sequence[Begun]:
+        """Make these holds, all or none, each in the place of an earlier one of the same.
 
-        Returns when a running tick has begun its release: then the hold is too late for that tick. None: it is not.
+        Returns what a run has begun by now that has not ended: for that run the hold comes too late.
         """
 
-    def end_hold(self, sid: str, at: datetime, actor: str) -> Hold | None:
-        """End the hold of a sid; returns it as it was, None where there is none that has not ended."""
+    def end_holds(
+        self, sids: Sequence[str], at: datetime, actor: str, *, provisioner: str | None = None
+    ) -> Sequence[str]:
+        """End the holds of these sids, all or none; returns those that are not held, which is why none was ended.
+
+        The sid '' stands for the hold of this provisioner; where that is None, for that of everything.
+        """
 
     def forget_failures(self, at: datetime, actor: str, *, sid: str | None, provisioner: str | None) -> Sequence[str]:
         """Forget backoff and quarantine, of one sid, of one provisioner's, or of all; returns the sids it changed."""

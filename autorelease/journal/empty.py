@@ -19,6 +19,10 @@ class EmptyJournal:
         """None."""
         return None
 
+    def newest_release(self) -> PastTick | None:
+        """None."""
+        return None
+
     def last_admitted_tick(self) -> PastTick | None:
         """None."""
         return None

@@ -31,8 +31,10 @@ class Events(JournalConnection):
             for row in page:
                 event = dict(row)
                 last = event.pop("id")
-                # What an operator did belongs to no tick.
+                # What an operator did belongs to no tick, and a hold of many to no sid.
                 event["tick"] = event["tick"] or None
+                if event["event"] in (Step.HOLD, Step.UNHOLD):
+                    event["sid"] = event["sid"] or None
                 yield event
             if len(page) < PAGE_ROWS:
                 return

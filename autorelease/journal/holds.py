@@ -1,73 +1,147 @@
 """The holds of operators: made, ended, and looked up."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
-from autorelease.journal import Step
+from autorelease.journal import Begun, Step
 from autorelease.journal.connection import PAIRS_AT_ONCE
 from autorelease.journal.events import Events
 from autorelease.journal.rows import HOLD_COLUMNS, as_instant, as_text, read_hold
 from autorelease.model import Allocation, Hold, rfc3339
 
+# Later than any end.
+NEVER = datetime.max.replace(tzinfo=UTC)
+
 
 class Holds(Events):
-    """The table `holds`, of which the newest of a sid counts."""
+    """The table `holds`. Of a sid, of a provisioner and of everything the newest hold counts, each for itself."""
 
     def hold_of(self, sid: str) -> Hold | None:
-        """The newest hold of this sid, whether it has ended or not."""
-        return self._newest_holds([sid]).get(sid)
+        """The newest hold of this sid itself, whether it has ended or not."""
+        return self._newest(sid, None)
 
     def holds_of(self, allocations: Sequence[Allocation]) -> Mapping[str, Hold]:
-        """By sid, the hold of each of these, whether it has ended or not; absent: it was never held."""
-        sids = [allocation.sid for allocation in allocations]
-        pages = (sids[start : start + PAIRS_AT_ONCE] for start in range(0, len(sids), PAIRS_AT_ONCE))
-        return {sid: hold for page in pages for sid, hold in self._newest_holds(page).items()}
+        """By sid: of the holds that apply to it, the one that ends last, ended or not."""
+        return self._applying([(row.sid, row.provisioner) for row in allocations])
 
     def holds(self, ended_after: datetime) -> Sequence[Hold]:
-        """The newest hold of each sid, unless it had ended by then."""
+        """The newest hold of each sid, of each provisioner and of everything, unless it had ended by then."""
         rows = self._rows(
-            f"SELECT {HOLD_COLUMNS} FROM holds WHERE id IN (SELECT max(id) FROM holds GROUP BY sid) "
+            f"SELECT {HOLD_COLUMNS} FROM holds WHERE id IN (SELECT max(id) FROM holds GROUP BY sid, provisioner) "
             "AND coalesce(ended_at, until, '9') > ? ORDER BY id",
             as_text(ended_after),
         )
         return [read_hold(row) for row in rows]
 
-    def hold(self, hold: Hold) -> datetime | None:
-        """Hold a sid, in the place of an earlier hold; returns when a running tick has begun its release."""
+    def hold(self, *holds: Hold) -> Sequence[Begun]:
+        """Make these, all or none, each in the place of an earlier one; returns what is too late for a running tick."""
         with self._transaction():
-            self._end_hold(hold.sid, hold.held_at, hold.actor)
+            for hold in holds:
+                self._end_hold(hold.sid, hold.provisioner, hold.held_at, hold.actor)
+                self._insert(hold)
+                self._note_hold(Step.HOLD, hold, hold.held_at, hold.actor, hold.reason, until=hold.until)
+            return self._under_way(holds)
+
+    def end_holds(
+        self, sids: Sequence[str], at: datetime, actor: str, *, provisioner: str | None = None
+    ) -> Sequence[str]:
+        """End the holds of these sids, all or none; returns those that are not held, which is why none was ended.
+
+        The sid '' stands for the hold of this provisioner; where that is None, for that of everything.
+        """
+        with self._transaction():
+            newest = {sid: self._newest(sid, provisioner) for sid in sids}
+            not_held = [sid for sid, hold in newest.items() if hold is None or not _is_open(hold, at)]
+            if not not_held:
+                for sid, hold in newest.items():
+                    self._end_hold(sid, provisioner, at, actor)
+                    assert hold is not None  # noqa: S101 - else it were not held
+                    self._note_hold(Step.UNHOLD, hold, at, actor, None)
+        return not_held
+
+    def _end_hold(self, sid: str, provisioner: str | None, at: datetime, actor: str) -> None:
+        newest = self._newest(sid, provisioner)
+        if newest is not None and _is_open(newest, at):
             self.connection.execute(
-                "INSERT INTO holds (sid, held_at, until, reason, actor) VALUES (?, ?, ?, ?, ?)",
-                (hold.sid, as_text(hold.held_at), as_text(hold.until) if hold.until else None, hold.reason, hold.actor),
+                "UPDATE holds SET ended_at = ?, ended_by = ? "
+                "WHERE id = (SELECT max(id) FROM holds WHERE sid = ? AND provisioner IS ?)",
+                (as_text(at), actor, sid, provisioner),
             )
-            until = f", until {rfc3339(hold.until)}" if hold.until else ""
-            self._note(Step.HOLD, hold.sid, hold.held_at, f"by {hold.actor}{until}", hold.reason)
-            begun = self.connection.execute(
-                "SELECT max(begun_at) FROM attempts WHERE sid = ? AND intent_at IS NOT NULL "
-                "AND begun_run IN (SELECT tick FROM ticks WHERE status IS NULL)",
-                (hold.sid,),
-            ).fetchone()[0]
-        return as_instant(begun or "")
 
-    def end_hold(self, sid: str, at: datetime, actor: str) -> Hold | None:
-        """End the hold of a sid; returns it as it was, None where there is none that has not ended."""
-        with self._transaction():
-            ended = self._end_hold(sid, at, actor)
-            if ended is not None:
-                self._note(Step.UNHOLD, sid, at, f"by {actor}", None)
-        return ended
-
-    def _end_hold(self, sid: str, at: datetime, actor: str) -> Hold | None:
-        newest = self.hold_of(sid)
-        if newest is None or (newest.ends_at is not None and newest.ends_at <= at):
-            return None
+    def _insert(self, hold: Hold) -> None:
+        of = hold.made_for
         self.connection.execute(
-            "UPDATE holds SET ended_at = ?, ended_by = ? WHERE id = (SELECT max(id) FROM holds WHERE sid = ?)",
-            (as_text(at), actor, sid),
+            "INSERT INTO holds (sid, held_at, until, reason, actor, provisioner, for_provisioner, for_vm_ref, "
+            "for_vm_uid, for_owner) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                hold.sid,
+                as_text(hold.held_at),
+                as_text(hold.until) if hold.until else None,
+                hold.reason,
+                hold.actor,
+                hold.provisioner,
+                *((of.provisioner, of.vm_ref, of.vm_uid, of.owner) if of else (None,) * 4),
+            ),
         )
-        return newest
 
-    def _newest_holds(self, sids: Sequence[str]) -> dict[str, Hold]:
-        places = ", ".join("?" for _ in sids)
-        rows = self._rows(f"SELECT {HOLD_COLUMNS} FROM holds WHERE sid IN ({places}) ORDER BY id", *sids)
-        return {row["sid"]: read_hold(row) for row in rows}
+    def _note_hold(
+        self, step: Step, hold: Hold, at: datetime, actor: str, reason: str | None, *, until: datetime | None = None
+    ) -> None:
+        of_many = "" if hold.sid else f"everything of {hold.provisioner}, " if hold.provisioner else "everything, "
+        ends = f", until {rfc3339(until)}" if until else ""
+        self._note(step, hold.sid, at, f"{of_many}by {actor}{ends}", reason)
+
+    def _under_way(self, holds: Sequence[Hold]) -> Sequence[Begun]:
+        """The releases that these holds are of, and that a run which has not ended has begun."""
+        sids = {hold.sid for hold in holds}
+        provisioners = {hold.provisioner for hold in holds if not hold.sid}
+        rows = self._rows(
+            "SELECT sid, provisioner, max(begun_at) AS at, begun_run FROM attempts WHERE intent_at IS NOT NULL "
+            "AND begun_run IN (SELECT tick FROM ticks WHERE status IS NULL) GROUP BY sid ORDER BY sid"
+        )
+        begun = [
+            (row["sid"], as_instant(row["at"]), row["begun_run"])
+            for row in rows
+            if row["sid"] in sids or None in provisioners or row["provisioner"] in provisioners
+        ]
+        return [Begun(sid, at, run) for sid, at, run in begun if at is not None]
+
+    # --- which apply ------------------------------------------------------------------------------------------------
+
+    def _applying(self, rows: Sequence[tuple[str, str]]) -> dict[str, Hold]:
+        """By sid, for each (sid, provisioner) that some hold applies to, the one of them that ends last."""
+        own = self._newest_own([sid for sid, _ in rows])
+        of_many = self._newest_of_many()
+        found = {}
+        for sid, provisioner in rows:
+            candidates = (own.get(sid), of_many.get(provisioner), of_many.get(None))
+            if applying := [hold for hold in candidates if hold is not None]:
+                found[sid] = max(applying, key=lambda hold: hold.ends_at or NEVER)
+        return found
+
+    def _newest_own(self, sids: Sequence[str]) -> dict[str, Hold]:
+        found: dict[str, Hold] = {}
+        for start in range(0, len(sids), PAIRS_AT_ONCE):
+            chunk = sids[start : start + PAIRS_AT_ONCE]
+            places = ", ".join("?" for _ in chunk)
+            rows = self._rows(f"SELECT {HOLD_COLUMNS} FROM holds WHERE sid IN ({places}) ORDER BY id", *chunk)
+            found |= {row["sid"]: read_hold(row) for row in rows}
+        return found
+
+    def _newest_of_many(self) -> dict[str | None, Hold]:
+        """Those of a provisioner by its name, that of everything by None."""
+        rows = self._rows(f"SELECT {HOLD_COLUMNS} FROM holds WHERE sid = '' ORDER BY id")
+        return {row["provisioner"]: read_hold(row) for row in rows}
+
+    def _newest(self, sid: str, provisioner: str | None) -> Hold | None:
+        rows = self._rows(
+            f"SELECT {HOLD_COLUMNS} FROM holds WHERE sid = ? AND provisioner IS ? ORDER BY id DESC LIMIT 1",
+            sid,
+            provisioner,
+        )
+        return read_hold(rows[0]) if rows else None
+
+
+def _is_open(hold: Hold, at: datetime) -> bool:
+    """Whether it has not ended by then."""
+    return hold.ends_at is None or hold.ends_at > at

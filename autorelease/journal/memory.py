@@ -40,7 +40,7 @@ class Memory(Holds):
             for allocation in chunk:
                 if (memory := remembered.get((allocation.sid, as_key(allocation.expires_at)))) is not None:
                     found[allocation.sid, allocation.expires_at] = of_vm(read_known(memory), memory, allocation)
-            holds = self._newest_holds([row.sid for row in chunk])
+            holds = self.holds_of(chunk)
             for row in chunk:
                 if row.sid in holds:
                     key = (row.sid, row.expires_at)

@@ -98,6 +98,14 @@ class TickStart(msgspec.Struct, frozen=True):
     pid_namespace: str | None = None
 
 
+class Begun(msgspec.Struct, frozen=True):
+    """A release that a run has begun, and of which neither the release nor the run has an end yet."""
+
+    sid: str
+    at: datetime
+    run: str
+
+
 class PastTick(msgspec.Struct, frozen=True):
     """A tick in the journal. report: the object of `tick --json`, None where it never ended.
 

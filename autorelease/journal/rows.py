@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from msgspec.structs import replace
 
 from autorelease.journal import Event, IntentChange, OpenIntent, PastTick, Step, TickKind, TickStart
-from autorelease.model import Allocation, Answer, Attempts, ErrorCode, Hold, Known, Outcome, rfc3339
+from autorelease.model import Allocation, Answer, Attempts, ErrorCode, Hold, Known, MadeFor, Outcome, rfc3339
 
 ENDED = (Outcome.RELEASED, Outcome.ALREADY_RELEASED)
 TRIED = (Outcome.FAILED, Outcome.PENDING)
@@ -31,7 +31,9 @@ TICK_COLUMNS = "seq, " + ", ".join(
 # Up to 16 bytes for each row of a plan: read for the guard, and by nobody who only shows ticks.
 WITH_PLANS = f"{TICK_COLUMNS}, admission, unproven"
 WITHOUT_PLANS = f"{TICK_COLUMNS}, NULL AS admission, NULL AS unproven"
-HOLD_COLUMNS = "sid, held_at, until, reason, actor, ended_at"
+HOLD_COLUMNS = (
+    "sid, held_at, until, reason, actor, ended_at, provisioner, for_provisioner, for_vm_ref, for_vm_uid, for_owner"
+)
 # Of the run that left the release open: whether it was killed.
 MEMORY_COLUMNS = "attempts.*, (SELECT status FROM ticks WHERE tick = intent_run) AS run_status"
 CRASHED = "crashed"
@@ -53,7 +55,7 @@ RENAMED = ", ".join(
     )
 )
 # A call that began after the conflict was found, in a run that has not ended, is none of what is acknowledged.
-BEGUN_SINCE = "begun_at > conflict_at AND begun_run IN (SELECT tick FROM ticks WHERE status IS NULL)"
+BEGUN_SINCE = "begun_since_conflict AND begun_run IN (SELECT tick FROM ticks WHERE status IS NULL)"
 ACKNOWLEDGED = "conflict_at = NULL, skipped = NULL, " + ", ".join(
     f"{column} = CASE WHEN {BEGUN_SINCE} THEN {column} END" for column in OF_INTENT
 )
@@ -76,7 +78,15 @@ def read_hold(row: sqlite3.Row) -> Hold:
         reason=row["reason"],
         actor=row["actor"],
         ended_at=as_instant(row["ended_at"] or ""),
+        provisioner=row["provisioner"],
+        made_for=_read_made_for(row),
     )
+
+
+def _read_made_for(row: sqlite3.Row) -> MadeFor | None:
+    if row["for_vm_ref"] is None:
+        return None
+    return MadeFor(row["for_provisioner"], row["for_vm_ref"], row["for_vm_uid"], row["for_owner"])
 
 
 def read_start(row: sqlite3.Row) -> TickStart:
@@ -181,6 +191,7 @@ def _intent_changes(event: Event, tick: str) -> dict[str, tuple[str, str | int |
         "intent_at": ("coalesce(intent_at, ?)", at),
         "begun_at": ("?", at),
         "begun_run": ("?", tick),
+        "begun_since_conflict": ("?", 1),
         "skipped": ("?", None),
     }
 
@@ -196,7 +207,7 @@ def _outcome_changes(event: Event) -> dict[str, tuple[str, str | int | None]]:
     }
     if event.reason == ErrorCode.CONFLICT:
         # A memory of its own: whatever becomes of the intent, an acknowledgement alone ends it.
-        changes["conflict_at"] = ("?", as_text(event.at))
+        changes |= {"conflict_at": ("?", as_text(event.at)), "begun_since_conflict": ("?", 0)}
     return changes
 
 

@@ -146,7 +146,20 @@ def _runs_and_belief(database: "Database") -> None:
     )
 
 
-STEPS: "Sequence[Callable[[Database], None]]" = (_first_tables, _holds_and_clocks, _runs_and_belief)
+def _holds_of_many(database: "Database") -> None:
+    run = database.conn.execute
+    # A hold whose sid is '' is of all that this provisioner serves; where that is NULL, too, of everything. for_…: what
+    # the row of a sid named when its hold was made; NULL: that was not written down.
+    for name in ("provisioner", "for_provisioner", "for_vm_ref", "for_vm_uid", "for_owner"):
+        run(f"ALTER TABLE holds ADD COLUMN {name} TEXT")
+    # Looked for with every group that begins, and few, however many sids were ever held.
+    run("CREATE INDEX holds_of_many ON holds (provisioner, id) WHERE sid = ''")
+    # Whether a release was begun after the conflict was found. By the order of writing: a clock may be put back.
+    run("ALTER TABLE attempts ADD COLUMN begun_since_conflict INTEGER")
+    run("UPDATE attempts SET begun_since_conflict = begun_at > conflict_at WHERE conflict_at IS NOT NULL")
+
+
+STEPS: "Sequence[Callable[[Database], None]]" = (_first_tables, _holds_and_clocks, _runs_and_belief, _holds_of_many)
 VERSION = len(STEPS)
 
 

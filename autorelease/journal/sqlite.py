@@ -71,7 +71,7 @@ class SQLiteJournal(Ticks, Memory, Answers):
     ) -> frozenset[str]:
         """Write these events, and the intents of all that is not held, durably, in one transaction."""
         with self._transaction():
-            holds = self._newest_holds([intent.sid for intent in intents])
+            holds = self._applying([(intent.sid, intent.provisioner) for intent in intents])
             held = frozenset(sid for sid, hold in holds.items() if is_held(hold))
             self._write_all(tick, [*events, *(intent for intent in intents if intent.sid not in held)], answers)
         return held

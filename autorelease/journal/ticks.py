@@ -31,6 +31,10 @@ class Ticks(JournalConnection):
         """The last tick that was begun; an operator's release is none."""
         return next(self._past_ticks("WHERE kind = 'tick' ORDER BY seq DESC LIMIT 1", columns=WITH_PLANS), None)
 
+    def newest_release(self) -> PastTick | None:
+        """The last release of an operator that was begun."""
+        return next(self._past_ticks("WHERE kind = 'release' ORDER BY seq DESC LIMIT 1", columns=WITH_PLANS), None)
+
     def last_admitted_tick(self) -> PastTick | None:
         """The last tick that the guard let through, whatever its clock said."""
         condition = "WHERE kind = 'tick' AND admitted ORDER BY seq DESC LIMIT 1"

@@ -3,7 +3,7 @@
 Knows the model and the errors, never a provisioner, the journal or the tick. Only `open_ledger` imports a database.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from enum import Enum, auto
@@ -77,7 +77,7 @@ class Ledger(Protocol):
     def references(self) -> References:
         """How the ids of its VMs are compared."""
 
-    def census(self, acknowledged: frozenset[str] = frozenset()) -> Census:
+    def census(self, acknowledged: Container[str] = frozenset()) -> Census:
         """Count the live rows and judge those that look wrong; acknowledged: sids of whose rows somebody knows."""
 
     def due(self, now: datetime, grace: timedelta) -> Iterator[Sequence[Allocation]]:

@@ -1,5 +1,7 @@
 """The census: all live rows counted, and those that look wrong judged."""
 
+from collections.abc import Container
+
 from autorelease.ledger.lookup import Lookup
 from autorelease.ledger.narrowing import certainly_readable, folded_if_plain, literal, perhaps_not_plain
 from autorelease.ledger.rows import StoredRow
@@ -12,7 +14,7 @@ LISTED_INVALID = 1000
 class Counting(Lookup):
     """SQL finds a superset of the invalid rows; `rows` says which are."""
 
-    def census(self, acknowledged: frozenset[str] = frozenset()) -> Census:
+    def census(self, acknowledged: Container[str] = frozenset()) -> Census:
         """Count the live rows and judge those that look wrong; at most 1,000 of the invalid are listed."""
         suspicious = self._suspicious
         with self._file.in_use():
@@ -22,7 +24,7 @@ class Counting(Lookup):
             count, known, listed = self._invalid(suspicious, acknowledged) if doubtful else (0, 0, [])
         return Census(live, count, tuple(listed), known, truncated=count > len(listed))
 
-    def _invalid(self, suspicious: str, acknowledged: frozenset[str]) -> tuple[int, int, list[InvalidRow]]:
+    def _invalid(self, suspicious: str, acknowledged: Container[str]) -> tuple[int, int, list[InvalidRow]]:
         shared = f"{self._column('sid')} IN ({self._shared_sids})" if not self._sid_is_unique else "0"
         cursor = self.connection.execute(
             f"SELECT {shared}, {self._select} FROM {self._table} WHERE {self._live} AND {suspicious}"

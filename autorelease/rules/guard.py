@@ -174,12 +174,27 @@ def reason_not_to_confirm(confirmed: int, last: LastRefusal | None, now: datetim
     """
     if last is None:
         return _unconfirmable("the newest tick in the journal is not a refusal", answers_nothing=True)
-    if not timedelta(0) <= now - last.finished_at <= CONFIRMABLE_FOR:
+    if not _is_recent(last, now):
         return _unconfirmable(f"the refusal of {rfc3339(last.finished_at)} is older than 24 h", answers_nothing=True)
     if confirmed != last.count:
         return _unconfirmable(f"the refusal named {last.count}, not {confirmed}")
     if last.rows is None:
         return _unconfirmable("that refusal did not write down which rows it was about: look again (--dry-run)")
+    return None
+
+
+def _is_recent(last: LastRefusal, now: datetime) -> bool:
+    return timedelta(0) <= now - last.finished_at <= CONFIRMABLE_FOR
+
+
+def reason_not_to_vouch(confirmed: int, last: LastRefusal | None, now: datetime) -> Refusal | None:
+    """Why the `--confirm N` of an operator's release does not vouch for the misses of the one before; None: it does."""
+    if last is None or last.codes:
+        return _unconfirmable("the release before did not end with a 'not found' that was not believed")
+    if not _is_recent(last, now):
+        return _unconfirmable(f"the release of {rfc3339(last.finished_at)} is older than 24 h")
+    if confirmed != last.count or last.rows is None:
+        return _unconfirmable(f"the release before named {last.count}, not {confirmed}")
     return None
 
 
@@ -220,10 +235,10 @@ def advice(plan: PlanSummary, refusals: Sequence[Refusal]) -> str:
     )
 
 
-def advice_on_misses(count: int) -> str:
-    """What to type where so many answers "not found" were not believed."""
+def advice_on_misses(count: int, command: str = "autorelease tick --once") -> str:
+    """What to type where so many answers "not found" were not believed. command: what is to be repeated."""
     return (
         f"{count} were not found, which is not believed, and their rows were left as they are. Look whether these VMs "
         f"are gone, and whether the provisioner looks in the right place. If they are gone: "
-        f"autorelease tick --once --confirm {count}"
+        f"{command} --confirm {count}"
     )

@@ -43,5 +43,6 @@ def count_decided(decision: Decision, add: Callable[[Finding], None]) -> None:
 def skipped(planned: Planned, reason: SkipReason) -> Finding:
     """An allocation that is left alone."""
     attempts = planned.known.attempts
-    quarantined = attempts is not None and attempts.quarantined
+    # What is held waits because somebody wants it so, however often it has failed.
+    quarantined = attempts is not None and attempts.quarantined and reason is not SkipReason.HELD
     return Finding(planned.allocation, Outcome.SKIPPED, reason=reason, quarantined=quarantined)

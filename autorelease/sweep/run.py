@@ -127,7 +127,7 @@ class _Sweep:
         self._start = start
         self._limits = limits
         self._confirm = confirm
-        self._answered = _last_refusal(last)
+        self._answered = last_refusal(last)
         self._planned = planned
         self._first_tries = 0
 
@@ -241,7 +241,8 @@ class _Sweep:
         return None if is_harmless else stop.by
 
 
-def _last_refusal(last: PastTick | None) -> guard.LastRefusal | None:
+def last_refusal(last: PastTick | None) -> guard.LastRefusal | None:
+    """What `--confirm` can answer of the run before, a tick or an operator's release; None: there is nothing."""
     if last is None or last.confirmable is None or last.finished_at is None or last.report is None:
         return None
     codes = frozenset(refusal["code"] for refusal in last.report.get("refused", ()))

@@ -33,8 +33,12 @@ _autorelease() {
         upcoming,--within) kind=nothing ;;
         upcoming,--format) kind=words words='table plain json' ;;
         release,--reason) kind=nothing ;;
+        release,--confirm) kind=nothing ;;
         hold,--reason) kind=nothing ;;
         hold,--until) kind=nothing ;;
+        hold,--provisioner) kind=nothing ;;
+        unhold,--provisioner) kind=nothing ;;
+        holds,--format) kind=words words='table plain json' ;;
         retry,--provisioner) kind=nothing ;;
         history,--sid) kind=nothing ;;
         history,--tick) kind=nothing ;;
@@ -47,13 +51,18 @@ _autorelease() {
     if [[ -z $kind ]]; then
         kind=words
         case $command in
+<<<<<<< HEAD
             '') words='--config --ledger --log-level --log-format -q --quiet --version -h --help'; [[ $word == -* ]] || words='tick list-expired upcoming release hold unhold retry explain history health doctor init' ;;
+=======
+            '') words='--config --ledger --log-level --log-format --version -h --help'; [[ $word == -* ]] || words='tick list-expired upcoming release hold unhold holds retry explain history health doctor init' ;;
+>>>>>>> ef49ac3 (The red button, a list of all holds, and an answer to a release's misses)
             tick) words='--once --dry-run --at --json --confirm -h --help' ;;
             list-expired) words='--at --all --format -h --help' ;;
             upcoming) words='--within --format -h --help' ;;
-            release) words='--reason --yes -h --help' ;;
-            hold) words='--reason --until -h --help' ;;
-            unhold) words='-h --help' ;;
+            release) words='--reason --yes --json --confirm -h --help' ;;
+            hold) words='--reason --until --provisioner --all -h --help' ;;
+            unhold) words='--provisioner --all -h --help' ;;
+            holds) words='--format -h --help' ;;
             retry) words='--all --provisioner -h --help' ;;
             explain) words='-h --help' ;;
             history) words='--sid --tick --format -h --help' ;;

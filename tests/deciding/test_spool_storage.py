@@ -27,6 +27,7 @@ from autorelease.model import (
     Attempts,
     Hold,
     Known,
+    MadeFor,
     Planned,
     RawRow,
     SkipReason,
@@ -52,6 +53,12 @@ STRATEGIES: dict[type[Any], dict[str, st.SearchStrategy[Any]]] = {
         "quarantined": st.booleans(),
         "last_error": st.none() | TEXT,
     },
+    MadeFor: {
+        "provisioner": TEXT,
+        "vm_ref": TEXT,
+        "vm_uid": st.none() | TEXT,
+        "owner": st.none() | TEXT,
+    },
     Hold: {
         "sid": TEXT,
         "held_at": INSTANT,
@@ -59,8 +66,10 @@ STRATEGIES: dict[type[Any], dict[str, st.SearchStrategy[Any]]] = {
         "reason": TEXT,
         "actor": TEXT,
         "ended_at": st.none() | INSTANT,
+        "provisioner": st.none() | TEXT,
     },
 }
+STRATEGIES[Hold]["made_for"] = st.none() | st.builds(MadeFor, **STRATEGIES[MadeFor])
 STRATEGIES[Allocation] = {
     "sid": TEXT,
     "status": TEXT,

@@ -48,8 +48,8 @@ from tests.support.place import COMMAND, Place, fresh_environment, program
 from tests.support.tools import tool
 
 EXISTING = (
-    *("tick", "list-expired", "upcoming", "release", "hold", "unhold", "retry", "explain", "history", "health"),
-    *("doctor", "init"),
+    *("tick", "list-expired", "upcoming", "release", "hold", "unhold", "holds", "retry"),
+    *("explain", "history", "health", "doctor", "init"),
 )
 CODES = {int(code) for code in ExitCode}
 # What each command may say of a sample; that a tick finds broken rows there is the sample's purpose.
@@ -59,6 +59,7 @@ WELL = {
     "release": {0},
     "hold": {0},
     "unhold": {0},
+    "holds": {0},
     "retry": {0},
     "history": {0},
     "upcoming": {0},
@@ -200,7 +201,8 @@ def test_what_the_documents_tell_to_type_works(document: str, line: str, sample:
     if words == ["init"]:
         (place / "journal.db").unlink()
     if words[0] == "unhold":
-        assert run_here(Place(place), "hold", "later-001", "--reason", "x").code == 0
+        what = {"--all": ["--all", "--until", "+1h"], "--provisioner": ["--provisioner", "default"]}
+        assert run_here(Place(place), "hold", *what.get(words[1], ["later-001"]), "--reason", "x").code == 0
     ended = shell(tmp_path, in_place(line, config, newest))
     piped = {0} if "|" in words else WELL[words[0]]
     assert ended.returncode in piped, f"{document}: {ended.stderr}"

@@ -19,7 +19,7 @@ from autorelease.sweep.edge.stop import DEADLINE, SIGNALS
 from tests.docs.documents import ROOT
 from tests.support.place import DAY, HOUR, NOW, PERMISSIVE, Place, allocation, command_provisioner, program
 
-NAMES = ("tick", "error", "list", "history", "upcoming", "health", "doctor")
+NAMES = ("tick", "error", "list", "history", "upcoming", "health", "doctor", "holds")
 
 
 def schema(name: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from autorelease.text import user_name
-from tests.e2e.reports import footprint, history, listed, sids, sweep, wait_until
+from tests.e2e.reports import error_report, footprint, history, listed, sids, sweep, tick_report, wait_until
 from tests.support.place import (
     COMMAND,
     DAY,
@@ -149,6 +149,7 @@ USAGE: dict[tuple[str, ...], str] = {
     ("retry", "due", "nobody"): "no allocation 'nobody'",
     ("retry", "--provisioner", "third"): "there are: default, second",
     ("release", "due"): "add --yes",
+    ("release", "due", "--yes", "--confirm", "0"): "--confirm",
     ("release", "due", "nobody", "--yes"): "no allocation 'nobody'",
     ("release", "due", "--reason", BAD, "--yes"): "not valid UTF-8",
 }
@@ -297,6 +298,36 @@ def test_a_provisioner_that_is_down_is_exit_8_here_too(place: Place) -> None:
     ran = place.run("release", "due", "--yes")
     assert (ran.code, place.released()) == (8, set())
     assert "down: default: " in ran.out
+
+
+def unproven_place(place: Place) -> None:
+    """A place whose program says of every VM that it is gone, which nobody believes yet."""
+    body = "echo printed; exit 3"
+    section = command_provisioner([program(place.folder, body), "{vm_ref}"]) + "already = [3]\n"
+    place.configure(section, PERMISSIVE)
+    place.make_ledger([allocation("a b", NOW - DAY), allocation("c", NOW - DAY)])
+
+
+def test_the_report_of_a_release_as_json(place: Place) -> None:
+    unproven_place(place)
+    report = tick_report(place.run("release", "a b", "c", "--yes", "--json"), 8)
+    assert (report["rows_expired"], {error["code"] for error in report["errors"]}) == (2, {"unproven"})
+    error_report(place.run("release", "nobody", "--yes", "--json"), 2)
+
+
+def test_what_to_type_after_misses_is_named_and_works(place: Place) -> None:
+    unproven_place(place)
+    ran = place.run("release", "a b", "c", "--yes")
+    assert ran.code == 8
+    assert "If they are gone: autorelease release 'a b' c --confirm 2" in ran.err
+    ran = place.run("release", "a b", "c", "--yes", "--confirm", "1")
+    assert ran.code == 7
+    assert "named 2, not 1. Nothing was touched. Without --confirm" in ran.err
+    # That answer was none: the next release names its misses anew.
+    assert place.run("release", "a b", "c", "--yes", "--confirm", "2").code == 7
+    assert place.run("release", "a b", "c", "--yes").code == 8
+    ran = place.run("release", "a b", "c", "--yes", "--confirm", "2")
+    assert (ran.code, place.released()) == (0, {"a b", "c"})
 
 
 # --- the question -----------------------------------------------------------------------------------------------------

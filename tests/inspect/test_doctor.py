@@ -104,6 +104,7 @@ def test_all_is_well(patient: Patient) -> None:
         "index",
         "invalid rows",
         "conflicts",
+        "holds",
         "guard",
         "clock",
         "provisioner default",

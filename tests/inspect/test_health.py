@@ -32,7 +32,7 @@ class Patient(Engine):
             journal.close()
         schema("health").validate(health_object(found, self.now))
         # One line for each; each with its code first, and a remedy.
-        said = list(lines(found))
+        said = [line for line in lines(found) if not line.startswith("paused: ")]
         assert [line.split(":")[0] for line in said] == codes(found) or ["healthy"]
         assert len(said) == max(len(found.problems), 1)
         assert all(problem.remedy for problem in found.problems)
@@ -121,6 +121,50 @@ def test_what_is_left_behind_is_overdue_and_grows_older(patient: Patient) -> Non
 
 def test_what_is_held_is_not_overdue(patient: Patient) -> None:
     patient.add("a", expires_at=EXPIRED - 86_400)
+    patient.hold("a")
+    patient.tick(Scripted())
+    assert codes(patient.health()) == []
+
+
+def test_a_pause_is_a_line_and_no_problem(patient: Patient) -> None:
+    patient.add("a", expires_at=EXPIRED - 86_400)
+    patient.tick(failing("a"))
+    assert codes(patient.health()) == ["overdue"]
+    # Also before the next tick: nobody expects that anything is released now.
+    patient.hold("", patient.now + 3 * HOURS)
+    found = patient.health()
+    assert (codes(found), found.overdue) == ([], timedelta(0))
+    assert [line.partition(": ")[0] for line in lines(found)] == ["paused", "healthy"]
+    [pause, _] = lines(found)
+    assert "by tests, until 2026-12-01T15:00:00Z: because" in pause
+    assert (paused := health_object(found, patient.now)["paused"]) is not None
+    assert (paused["by"], paused["until"], paused["reason"]) == ("tests", "2026-12-01T15:00:00Z", "because")
+    patient.later()
+    patient.tick(Scripted())
+    assert codes(patient.health()) == []
+    patient.later(3 * HOURS)
+    assert patient.health().paused is None
+    assert codes(patient.health()) == ["stale", "overdue"]
+
+
+def test_a_pause_hides_no_sweep_that_has_died(patient: Patient) -> None:
+    patient.tick(Scripted())
+    patient.hold("", patient.now + 9 * HOURS)
+    patient.later(3 * HOURS)
+    assert codes(patient.health()) == ["stale"]
+
+
+def test_a_pause_of_one_provisioner_or_sid_is_none(patient: Patient) -> None:
+    patient.tick(Scripted())
+    patient.hold("", provisioner="default")
+    patient.hold("a")
+    assert patient.health().paused is None
+
+
+def test_what_is_held_is_not_in_quarantine(patient: Patient) -> None:
+    patient.configure(quarantine_after=1)
+    patient.add("a")
+    patient.tick(failing("a"))
     patient.hold("a")
     patient.tick(Scripted())
     assert codes(patient.health()) == []

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from autorelease.journal import (
+    Begun,
     Event,
     GivenAnswer,
     IntentChange,
@@ -22,7 +24,7 @@ from autorelease.journal import (
 )
 from autorelease.journal.empty import EmptyJournal
 from autorelease.journal.sqlite import SQLiteJournal, make_journal
-from autorelease.model import Allocation, Answer, Attempts, ErrorCode, Hold, Known, Outcome
+from autorelease.model import Allocation, Answer, Attempts, ErrorCode, Hold, Known, MadeFor, Outcome
 from tests.support.engine import NOW, made_allocation
 
 EXPIRY = datetime(2026, 12, 1, 11, tzinfo=UTC)
@@ -679,7 +681,7 @@ def test_recent_releases_come_newest_first_and_each_sid_once(journal: Journal) -
 
 def test_a_hold_is_found_by_its_sid(journal: Journal) -> None:
     made = held("ä\u202e\n", at=NOW + MICROSECOND, until=NOW + WEEK + MICROSECOND, reason="why ' not\n")
-    assert journal.hold(made) is None
+    assert not journal.hold(made)
     assert journal.hold_of("ä\u202e\n") == made
     assert journal.hold_of("a") is None
     assert list(journal.holds(NOW)) == [made]
@@ -711,7 +713,7 @@ def test_the_newest_hold_counts_whatever_its_clock_said(journal: Journal) -> Non
 def test_ending_a_hold(journal: Journal) -> None:
     made = held(until=NOW + WEEK)
     journal.hold(made)
-    assert journal.end_hold("a", NOW + HOUR, "somebody") == made
+    assert not journal.end_holds(["a"], NOW + HOUR, "somebody")
     ended = replace(made, ended_at=NOW + HOUR)
     assert journal.hold_of("a") == ended
     assert ended.ends_at == NOW + HOUR
@@ -719,7 +721,7 @@ def test_ending_a_hold(journal: Journal) -> None:
     assert remembered is not None
     assert remembered.hold == ended
     # There is none to be ended any more.
-    assert journal.end_hold("a", NOW + 2 * HOUR, "somebody") is None
+    assert list(journal.end_holds(["a"], NOW + 2 * HOUR, "somebody")) == ["a"]
     assert journal.hold_of("a") == ended
 
 
@@ -732,12 +734,12 @@ def test_a_hold_that_has_ended_by_itself_cannot_be_ended(
     is_ended: bool,  # noqa: FBT001
 ) -> None:
     journal.hold(held(until=NOW + WEEK))
-    assert (journal.end_hold("a", at, "somebody") is not None) is is_ended
+    assert (not journal.end_holds(["a"], at, "somebody")) is is_ended
 
 
 def test_ending_a_hold_that_never_was(journal: Journal) -> None:
     journal.hold(held("b"))
-    assert journal.end_hold("a", NOW, "somebody") is None
+    assert list(journal.end_holds(["a"], NOW, "somebody")) == ["a"]
     assert list(journal.events(sid="a")) == []
     assert journal.hold_of("b") == held("b")
 
@@ -747,9 +749,9 @@ def test_which_holds_had_not_ended_by_then(journal: Journal) -> None:
     journal.hold(held("until", until=NOW + WEEK))
     journal.hold(held("far", until=datetime(9999, 12, 31, tzinfo=UTC)))
     journal.hold(held("ended", until=NOW + WEEK))
-    journal.end_hold("ended", NOW + HOUR, "somebody")
+    journal.end_holds(["ended"], NOW + HOUR, "somebody")
     journal.hold(held("again"))
-    journal.end_hold("again", NOW, "somebody")
+    journal.end_holds(["again"], NOW, "somebody")
     journal.hold(held("again", at=NOW + MICROSECOND))
 
     def sids(ended_after: datetime) -> set[str]:
@@ -765,7 +767,7 @@ def test_which_holds_had_not_ended_by_then(journal: Journal) -> None:
 def test_what_an_operator_did_is_in_the_history_and_belongs_to_no_tick(journal: Journal) -> None:
     journal.hold(held(until=NOW + WEEK, reason="fraud?"))
     journal.hold(held(at=NOW + HOUR, reason="fraud!"))
-    journal.end_hold("a", NOW + 2 * HOUR, "somebody")
+    journal.end_holds(["a"], NOW + 2 * HOUR, "somebody")
     shown = [(each["event"], each["reason"], each["evidence"], each["tick"]) for each in journal.events(sid="a")]
     assert shown == [
         ("hold", "fraud?", "by root (uid 0), until 2026-12-08T12:00:00Z", None),
@@ -776,9 +778,9 @@ def test_what_an_operator_did_is_in_the_history_and_belongs_to_no_tick(journal: 
 
 def test_a_hold_says_when_a_running_tick_has_begun_the_release(journal: Journal) -> None:
     journal.open_tick(start())
-    assert journal.hold(held("b")) is None
+    assert not journal.hold(held("b"))
     journal.record("t1", [opened(at=NOW + HOUR)])
-    assert journal.hold(held(at=NOW + 2 * HOUR)) == NOW + HOUR
+    assert list(journal.hold(held(at=NOW + 2 * HOUR))) == [Begun("a", NOW + HOUR, "t1")]
     # It is made all the same.
     assert journal.hold_of("a") == held(at=NOW + 2 * HOUR)
 
@@ -786,22 +788,22 @@ def test_a_hold_says_when_a_running_tick_has_begun_the_release(journal: Journal)
 def test_a_hold_says_when_a_running_release_has_begun(journal: Journal) -> None:
     journal.open_tick(start(kind=TickKind.RELEASE))
     journal.record("t1", [opened(expires_at=None, at=NOW + HOUR)])
-    assert journal.hold(held()) == NOW + HOUR
+    assert list(journal.hold(held())) == [Begun("a", NOW + HOUR, "t1")]
 
 
 def test_a_hold_is_not_too_late_for_what_has_its_end(journal: Journal) -> None:
     journal.open_tick(start())
     journal.record("t1", [opened(), outcome(Outcome.FAILED)])
-    assert journal.hold(held()) is None
+    assert not journal.hold(held())
 
 
 def test_a_hold_is_not_too_late_for_what_an_earlier_tick_began(journal: Journal) -> None:
     journal.open_tick(start("dead"))
     journal.record("dead", [opened()])
     journal.open_tick(start("running", NOW + HOUR))
-    assert journal.hold(held()) is None
+    assert not journal.hold(held())
     journal.close_tick("running", NOW + HOUR, {"status": "success", "exit_code": 0})
-    assert journal.hold(held()) is None
+    assert not journal.hold(held())
 
 
 def test_holds_are_kept_for_ever(journal: Journal) -> None:
@@ -817,6 +819,110 @@ def test_holds_of_many_are_known_at_once(journal: Journal) -> None:
         journal.hold(held(sid))
     found = journal.known([allocation(sid) for sid in sids])
     assert {sid for sid, _ in found} == set(sids[:: len(sids) // 3])
+
+
+# --- holds of many ----------------------------------------------------------------------------------------------------
+
+
+def of_many(provisioner: str | None = None, until: datetime | None = NOW + WEEK, at: datetime = NOW) -> Hold:
+    """A hold of all that a provisioner serves, or of everything."""
+    return Hold("", at, until, "because", "root (uid 0)", provisioner=provisioner)
+
+
+def at_second(sid: str) -> Allocation:
+    """One that another provisioner serves."""
+    return made_allocation(sid, provisioner="second", vm_ref=f"ref-of-{sid}")
+
+
+def test_a_hold_of_many_is_known_with_all_that_it_is_of(journal: Journal) -> None:
+    journal.hold(of_many("second"))
+    rows = [allocation("a"), at_second("b")]
+    assert journal.holds_of(rows) == {"b": of_many("second")}
+    assert {sid: found.hold for (sid, _), found in journal.known(rows).items()} == {"b": of_many("second")}
+    journal.hold(of_many(until=NOW + HOUR))
+    assert journal.holds_of(rows) == {"a": of_many(until=NOW + HOUR), "b": of_many("second")}
+    # None of them is one of the sid itself.
+    assert journal.hold_of("a") is None
+    assert set(journal.holds(NOW)) == {of_many("second"), of_many(until=NOW + HOUR)}
+
+
+@pytest.mark.parametrize("order", list(permutations(("own", "second", "all"))))
+@pytest.mark.parametrize("last", ["own", "second", "all", "own, without an end"])
+def test_of_those_that_apply_the_one_that_ends_last_counts(journal: Journal, order: tuple[str, ...], last: str) -> None:
+    holds = {
+        "own": held("b", until=NOW + HOUR),
+        "second": of_many("second", NOW + HOUR),
+        "all": of_many(None, NOW + HOUR),
+    }
+    name, _, is_endless = last.partition(", ")
+    holds[name] = replace(holds[name], until=None if is_endless else NOW + 2 * HOUR)
+    for each in order:
+        journal.hold(holds[each])
+    assert journal.holds_of([at_second("b")]) == {"b": holds[name]}
+    assert journal.begin("t1", [], [opened("b", provisioner="second")], is_held=lambda hold: hold == holds[name]) == {
+        "b"
+    }
+
+
+def test_a_provisioner_may_have_the_name_of_a_sid(journal: Journal) -> None:
+    journal.hold(held("second"))
+    assert journal.holds_of([at_second("b")]) == {}
+    journal.hold(of_many("second"))
+    assert not journal.end_holds([""], NOW, "somebody", provisioner="second")
+    assert journal.hold_of("second") == held("second")
+
+
+def test_what_is_held_by_a_hold_of_many_is_not_begun(journal: Journal) -> None:
+    journal.hold(of_many("second"))
+    intents_of_two = [opened("a"), opened("b", provisioner="second")]
+    assert journal.begin("t1", [], intents_of_two, is_held=everybody_is_held) == {"b"}
+    journal.hold(of_many())
+    assert journal.begin("t1", [], intents_of_two, is_held=everybody_is_held) == {"a", "b"}
+
+
+def test_a_hold_of_many_names_all_that_it_is_too_late_for(journal: Journal) -> None:
+    journal.open_tick(start())
+    journal.record("t1", [opened("a"), opened("b", provisioner="second", at=NOW + HOUR), opened("done")])
+    journal.record("t1", [outcome(Outcome.RELEASED, "done")])
+    assert [begun.sid for begun in journal.hold(of_many())] == ["a", "b"]
+    assert list(journal.hold(of_many("second"))) == [Begun("b", NOW + HOUR, "t1")]
+    assert list(journal.hold(of_many("third"))) == []
+
+
+def test_many_sids_are_held_and_unheld_together_or_not_at_all(journal: Journal) -> None:
+    made_for = MadeFor("default", "ref", None, "ann")
+    holds = [replace(held(sid), made_for=made_for) for sid in "abc"]
+    journal.hold(*holds)
+    assert list(journal.holds(NOW)) == holds
+    assert list(journal.end_holds(["a", "x", "b", "y"], NOW + HOUR, "somebody")) == ["x", "y"]
+    assert list(journal.holds(NOW + HOUR)) == holds
+    assert list(journal.end_holds(["a", "c"], NOW + HOUR, "somebody")) == []
+    assert [hold.sid for hold in journal.holds(NOW + HOUR)] == ["b"]
+
+
+def test_a_hold_that_cannot_be_written_leaves_none_of_them(journal: Journal) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        journal.hold(held("a"), held("b", reason="\ud800"))
+    assert list(journal.holds(NOW)) == []
+
+
+def test_ending_the_hold_of_everything_leaves_the_others(journal: Journal) -> None:
+    journal.hold(held("a"), of_many("second"), of_many())
+    assert not journal.end_holds([""], NOW, "somebody")
+    assert [hold.scope for hold in journal.holds(NOW)] == ["sid", "provisioner"]
+    assert list(journal.end_holds([""], NOW, "somebody")) == [""]
+    assert list(journal.end_holds([""], NOW, "somebody", provisioner="third")) == [""]
+
+
+def test_a_hold_of_many_is_in_the_history_of_no_sid(journal: Journal) -> None:
+    journal.hold(of_many())
+    journal.hold(of_many("second", None))
+    journal.end_holds([""], NOW, "somebody", provisioner="second")
+    assert [(each["sid"], each["event"], each["evidence"]) for each in journal.events()] == [
+        (None, "hold", "everything, by root (uid 0), until 2026-12-08T12:00:00Z"),
+        (None, "hold", "everything of second, by root (uid 0)"),
+        (None, "unhold", "everything of second, by somebody"),
+    ]
 
 
 # --- beginning --------------------------------------------------------------------------------------------------------
@@ -847,7 +953,7 @@ def test_what_is_held_is_not_begun(journal: Journal) -> None:
 
 def test_beginning_asks_about_the_newest_hold_alone(journal: Journal) -> None:
     journal.hold(held(reason="first"))
-    journal.end_hold("a", NOW, "somebody")
+    journal.end_holds(["a"], NOW, "somebody")
     journal.hold(held(reason="second", until=NOW + HOUR))
     asked: list[Hold] = []
 
@@ -943,6 +1049,43 @@ def test_a_conflict_that_is_acknowledged_is_closed(journal: Journal) -> None:
     remembered = known(journal)
     assert remembered is not None
     assert (remembered.intent, remembered.skipped) == (False, None)
+
+
+@pytest.mark.parametrize(
+    "later", [HOUR, timedelta(0), -HOUR], ids=["later", "at once", "with a clock that was put back"]
+)
+def test_what_was_begun_after_the_conflict_is_not_closed_with_it(journal: Journal, later: timedelta) -> None:
+    """A call is under way whose end nobody can have looked at: by the order of things, whatever the clock says."""
+    seen = conflict(journal)
+    journal.open_tick(start("order", kind=TickKind.RELEASE))
+    journal.record("order", [opened(at=NOW + later)])
+    journal.acknowledge([replace(seen, run="order")], NOW, "somebody")
+    [left] = journal.open_intents()
+    assert (left.sid, left.is_known_conflict, left.run) == ("a", False, "order")
+
+
+@pytest.mark.parametrize("later", [HOUR, timedelta(0), -HOUR])
+def test_what_was_begun_before_the_conflict_is_closed_with_it(journal: Journal, later: timedelta) -> None:
+    journal.open_tick(start("order", kind=TickKind.RELEASE))
+    journal.record("order", [opened(at=NOW)])
+    journal.record(
+        "order", [outcome(Outcome.FAILED, reason=ErrorCode.CONFLICT, intent=IntentChange.KEPT, at=NOW + later)]
+    )
+    [seen] = journal.open_intents()
+    journal.acknowledge([seen], NOW, "somebody")
+    assert list(journal.open_intents()) == []
+
+
+def test_what_is_begun_for_another_vm_is_not_closed_with_the_conflict_of_the_first(journal: Journal) -> None:
+    """The conflict is found by the very event that begins the new release, at the same instant."""
+    journal.record("t1", [opened()])
+    journal.open_tick(start("order", kind=TickKind.RELEASE))
+    journal.record("order", [opened(vm_ref="another")])
+    [seen] = journal.open_intents()
+    assert seen.is_known_conflict
+    journal.acknowledge([seen], NOW, "somebody")
+    [left] = journal.open_intents()
+    assert (left.vm_ref, left.is_known_conflict, left.run) == ("another", False, "order")
 
 
 # --- history ----------------------------------------------------------------------------------------------------------

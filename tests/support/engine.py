@@ -247,19 +247,23 @@ class Engine:
         moment = Moment(self.now, self.ledger_name, self.boot_id, self.boot_seconds)
         return decide(self.judge(ledger, journal), moment, self.limits, running=self.running)
 
-    def hold(self, sid: str, until: datetime | None = None) -> datetime | None:
-        """An operator holds a sid; returns when a running tick has begun its release."""
+    def hold(self, sid: str, until: datetime | None = None, *, provisioner: str | None = None) -> datetime | None:
+        """An operator holds a sid; returns when a running tick has begun its release.
+
+        The sid '' stands for all that this provisioner serves, or for everything.
+        """
         journal = self.open_journal()
         try:
-            return journal.hold(Hold(sid, self.now, until, "because", "tests"))
+            begun = journal.hold(Hold(sid, self.now, until, "because", "tests", provisioner=provisioner))
         finally:
             journal.close()
+        return max((each.at for each in begun), default=None)
 
-    def unhold(self, sid: str) -> None:
+    def unhold(self, sid: str, *, provisioner: str | None = None) -> None:
         """The operator ends the hold."""
         journal = self.open_journal()
         try:
-            assert journal.end_hold(sid, self.now, "tests") is not None
+            assert not journal.end_holds([sid], self.now, "tests", provisioner=provisioner)
         finally:
             journal.close()
 
@@ -299,6 +303,7 @@ class Engine:
         self,
         provisioner: Provisioner | Mapping[str, Provisioner],
         *sids: str,
+        confirm: int | None = None,
         immediate: Iterable[str] = (),
         around_ledger: Callable[[SQLiteLedger], Any] = same,
         around_journal: Callable[[SQLiteJournal], Any] = same,
@@ -322,6 +327,7 @@ class Engine:
                 self.judge(cast("Ledger", around_ledger(ledger)), cast("Journal", around_journal(journal))),
                 self.means(provisioner, findings.append, immediate),
                 replace(self.start(), kind=TickKind.RELEASE, reason="because"),
+                confirm=confirm,
             )
         finally:
             ledger.close()
