@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import MAXYEAR, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -47,15 +47,27 @@ def hold(
         raise UsageError("--reason is empty: say why, for whoever finds this hold")
     if every and ends is None:
         raise UsageError("--all wants --until TIME as well, so that a sweep that was stopped is not forgotten")
-    settings = shared(context).settings()
+    options = shared(context)
+    settings = options.settings()
     if provisioner is not None:
         check_section(settings, provisioner)
-    _make(settings, wanted, provisioner, (now, ends, reason))
+    done, begun = _make(settings, wanted, provisioner, (now, ends and _whole_second(ends), reason))
+    code = ExitCode.NOT_ALL_WELL if begun else ExitCode.OK
+    if options.shows(code):
+        show_lines([*done, *begun])
+    raise typer.Exit(code)
+
+
+def _whole_second(instant: datetime) -> datetime:
+    """The first that is not before it: nobody has typed the fraction of a +72h."""
+    is_whole = instant.microsecond == 0 or instant.year == MAXYEAR
+    return instant if is_whole else instant.replace(microsecond=0) + timedelta(seconds=1)
 
 
 def _make(
     settings: "Settings", sids: Sequence[str], provisioner: str | None, terms: tuple[datetime, datetime | None, str]
-) -> None:
+) -> tuple[list[str], list[str]]:
+    """Make the holds; returns what was done, and what has begun already."""
     from autorelease.deciding.running import running
     from autorelease.journal import open_journal
 
@@ -65,10 +77,8 @@ def _make(
         made = _of_rows(settings, sids, terms) if any(sids) else [_of_many(provisioner, terms)]
         begun = journal.hold(*made)
         alive = running(journal, clock())
-    show_lines(_made(made, settings))
-    show_lines(_too_late(each, is_alive=each.run in alive, is_only_one=sids == [each.sid]) for each in begun)
-    if begun:
-        raise typer.Exit(ExitCode.NOT_ALL_WELL)
+    late = [_too_late(each, is_alive=each.run in alive, is_only_one=sids == [each.sid]) for each in begun]
+    return _made(made, settings), late
 
 
 def _of_rows(
@@ -126,7 +136,8 @@ def unhold(
 
     now = clock()
     wanted = _wanted("unhold", sids, provisioner, every=every)
-    settings = shared(context).settings()
+    options = shared(context)
+    settings = options.settings()
     journal = open_journal(settings)
     try:
         not_held = journal.end_holds(wanted, now, actor(), provisioner=provisioner)
@@ -138,11 +149,12 @@ def unhold(
     first = rfc3339((now + settings.release.hold_grace).replace(microsecond=0))
     names = [sid or (f"everything of {provisioner}" if provisioner else "everything") for sid in wanted]
     them = ["it" if sid else "any of it" for sid in wanted]
-    show_lines(
+    done = [
         f"{name} is not held any more; no tick before {first} releases {it}"
         for name, it in zip(names, them, strict=True)
-    )
-    show_lines(left)
+    ]
+    if options.shows():
+        show_lines([*done, *left])
 
 
 def _not_held(not_held: Sequence[str], provisioner: str | None, *, is_one_of_many: bool) -> str:
@@ -156,7 +168,7 @@ def _still_held(journal: "Journal", now: datetime) -> list[str]:
     """What goes on keeping rows from being released."""
     from autorelease.inspect.holds import told
 
-    return [f"still in force: {told(each)}" for each in journal.holds(now) if not each.sid]
+    return [f"still in force: {told(each, now)}" for each in journal.holds(now) if not each.sid]
 
 
 def holds(

@@ -188,7 +188,7 @@ def health(
     if form is LineForm.JSON:
         show_object(health_object(found, now))
     elif options.shows(code):
-        show_lines(lines(found))
+        show_lines(lines(found, now))
     raise typer.Exit(code)
 
 

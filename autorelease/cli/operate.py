@@ -19,6 +19,8 @@ from autorelease.model import rfc3339
 from autorelease.render import show_lines
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from autorelease.journal import TickStart
     from autorelease.operate import Order
     from autorelease.settings import Settings
@@ -97,7 +99,7 @@ def _release(
         stack.callback(ledger.close)
         versions = versions_of(ledger, journal)
         order = make_order(named_rows(ledger, sids), ledger, journal, start.now, versions=versions)
-        _tell_of_holds(order)
+        _tell_of_holds(order, start.now)
         if asks_on is not None:
             with redirect_stdout(asks_on):
                 _ask(order)
@@ -124,13 +126,13 @@ def _log_advice(report: "TickReport") -> None:
         logger.error("%s", advice_on_misses(report.unproven, f"autorelease release {sids}"))
 
 
-def _tell_of_holds(order: "Order") -> None:
+def _tell_of_holds(order: "Order", now: "datetime") -> None:
     from autorelease.inspect.holds import how_to_end, told
 
     for item in order.held:
         if (hold := item.known.hold) is not None:
             sid, remedy = item.allocation.sid, how_to_end(hold)
-            logger.warning("%s: %s. To release it, end that first: %s", sid, told(hold), remedy)
+            logger.warning("%s: %s. To release it, end that first: %s", sid, told(hold, now), remedy)
 
 
 def _ask(order: "Order") -> None:

@@ -142,7 +142,7 @@ def _rows(
     decision.spool.close()
     yield _invalid(decision)
     yield _conflicts(decision)
-    yield holds.check(holds.find_holds(ledger, journal, moment.now, release.hold_grace))
+    yield holds.check(holds.find_holds(ledger, journal, moment.now, release.hold_grace), moment.now)
     yield _guard(decision)
 
 

@@ -218,13 +218,13 @@ def _left_open(health: Health) -> Iterator[Problem]:
         yield Problem("unproven", message, page(PAGES[ExitCode.PROVISIONER_DOWN]))
 
 
-def lines(health: Health) -> Iterator[str]:
+def lines(health: Health, now: datetime) -> Iterator[str]:
     """For people and their monitoring: one line for each problem; one where there is none."""
     yield from (f"{problem.code}: {problem.message}. Do: {problem.remedy}" for problem in health.problems)
     if health.paused is not None:
         first = health.paused.first
         more = f"; no tick before {rfc3339(first)} releases anything" if first else ""
-        yield f"paused: {told(health.paused.hold)}{more}"
+        yield f"paused: {told(health.paused.hold, now)}{more}"
     if not health.problems and health.swept is not None and health.swept.finished_at is not None:
         yield f"healthy: the last tick ran through, and ended at {rfc3339(health.swept.finished_at)}"
 

@@ -100,10 +100,11 @@ def subject(hold: Hold) -> str:
     return hold.sid or f"everything of {hold.provisioner}"
 
 
-def told(hold: Hold) -> str:
-    """What is held, since when, by whom, until when, and why."""
+def told(hold: Hold, now: datetime) -> str:
+    """What is or was held, since when, by whom, until when, and why."""
     until = f", until {_second(hold.ends_at)}" if hold.ends_at else ""
-    return f"{subject(hold)} is held since {_second(hold.held_at)} by {hold.actor}{until}: {hold.reason}"
+    verb = "was" if hold.ends_at is not None and hold.ends_at <= now else "is"
+    return f"{subject(hold)} {verb} held since {_second(hold.held_at)} by {hold.actor}{until}: {hold.reason}"
 
 
 def _second(instant: datetime) -> str:
@@ -126,10 +127,10 @@ def releases_from(hold: Hold, hold_grace: timedelta) -> datetime | None:
     return hold.ends_at + min(hold_grace, latest - hold.ends_at)
 
 
-def check(found: Sequence[FoundHold]) -> Check:
+def check(found: Sequence[FoundHold], now: datetime) -> Check:
     """The line of the doctor."""
     marked = [each for each in found if each.mark is not None]
-    of_many = [told(each.hold) for each in found if each.hold.scope != "sid"]
+    of_many = [told(each.hold, now) for each in found if each.hold.scope != "sid"]
     if not found:
         return Check("holds", State.OK, "nothing is held")
     message = "; ".join([f"{len(found)} in force, or in their grace", *of_many])

@@ -154,6 +154,8 @@ def _holds_of_many(database: "Database") -> None:
         run(f"ALTER TABLE holds ADD COLUMN {name} TEXT")
     # Looked for with every group that begins, and few, however many sids were ever held.
     run("CREATE INDEX holds_of_many ON holds (provisioner, id) WHERE sid = ''")
+    # Ticks are many, and operators' releases few.
+    run("CREATE INDEX operators_releases ON ticks (seq) WHERE kind = 'release'")
     # Whether a release was begun after the conflict was found. By the order of writing: a clock may be put back.
     run("ALTER TABLE attempts ADD COLUMN begun_since_conflict INTEGER")
     run("UPDATE attempts SET begun_since_conflict = begun_at > conflict_at WHERE conflict_at IS NOT NULL")

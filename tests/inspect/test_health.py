@@ -32,7 +32,7 @@ class Patient(Engine):
             journal.close()
         schema("health").validate(health_object(found, self.now))
         # One line for each; each with its code first, and a remedy.
-        said = [line for line in lines(found) if not line.startswith("paused: ")]
+        said = [line for line in lines(found, self.now) if not line.startswith("paused: ")]
         assert [line.split(":")[0] for line in said] == codes(found) or ["healthy"]
         assert len(said) == max(len(found.problems), 1)
         assert all(problem.remedy for problem in found.problems)
@@ -61,7 +61,7 @@ def test_a_sweep_that_ran_through_is_healthy(patient: Patient) -> None:
     patient.later(119 * MINUTES)
     found = patient.health()
     assert codes(found) == []
-    [line] = lines(found)
+    [line] = lines(found, patient.now)
     assert line == "healthy: the last tick ran through, and ended at 2026-12-01T12:00:00Z"
 
 
@@ -134,8 +134,8 @@ def test_a_pause_is_a_line_and_no_problem(patient: Patient) -> None:
     patient.hold("", patient.now + 3 * HOURS)
     found = patient.health()
     assert (codes(found), found.overdue) == ([], timedelta(0))
-    assert [line.partition(": ")[0] for line in lines(found)] == ["paused", "healthy"]
-    [pause, _] = lines(found)
+    assert [line.partition(": ")[0] for line in lines(found, patient.now)] == ["paused", "healthy"]
+    [pause, _] = lines(found, patient.now)
     assert "by tests, until 2026-12-01T15:00:00Z: because" in pause
     assert (paused := health_object(found, patient.now)["paused"]) is not None
     assert (paused["by"], paused["until"], paused["reason"]) == ("tests", "2026-12-01T15:00:00Z", "because")

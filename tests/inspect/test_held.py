@@ -57,8 +57,9 @@ def test_how_each_is_named_and_ended() -> None:
         Hold("", NOW, None, "r", "eve", provisioner="x y"),
         Hold("", NOW, until, "r", "eve"),
     )
-    assert told(sid) == "a b is held since 2026-12-01T12:00:00Z by eve, until 2026-12-01T13:00:00Z: r"
-    assert told(second) == "everything of x y is held since 2026-12-01T12:00:00Z by eve: r"
+    assert told(sid, NOW) == "a b is held since 2026-12-01T12:00:00Z by eve, until 2026-12-01T13:00:00Z: r"
+    assert told(second, NOW) == "everything of x y is held since 2026-12-01T12:00:00Z by eve: r"
+    assert told(sid, until).startswith("a b was held since ")
     assert [how_to_end(each).removeprefix("autorelease unhold ") for each in (sid, second, everything)] == [
         "'a b'",
         "--provisioner 'x y'",
@@ -85,7 +86,7 @@ def test_what_is_listed_is_in_force_or_in_its_grace(engine: Engine) -> None:
     later = find_holds(ledger, journal, engine.now + grace, grace)
     assert [each.hold.sid for each in later] == ["", "a", "gone"]
     assert len(find_holds(ledger, journal, engine.now, timedelta(days=999_999))) == 4
-    line = check(found)
+    line = check(found, engine.now)
     assert (line.state, line.remedy) == ("warn", "autorelease holds; then: autorelease unhold gone")
     assert "gone: no row has this sid any more" in line.message
     ledger.close()

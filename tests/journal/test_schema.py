@@ -88,6 +88,8 @@ LOOK_UPS: dict[str, Callable[[SQLiteJournal], object]] = {
     "one tick": lambda journal: list(journal.ticks("t1")),
     "recent releases": lambda journal: journal.recent_releases(300),
     "the hold of a sid": lambda journal: journal.hold_of("a"),
+    "what holds due rows": lambda journal: journal.holds_of([made_allocation("a"), made_allocation("b")]),
+    "the newest release": lambda journal: journal.newest_release(),
 }
 
 

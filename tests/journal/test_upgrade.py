@@ -130,11 +130,13 @@ LOOKING = {
     "history": (("history",), 5),
     "upcoming": (("upcoming",), 5),
     "explain": (("explain", "held"), 5),
+    "holds": (("holds",), 5),
     "health": (("health",), 9),
     "doctor": (("doctor",), 9),
 }
 ACTING = {
     "hold": (("hold", "due-1", "--reason", "because"), 5),
+    "the red button": (("hold", "--all", "--until", "+12h", "--reason", "because"), 5),
     "unhold": (("unhold", "held"), 5),
     "retry": (("retry", "quarantined"), 5),
     "retry of all": (("retry", "--all"), 5),
@@ -268,3 +270,14 @@ def test_the_refusal_of_the_tick_after_it_can_be_confirmed(landed: Place) -> Non
     report = tick_report(ran, 3)
     assert report["rows_released"] == len(DUE) + 1
     assert calls(landed) == {f"vm-{sid}" for sid in (*DUE, "begun")}
+
+
+def test_the_holds_of_before_are_listed_and_the_red_button_works(landed: Place) -> None:
+    """Nobody wrote down what they were made for: there is nothing to differ from."""
+    assert landed.run("init").code == 0
+    listed = run_at_now(landed, "holds", "--format", "json").json()["holds"]
+    assert {(hold["scope"], hold["subject"], hold["mark"]) for hold in listed} == {("sid", sid, None) for sid in HELD}
+    ran = run_at_now(landed, "hold", "--all", "--until", "+12h", "--reason", "because")
+    assert ran.code == 0
+    assert tick_report(run_at_now(landed, *TICK), 3)["rows_released"] == 0
+    assert calls(landed) == set()
