@@ -152,8 +152,8 @@ def _holds_of_many(database: "Database") -> None:
     # the row of a sid named when its hold was made; NULL: that was not written down.
     for name in ("provisioner", "for_provisioner", "for_vm_ref", "for_vm_uid", "for_owner"):
         run(f"ALTER TABLE holds ADD COLUMN {name} TEXT")
-    # Looked for with every group that begins, and few, however many sids were ever held.
-    run("CREATE INDEX holds_of_many ON holds (provisioner, id) WHERE sid = ''")
+    # The newest of each is asked for, and those of many with every group that begins.
+    run("CREATE INDEX holds_of_each ON holds (sid, provisioner)")
     # Ticks are many, and operators' releases few.
     run("CREATE INDEX operators_releases ON ticks (seq) WHERE kind = 'release'")
     # Whether a release was begun after the conflict was found. By the order of writing: a clock may be put back.

@@ -168,7 +168,10 @@ def test_without_a_journal_nothing_is_decided(filled: Place) -> None:
     """One made anew would know of no hold and no failure."""
     filled.journal.unlink()
     before = footprint(filled.folder)
-    for command in ("hold due --reason r", "unhold due", "retry due", "retry --all", "release due --yes"):
+    for command in (
+        *("hold due --reason r", "hold --all --until +1h --reason r", "unhold due", "unhold --all"),
+        *("retry due", "retry --all", "release due --yes"),
+    ):
         ran = filled.run(*command.split())
         assert (ran.code, ran.out) == (5, ""), command
         assert "autorelease init" in ran.err

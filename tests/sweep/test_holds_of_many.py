@@ -1,9 +1,14 @@
 """Holds of everything, and of all that a provisioner serves: they stop a release in every way that there is."""
 
+from collections.abc import Sequence
 from datetime import timedelta
+from math import inf
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from autorelease.errors import ExitCode
 from autorelease.model import Allocation, Release, Result
@@ -169,3 +174,53 @@ def test_the_red_button_does_not_end_the_question_that_finds_a_blind_provisioner
     ticked = engine.tick(provisioner)
     assert (ticked.ends(), provisioner.asked) == ({"credit": "released", "a": "unproven"}, ["paid"])
     assert engine.statuses()["a"] == "Active"
+
+
+# --- any holds, in any order ------------------------------------------------------------------------------------------
+
+ROWS = {"a": "default", "b": "default", "c": "second", "d": "second"}
+Ordered = tuple[str, tuple[str, str | None], int | None]
+SUBJECTS = [*((sid, None) for sid in ROWS), ("", "default"), ("", "second"), ("", None)]
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["hold", "unhold"]), st.sampled_from(SUBJECTS), st.sampled_from([None, 1, 2, 5])),
+    max_size=8,
+)
+
+
+def ends_of(steps: Sequence[Ordered]) -> dict[tuple[str, str | None], float]:
+    """The hour in which the newest hold of each ends; the steps are taken an hour apart."""
+    ends: dict[tuple[str, str | None], float] = {}
+    for hour, (what, subject, hours) in enumerate(steps):
+        if what == "hold":
+            ends[subject] = hour + hours if hours else inf
+        elif ends.get(subject, -inf) > hour:
+            ends[subject] = hour
+    return ends
+
+
+def order(engine: Engine, steps: Sequence[Ordered]) -> None:
+    """Take these steps, an hour apart."""
+    for hour, (what, (sid, provisioner), hours) in enumerate(steps):
+        if what == "hold":
+            engine.hold(sid, engine.now + hours * HOUR if hours else None, provisioner=provisioner)
+        elif ends_of(steps[:hour]).get((sid, provisioner), -inf) > hour:
+            engine.unhold(sid, provisioner=provisioner)
+        engine.later(HOUR)
+
+
+# Each example is a whole tick over files of its own.
+@settings(deadline=None, max_examples=40)
+@given(steps=STEPS, grace=st.sampled_from([0, 1, 3]))
+def test_what_is_released_is_what_no_hold_is_of(steps: Sequence[Ordered], grace: int) -> None:
+    """By another reckoning than ours: of each hold the hour of its end, and until then it keeps all that it is of."""
+    with TemporaryDirectory() as folder:
+        engine = Engine(Path(folder))
+        engine.configure(hold_grace=grace * HOUR)
+        for row, provisioner in ROWS.items():
+            engine.add(row, provisioner=provisioner)
+        order(engine, steps)
+        found = engine.tick({"default": Scripted(), "second": Scripted()}).ends()
+    ends = ends_of(steps)
+    for row, provisioner in ROWS.items():
+        last = max(ends.get(each, -inf) for each in ((row, None), ("", provisioner), ("", None)))
+        assert found[row] == ("released" if last + grace <= len(steps) else "held"), row
