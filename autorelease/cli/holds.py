@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from autorelease.model import Hold
     from autorelease.settings import Settings
 
+# On a terminal the plain words in a few columns; elsewhere every fact in one of its own.
+TABLE = ("held", "state", "until", "by", "reason", "row", "note")
 COLUMNS = ("scope", "subject", "since", "until", "state", "releases_from", "by", "reason", "row", "mark", "note")
 Sids = Annotated[list[str] | None, typer.Argument(metavar="SID...", show_default=False, help="The allocations.")]
 Provisioner = Annotated[str | None, typer.Option(metavar="NAME", help="All that this one serves.")]
@@ -183,7 +185,7 @@ def holds(
 
     Example: autorelease holds
     """
-    from autorelease.inspect.holds import find_holds, rows_of
+    from autorelease.inspect.holds import find_holds, rows_of, table_of
     from autorelease.journal import open_journal_reader
     from autorelease.ledger import open_ledger
 
@@ -195,12 +197,14 @@ def holds(
         ledger = open_ledger(settings, read_only=True)
         stack.callback(ledger.close)
         found = find_holds(ledger, journal, now, settings.release.hold_grace)
-    rows = rows_of(found, now, settings.release.hold_grace)
+    grace = settings.release.hold_grace
     chosen = Form(form) if form else default_form()
     if chosen is Form.JSON:
-        show_json({"schema": "autorelease.holds/1", "now": rfc3339(now)}, {"holds": rows})
+        show_json({"schema": "autorelease.holds/1", "now": rfc3339(now)}, {"holds": rows_of(found, now, grace)})
+    elif chosen is Form.TABLE:
+        show_rows(chosen, TABLE, table_of(found, now, grace))
     else:
-        show_rows(chosen, COLUMNS, rows)
+        show_rows(chosen, COLUMNS, rows_of(found, now, grace))
 
 
 def _wanted(command: str, sids: Sequence[str] | None, provisioner: str | None, *, every: bool) -> list[str]:

@@ -168,6 +168,14 @@ def rows_of(found: Sequence[FoundHold], now: datetime, hold_grace: timedelta) ->
         }
 
 
+def table_of(found: Sequence[FoundHold], now: datetime, hold_grace: timedelta) -> Iterator[dict[str, Any]]:
+    """The same for people: what is held in words, and no instant beyond its second."""
+    for each, row in zip(found, rows_of(found, now, hold_grace), strict=True):
+        ends_at = each.hold.ends_at
+        state = f"grace until {row['releases_from'][:19]}Z" if row["state"] == "grace" else row["state"]
+        yield row | {"held": subject(each.hold), "state": state, "until": _second(ends_at) if ends_at else "unheld"}
+
+
 def _state(row: Allocation | InvalidRow, now: datetime) -> str:
     if isinstance(row, InvalidRow):
         return f"invalid: {row.reason}"

@@ -220,6 +220,9 @@ def test_the_formats_of_holds_say_the_same(filled: Place) -> None:
     everything, own = holds(filled)
     assert "." not in own["until"]
     assert (everything["scope"], everything["subject"], own["subject"]) == ("all", None, "a")
+    table = filled.run("holds", "--format", "table").out
+    assert "everything" in table
+    assert table.split()[:2] == ["held", "state"]
     header, *lines = filled.run("holds").out.splitlines()
     assert header.split("\t") == list(everything)
     assert [line.split("\t")[0] for line in lines] == ["all", "sid"]
