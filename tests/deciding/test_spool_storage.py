@@ -53,11 +53,12 @@ STRATEGIES: dict[type[Any], dict[str, st.SearchStrategy[Any]]] = {
         "quarantined": st.booleans(),
         "last_error": st.none() | TEXT,
     },
+    # Short, so that a whole allocation stays within what is generated.
     MadeFor: {
-        "provisioner": TEXT,
-        "vm_ref": TEXT,
-        "vm_uid": st.none() | TEXT,
-        "owner": st.none() | TEXT,
+        "provisioner": st.sampled_from(["", "default", "zwei\u00a0"]),
+        "vm_ref": st.text(max_size=2),
+        "vm_uid": st.sampled_from([None, "", "uid"]),
+        "owner": st.none() | st.text(max_size=2),
     },
     Hold: {
         "sid": TEXT,
@@ -66,7 +67,7 @@ STRATEGIES: dict[type[Any], dict[str, st.SearchStrategy[Any]]] = {
         "reason": TEXT,
         "actor": TEXT,
         "ended_at": st.none() | INSTANT,
-        "provisioner": st.none() | TEXT,
+        "provisioner": st.sampled_from([None, "", "default"]),
     },
 }
 STRATEGIES[Hold]["made_for"] = st.none() | st.builds(MadeFor, **STRATEGIES[MadeFor])
