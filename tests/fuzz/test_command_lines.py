@@ -175,9 +175,15 @@ def any_line(chance: random.Random) -> list[str]:
         ],
         "list-expired": _options(chance, at=time, all=None, format=form),
         "upcoming": _options(chance, within=length, format=form),
-        "release": [*_options(chance, reason=reason, yes=None), *_end(chance), *sids],
-        "hold": [*_options(chance, until=time, reason=reason), *_end(chance), *sids[:1]],
-        "unhold": [*_end(chance), *sids[:1]],
+        "release": [
+            *_options(chance, reason=reason, yes=None, json=None),
+            *(_options(chance, confirm=lambda: pick(NUMBERS)) if chance.random() < 0.2 else []),
+            *_end(chance),
+            *sids,
+        ],
+        "hold": [*_options(chance, until=time, reason=reason), *_of_many(chance, sids), *_end(chance), *sids],
+        "unhold": [*_of_many(chance, sids), *_end(chance), *sids],
+        "holds": _options(chance, format=form),
         "retry": [
             *_options(chance, all=None, provisioner=lambda: pick(["default", any_sid(chance)])),
             *_end(chance),
@@ -195,6 +201,13 @@ def any_line(chance: random.Random) -> list[str]:
         chance, log_level=lambda: pick(["debug", "info", "x", ""]), log_format=lambda: pick(["text", "x"])
     )
     return [*(before if chance.random() < 0.1 else []), command, *arguments]
+
+
+def _of_many(chance: random.Random, sids: list[str]) -> list[str]:
+    # With SIDs beside it, it is refused.
+    if sids and chance.random() < 0.9:
+        return []
+    return _options(chance, all=None, provisioner=lambda: chance.choice(["default", any_sid(chance)]))
 
 
 def _end(chance: random.Random) -> list[str]:
@@ -258,4 +271,7 @@ def test_a_command_line_is_understood_or_refused(part: int, filled: Place) -> No
         assert {command for command, code in ended if code != 2} == COMMANDS
 
 
-COMMANDS = {"tick", "list-expired", "upcoming", "release", "hold", "unhold", "retry", "explain", "history", "health"}
+COMMANDS = {
+    *("tick", "list-expired", "upcoming", "release", "hold", "unhold", "holds", "retry"),
+    *("explain", "history", "health"),
+}
