@@ -135,7 +135,7 @@ def test_whose_other_row_is_held_by_its_provisioner_is_left_alone(engine: Engine
         engine.add("b", vm_ref="web-1")
         engine.hold("", provisioner="default")
 
-    assert engine.tick(Scripted(before=hold_both)).ends() == {"first": "released", "a": "changed"}
+    assert engine.tick(Scripted(before=hold_both)).ends() == {"first": "released", "a": "held"}
 
 
 def test_an_invalid_row_is_known_to_whoever_holds_everything(engine: Engine) -> None:
