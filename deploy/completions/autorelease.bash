@@ -51,11 +51,7 @@ _autorelease() {
     if [[ -z $kind ]]; then
         kind=words
         case $command in
-<<<<<<< HEAD
-            '') words='--config --ledger --log-level --log-format -q --quiet --version -h --help'; [[ $word == -* ]] || words='tick list-expired upcoming release hold unhold retry explain history health doctor init' ;;
-=======
-            '') words='--config --ledger --log-level --log-format --version -h --help'; [[ $word == -* ]] || words='tick list-expired upcoming release hold unhold holds retry explain history health doctor init' ;;
->>>>>>> ef49ac3 (The red button, a list of all holds, and an answer to a release's misses)
+            '') words='--config --ledger --log-level --log-format -q --quiet --version -h --help'; [[ $word == -* ]] || words='tick list-expired upcoming release hold unhold holds retry explain history health doctor init' ;;
             tick) words='--once --dry-run --at --json --confirm -h --help' ;;
             list-expired) words='--at --all --format -h --help' ;;
             upcoming) words='--within --format -h --help' ;;
