@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from autorelease.errors import UnusableError
 from autorelease.ledger import Stamp, StampResult
+from autorelease.ledger.base import kind_of
 from autorelease.ledger.binding import storage_class
 from autorelease.ledger.narrowing import quoted
 from autorelease.ledger.rows import shown, written_like
@@ -39,6 +40,9 @@ class Stamping(Through):
     def _look_at_rules(self) -> None:
         """Read the rules again where the schema is another one; within a transaction it stays what it is."""
         if self._rules.version != schema_version(self.connection):
+            if (kind_of(self.connection, self._name) == "view") != self._is_view:
+                # An UPDATE of ours must never meet a view.
+                raise UnusableError(f"{self._path}: {self._name!r} was made anew while it was in use: start again")
             table = self._base.table if self._base else self._name
             self._rules = read_rules(self.connection, table, [*self._changes(None)])
 

@@ -378,6 +378,20 @@ def test_a_key_that_would_carry_the_stamp_further_is_refused(opened: Open, panel
     assert taken is None
 
 
+def test_a_table_that_becomes_a_view_while_it_is_in_use_is_not_stamped(opened: Open, panel: Panel) -> None:
+    ledger = opened(f"CREATE TABLE allocations AS SELECT {SHOWN} {JOIN}", base=None)
+    stamp = stamp_of(ledger, "7")
+    trap = "UPDATE vms SET state = 'gone' WHERE id = NEW.sid"
+    panel.execute(
+        "DROP TABLE allocations", VIEW, f"CREATE TRIGGER t INSTEAD OF UPDATE ON allocations BEGIN {trap}; END"
+    )
+    before = panel.all()
+    for attempt in (ledger.stamp, ledger.rehearse):
+        with pytest.raises(UnusableError, match="was made anew while it was in use"):
+            attempt([stamp])
+    assert panel.all() == before
+
+
 # --- keys and words ---------------------------------------------------------------------------------------------------
 
 
