@@ -14,12 +14,14 @@ from autorelease.ledger.narrowing import quoted
 from autorelease.ledger.rows import shown
 from autorelease.ledger.rules import Row
 from autorelease.model import RawValue
+from autorelease.sqliteadvice import NO_COLLATION
 
 
 class Base(msgspec.Struct, frozen=True):
     """Its names. released: what it says of a row that the view shows as released.
 
-    released_at "": it has none. may_lack_released_at: nobody has named that column.
+    released_at "": it has none. may_lack_released_at: nobody has named that column. has_own_collation: its key is
+    compared by a rule that its application alone has.
     """
 
     table: str
@@ -28,6 +30,7 @@ class Base(msgspec.Struct, frozen=True):
     released_at: str
     released: str | int
     may_lack_released_at: bool = False
+    has_own_collation: bool = False
 
     def __str__(self) -> str:
         return f"table {self.table!r}"
@@ -46,7 +49,9 @@ class Base(msgspec.Struct, frozen=True):
     def row(self, sid: RawValue) -> Row:
         """The row of this key. Compared as text, too, because a view may show a number as text."""
         key = f"{self.source}.{quoted(self.sid)}"
-        condition = f"({key} = ? OR {key} = ?) AND CAST({key} AS TEXT) COLLATE BINARY = CAST(? AS TEXT)"
+        # Said only where it is needed: no index of another collation serves it.
+        found = f"{key} COLLATE BINARY" if self.has_own_collation else key
+        condition = f"({found} = ? OR {found} = ?) AND CAST({key} AS TEXT) COLLATE BINARY = CAST(? AS TEXT)"
         return Row(condition, (sid, twin(sid), sid))
 
     def changes(self, released_at: RawValue) -> dict[str, RawValue]:
@@ -86,7 +91,18 @@ def check_base(connection: sqlite3.Connection, base: Base, place: str) -> Base:
                 f'{place}: {base} has no column {name!r} for {key}. Name it in [ledger.stamp]: {key} = "…". '
                 f"Columns there: {', '.join(present.values())}"
             )
-    return base
+    return replace(base, has_own_collation=_has_own_collation(connection, base))
+
+
+def _has_own_collation(connection: sqlite3.Connection, base: Base) -> bool:
+    row = base.row(None)
+    try:
+        connection.execute(f"SELECT 1 FROM {base.source} WHERE {row.condition} LIMIT 0", row.values)
+    except sqlite3.OperationalError as error:
+        if not str(error).startswith(NO_COLLATION):
+            raise
+        return True
+    return False
 
 
 def kind_of(connection: sqlite3.Connection, table: str) -> str | None:

@@ -15,6 +15,7 @@ from autorelease.errors import ConfigurationError, UsageError
 from autorelease.settings.file import read_file
 from autorelease.settings.sections import Columns, File, Guard, JournalSettings, LedgerSettings, Release
 from autorelease.settings.values import UNITS, parse_duration
+from autorelease.text import plain
 
 __all__ = [
     "LOG_FORMATS",
@@ -60,7 +61,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def ledger_name(self) -> str:
         """Which ledger this is: its file, as it is found through links, and its table."""
-        return f"{os.path.realpath(self.ledger_path)} table {self.ledger.table}"
+        return f"{plain(os.path.realpath(self.ledger_path))} table {self.ledger.table}"
 
     def named_columns(self) -> frozenset[str]:
         """Our words for the columns that the file names, which must therefore exist."""
