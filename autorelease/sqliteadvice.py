@@ -53,10 +53,10 @@ def remedy(error: sqlite3.Error, busy_seconds: float) -> str:
             "Whoever wrote it last was killed, and what was half written must be taken back first, which takes the "
             "right to write: look as the owner, or wait for the next tick"
         )
-    if str(error).startswith(NOT_UNDERSTOOD):
-        return _remedy_of_a_newer_file()
     if str(error).startswith(NO_COLLATION):
         return _remedy_of_a_collation()
+    if str(error).startswith(NOT_UNDERSTOOD):
+        return _remedy_of_a_newer_file()
     if names_what_is_missing(error):
         return _remedy_of_what_is_missing()
     return {
