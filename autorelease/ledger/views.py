@@ -74,9 +74,9 @@ class Through(Lookup):
         """How many live rows the view shows. None: it is a table; or once was enough, because a count takes long."""
         if self._base is None or (self._is_counted and self._count_took > CHEAP_SECONDS):
             return None
-        return self._counted()
+        return self._number_live()
 
-    def _counted(self) -> int:
+    def _number_live(self) -> int:
         began = time.monotonic()
         [rows] = self.connection.execute(f"SELECT count(*) FROM {self._table} WHERE {self._live}").fetchone()
         self._count_took = time.monotonic() - began
@@ -90,7 +90,7 @@ class Through(Lookup):
         """
         if before is None or not stamped:
             return
-        gone, self._is_counted = before - self._counted(), True
+        gone, self._is_counted = before - self._number_live(), True
         if gone <= stamped:
             return
         sids = ", ".join(shown(stamp.allocation.raw.sid) for stamp in stamps[:NAMED])
