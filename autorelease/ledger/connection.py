@@ -151,9 +151,12 @@ class LedgerConnection:
         return [lowered(name or "") for name in names] == [lowered(sid)] and "COLLATE" not in (sql or "").upper()
 
     def _mentions_collations(self, table: str) -> bool:
+        # A column of a view may come from any table, or be made by the view.
+        is_the_view = self._is_view and table == self._name
         rows = self.connection.execute(
-            "SELECT 1 FROM sqlite_master WHERE type = 'table' AND lower(name) = lower(?) AND sql LIKE '%COLLATE%'",
-            (table,),
+            "SELECT 1 FROM sqlite_master WHERE sql LIKE '%COLLATE%' AND "
+            "(type = 'table' AND lower(name) = lower(?1) OR ?2 AND type IN ('table', 'view'))",
+            (table, is_the_view),
         )
         return rows.fetchone() is not None
 

@@ -6,7 +6,7 @@ meanwhile is stamped. Everything here is asked within the transaction of the sta
 
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from autorelease.ledger import Stamp
 from autorelease.ledger.lookup import Lookup
@@ -40,6 +40,15 @@ class Through(Lookup):
             if sid not in rows and (row := self._left_out(sid)) is not None:
                 rows[sid] = row
         return rows
+
+    def _by_index(self, sids: Sequence[str]) -> Mapping[str, Sequence[StoredRow]]:
+        # SQLite makes the whole of a view of several tables before it joins it to what is wanted.
+        return {sid: self._matching(sid) for sid in sids} if self._is_view else super()._by_index(sids)
+
+    def _shared(self, sids: Sequence[int | str]) -> Iterator[int | str]:
+        if self._is_view and self._is_sid_indexed:
+            return (sid for sid in sids if len(self._matching(sid)) > 1)
+        return super()._shared(sids)
 
     def _left_out(self, sid: str) -> Allocation | InvalidRow | None:
         if self._base is None:

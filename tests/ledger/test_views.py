@@ -420,6 +420,25 @@ def test_a_key_in_another_case_is_another_row(opened: Open, panel: Panel) -> Non
     assert panel.query("SELECT id, state FROM vms ORDER BY id COLLATE BINARY") == [("Web", "on"), ("web", "gone")]
 
 
+@pytest.mark.parametrize("key", ["id TEXT COLLATE NOCASE", "id TEXT COLLATE NOCASE UNIQUE, more", "id"])
+@pytest.mark.parametrize("shown", ["v.id", "v.id COLLATE NOCASE"])
+def test_what_the_view_takes_for_one_sid_is_shared(opened: Open, panel: Panel, key: str, shown: str) -> None:
+    more = ", NULL" if "more" in key else ""
+    panel.execute(
+        "DROP TABLE vms",
+        f"CREATE TABLE vms ({key.replace(' UNIQUE', '')}, service, state, gone_at, name, host)",
+        f"INSERT INTO vms VALUES ('Web'{more}, 1, 'on', NULL, 'a', NULL), ('web'{more}, 2, 'on', NULL, 'b', NULL)",
+        *(["CREATE INDEX i ON vms (id)"] if more else []),
+    )
+    ledger = opened(VIEW.replace("v.id AS sid", f"{shown} AS sid"))
+    are_one = "NOCASE" in key + shown
+    assert due(ledger) == ([] if are_one else ["Web", "web"])
+    assert {sid: isinstance(row, InvalidRow) for sid, row in ledger.read_many(["Web", "web"]).items()} == {
+        "Web": are_one,
+        "web": are_one,
+    }
+
+
 @pytest.mark.parametrize(
     ("declared", "word", "stored"),
     [
