@@ -25,16 +25,11 @@ class Through(Lookup):
     _count_took = 0.0
     _is_counted = False
 
-    def read(self, sid: str) -> Allocation | InvalidRow | None:
-        """The allocation with this sid as it is now; None: no such row, and none that the view leaves out as Released.
-
-        Without the latter nobody would know what became of a release whose run was killed right after its stamp.
-        """
-        row = super().read(sid)
-        return self._left_out(sid) if row is None else row
-
     def read_many(self, sids: Sequence[str]) -> Mapping[str, Allocation | InvalidRow]:
-        """The rows with these sids as they are now, those that the view leaves out as Released among them."""
+        """The rows with these sids as they are now, those that the view leaves out as Released among them.
+
+        Without these nobody would know what became of a release whose run was killed right after its stamp.
+        """
         rows = dict(super().read_many(sids))
         for sid in sids:
             if sid not in rows and (row := self._left_out(sid)) is not None:
