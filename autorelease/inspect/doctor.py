@@ -19,6 +19,8 @@ from autorelease.errors import ConfigurationError, UnusableError
 from autorelease.inspect import Check, State, in_words, page, table
 from autorelease.inspect.health import PAGES, find_health
 from autorelease.inspect.host import synchronisation, units
+from autorelease.inspect.indexes import indexes
+from autorelease.inspect.statuses import COMPARED, spellings, statuses
 from autorelease.journal import JournalReader, is_missing, open_journal_reader
 from autorelease.ledger import Ledger, open_ledger, vocabulary
 from autorelease.limits import ABANDONED_AFTER
@@ -133,9 +135,11 @@ def _rows(
     settings: Settings, ledger: Ledger, journal: JournalReader, moment: guard.Moment, limits: guard.Limits
 ) -> Iterator[Check]:
     words = vocabulary(settings)
-    yield table.statuses(ledger, words)
+    counted = ledger.statuses(COMPARED)
+    yield statuses(counted, words)
+    yield spellings(counted, words)
     yield table.columns(ledger, settings)
-    yield table.index(ledger, words, moment.now, settings)
+    yield from indexes(ledger, counted, words, moment.now, settings)
     release = settings.release
     judge = Judge(ledger, journal, moment.now, release.grace, release.hold_grace)
     decision = decide(judge, moment, limits, running=running(journal, moment.now))
