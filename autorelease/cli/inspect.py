@@ -1,7 +1,7 @@
-"""`upcoming`, `explain`, `health`, `doctor`: what an operator asks about. All of it only reads."""
+"""`upcoming`, `explain`, `health`: what an operator asks about. All of it only reads."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,14 +25,14 @@ from autorelease.render import (
 )
 
 if TYPE_CHECKING:
-    from autorelease.inspect import Check
-    from autorelease.inspect.configuration import Value
     from autorelease.inspect.upcoming import Outlook, Upcoming, Window
 
 logger = logging.getLogger(__name__)
 
 LONGEST_WINDOW = timedelta(days=366)
 COLUMNS = ("sid", "owner", "plan", "provisioner", "vm_ref", "status", "expires_at", "in_seconds", "note")
+# What a narrow terminal does without, before any id is folded.
+SPARE = ("status", "provisioner", "plan", "owner")
 
 
 # --- upcoming ---------------------------------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ def _show_upcoming(form: Form, window: "Window", outlook: "Outlook", rows: Itera
         }
         show_json(head, {"rows": rows})
         return
-    show_rows(form, COLUMNS, rows)
+    show_rows(form, COLUMNS, rows, state="note", spare=SPARE)
     if form is Form.TABLE:
         show_lines(["", *bars(days), "", *_verdict(window, outlook)])
         return
@@ -190,61 +190,3 @@ def health(
     elif options.shows(code):
         show_lines(lines(found))
     raise typer.Exit(code)
-
-
-# --- doctor -----------------------------------------------------------------------------------------------------------
-
-
-def doctor(
-    context: typer.Context,
-    *,
-    form: Annotated[
-        TextForm | None,
-        typer.Option(
-            "--format",
-            case_sensitive=False,
-            help="Default: table on a terminal, plain in a pipe.",
-            show_default=False,
-        ),
-    ] = None,
-) -> None:
-    """Check the whole installation, each part with its remedy: exit code 0, or 9 where one of them fails.
-
-    Example: autorelease doctor
-    """
-    from autorelease.errors import ConfigurationError
-    from autorelease.inspect.configuration import effective
-    from autorelease.inspect.doctor import examine, examine_without, has_failed
-
-    now = clock()
-    options = shared(context)
-    try:
-        settings = options.settings()
-    except ConfigurationError as error:
-        values, checks = [], list(examine_without(error))
-    else:
-        values = list(effective(settings, config_from=options.config_from, ledger_from=options.ledger_from))
-        checks = list(examine(settings, moment(settings, now), limits(settings)))
-    code, shape = ExitCode.UNHEALTHY if has_failed(checks) else ExitCode.OK, Form(form) if form else default_form()
-    if shape is Form.JSON or options.shows(code):
-        _show_doctor(shape, now, values, checks)
-    raise typer.Exit(code)
-
-
-def _show_doctor(form: Form, now: datetime, values: "Sequence[Value]", checks: "Sequence[Check]") -> None:
-    from autorelease.inspect.doctor import has_failed
-
-    rows = [
-        {"state": check.state, "check": check.name, "message": check.message, "remedy": check.remedy or None}
-        for check in checks
-    ]
-    if form is Form.JSON:
-        settings = [{"key": each.key, "value": each.value, "from": each.origin} for each in values]
-        head = {"schema": "autorelease.doctor/1", "now": rfc3339(now), "failed": has_failed(checks)}
-        show_json(head, {"settings": settings, "checks": rows})
-        return
-    told = [
-        {"state": "ok", "check": "setting", "message": f"{each.key} = {each.value} ({each.origin})", "remedy": None}
-        for each in values
-    ]
-    show_rows(form, ("state", "check", "message", "remedy"), [*told, *rows])

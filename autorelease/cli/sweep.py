@@ -15,6 +15,7 @@ from autorelease.cli.decided import check_provisioners, decided, judge_of, limit
 from autorelease.cli.shared import TIMES, Shared, actor, clock, jitter, moment, new_tick_id, parse_time, shared
 from autorelease.errors import OutputError, ReaderGoneError, UnusableError, UsageError
 from autorelease.model import rfc3339
+from autorelease.text import reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,7 +72,7 @@ def tick(
 
 def show_report(report: "TickReport", options: Shared, *, as_json: bool) -> None:
     """Show a report, and end with its exit code."""
-    from autorelease.render import let_go_of, show_lines, show_object, tick_lines
+    from autorelease.render import let_go_of, show_object, show_tick
     from autorelease.sweep.report import exit_code, tick_object
 
     # The lock is free: whoever reads the log may take a while, and has it before the report.
@@ -80,11 +81,13 @@ def show_report(report: "TickReport", options: Shared, *, as_json: bool) -> None
         if as_json:
             show_object(tick_object(report))
         elif options.shows(exit_code(report)):
-            show_lines(tick_lines(report, log_lines_lost=lost))
+            show_tick(report, log_lines_lost=lost)
         sys.stdout.flush()
     except (OutputError, ReaderGoneError, OSError) as error:
         # The exit code says what became of the sweep, not of its reader.
-        logger.warning("the report could not be shown (%s); a tick's report is in the journal", error)
+        logger.warning(
+            "the report could not be shown (%s). Of a tick it is in the journal: autorelease history", reason(error)
+        )
         let_go_of(sys.stdout)
     raise typer.Exit(exit_code(report))
 

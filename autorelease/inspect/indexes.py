@@ -13,6 +13,7 @@ from autorelease.settings import Settings
 
 # A tick asks again who holds a VM before each call, for as long as that is cheaper than this.
 SLOW_MILLISECONDS = 50
+LEAST_MILLISECONDS = 0.1
 # So many settled rows are passed by in no time.
 FEW_SETTLED = 10_000
 NAMES = {Look.DUE: "index", Look.SID: "index of sids", Look.VM: "index of VMs", Look.ODD_VM: "index of odd VMs"}
@@ -49,7 +50,9 @@ def _state(access: Access) -> State:
 
 
 def _took(milliseconds: float) -> str:
-    return f"{milliseconds:.0f} ms" if milliseconds >= 10 else f"{milliseconds:.1f} ms"  # noqa: PLR2004 - two digits
+    if milliseconds < LEAST_MILLISECONDS:
+        return f"less than {LEAST_MILLISECONDS} ms"
+    return f"{milliseconds:.1f} ms" if milliseconds < 10 else f"{milliseconds:.0f} ms"  # noqa: PLR2004 - two digits
 
 
 def _is_settled(status: RawValue, words: Vocabulary) -> bool:

@@ -9,7 +9,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
-from statistics import median
 
 from autorelease.ledger import Access, Look
 from autorelease.ledger.binding import lowered
@@ -86,7 +85,7 @@ class Accesses(Due, Holders):
         steps = self._steps(statement, values)
         return Access(
             look=look,
-            how="; ".join(steps),
+            how="; ".join(step for step in steps if "json_each" not in step and not step.startswith("LIST SUBQUERY")),
             is_indexed=any(self._serves(look, step) for step in steps),
             has_settled=False,
             remedy=self._index_of(look),
@@ -118,7 +117,8 @@ class Accesses(Due, Holders):
     # --- measuring --------------------------------------------------------------------------------------------------
 
     def _measured(self, statement: str, values: Values) -> float:
-        return median(self._runs(lambda: self.connection.execute(statement, values).fetchall()))
+        runs = self._runs(lambda: self.connection.execute(statement, values).fetchall())
+        return sorted(runs)[RUNS // 2]
 
     def _runs(self, look: Callable[[], object]) -> Iterator[float]:
         """How many milliseconds each run took; one that takes too long is broken off."""

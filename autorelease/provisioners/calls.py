@@ -12,7 +12,7 @@ from datetime import timedelta
 from autorelease.errors import ProvisionerDown, ProvisionerError, ProvisionerSeemsDown
 from autorelease.model import Allocation, Release, Result
 from autorelease.provisioners import Identifying, Probing, Provisioner, Registered
-from autorelease.text import plain
+from autorelease.text import kind_and_reason, plain
 
 logger = logging.getLogger(__name__)
 
@@ -149,4 +149,4 @@ def _checked(answer: object) -> Release | str:
 
 
 def _broke(error: BaseException) -> str:
-    return f"the provisioner broke: {type(error).__name__}: {plain(error)}"
+    return f"the provisioner broke: {kind_and_reason(error)}"

@@ -18,6 +18,7 @@ from typing import IO
 import msgspec
 
 from autorelease.errors import ProvisionerDown, ProvisionerError
+from autorelease.text import kind_and_reason
 
 TAIL_BYTES = 4096
 # Of the bytes of a character all but the first (RFC 3629).
@@ -73,7 +74,7 @@ def run(
             raise
         now = "it is ended" if is_gone else "it cannot be ended, and is still running"
         raise ProvisionerError(
-            f"the command could not be watched to its end: {now} ({type(error).__name__}: {error})", end_unknown=True
+            f"the command could not be watched to its end: {now} ({kind_and_reason(error)})", end_unknown=True
         ) from error
 
 

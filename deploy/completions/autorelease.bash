@@ -42,6 +42,7 @@ _autorelease() {
         health,--max-age) kind=nothing ;;
         health,--max-overdue) kind=nothing ;;
         health,--format) kind=words words='plain json' ;;
+        doctor,--provisioner) kind=nothing ;;
         doctor,--format) kind=words words='table plain json' ;;
     esac
     if [[ -z $kind ]]; then
@@ -58,7 +59,7 @@ _autorelease() {
             explain) words='-h --help' ;;
             history) words='--sid --tick --format -h --help' ;;
             health) words='--max-age --max-overdue --format -h --help' ;;
-            doctor) words='--format -h --help' ;;
+            doctor) words='--settings --deep --provisioner --format -h --help' ;;
             init) words='--sample -h --help'; [[ $word == -* ]] || kind=folders ;;
         esac
     fi

@@ -202,10 +202,54 @@ def test_the_formats_of_the_doctor_say_the_same(here: Place, monkeypatch: pytest
     assert footprint(here.folder) == before
     header, *lines = [line.split("\t") for line in run_here(here, "doctor").out.splitlines()]
     assert header == ["state", "check", "message", "remedy"]
-    names = ["setting"] * len(found["settings"]) + [check["check"] for check in found["checks"]]
+    names = [check["check"] for check in found["checks"]] + ["setting"] * len(found["settings"])
     assert [line[1] for line in lines] == names
     assert f'config = "{here.config}" (flag)' in [line[2] for line in lines]
     assert "configuration" in run_here(here, "doctor", "--format", "table").out
+
+
+def test_the_doctor_shows_first_what_fails_and_of_the_settings_those_that_are_written_down(here: Place) -> None:
+    here.journal.unlink()
+    found = checked(run_here(here, "doctor", "--format", "json"), "doctor", 9)
+    states = [check["state"] for check in found["checks"]]
+    assert states == sorted(states, key=["fail", "warn", "ok"].index)
+    assert states[0] == "fail"
+    assert {each["key"] for each in found["settings"]} == {
+        "config",
+        "ledger.url",
+        "provisioners.default.kind",
+        "guard.max_percent",
+    }
+    every = checked(run_here(here, "doctor", "--settings", "--format", "json"), "doctor", 9)
+    assert {each["from"] for each in every["settings"]} == {"flag", "file", "default"}
+    assert "release.deadline" in {each["key"] for each in every["settings"]}
+    plain = run_here(here, "doctor", "--settings").out
+    assert 'ok\tsetting\trelease.deadline = "45m" (default)\t' in plain.splitlines()
+
+
+def test_the_doctor_looks_for_damage_when_it_is_told_to(here: Place) -> None:
+    found = checked(run_here(here, "doctor", "--format", "json"), "doctor")
+    assert not [check for check in found["checks"] if "integrity" in check["check"]]
+    found = checked(run_here(here, "doctor", "--deep", "--format", "json"), "doctor")
+    assert {check["check"]: check["state"] for check in found["checks"] if "integrity" in check["check"]} == {
+        "integrity of the ledger": "ok",
+        "integrity of the journal": "ok",
+    }
+
+
+def test_the_doctor_of_one_provisioner(here: Place) -> None:
+    here.configure(LEDGER_PROVISIONER, '[provisioners.other]\nkind = "command"\nargv = ["/no/such"]\ntoken = "a"\n')
+    found = checked(run_here(here, "doctor", "--provisioner", "default", "--format", "json"), "doctor")
+    assert [check["check"] for check in found["checks"]] == ["options", "preflight", "known by", "provisioner default"]
+    assert [each["key"] for each in found["settings"]] == ["provisioners.default.kind"]
+    # What is wrong with one is nothing to the other.
+    found = checked(run_here(here, "doctor", "--provisioner", "other", "--format", "json"), "doctor", 9)
+    assert (found["checks"][0]["check"], found["checks"][0]["state"]) == ("options", "fail")
+    ran = run_here(here, "doctor", "--provisioner", "othr")
+    assert (ran.code, ran.out) == (2, "")
+    assert "has no section [provisioners.othr]; those it has: default, other" in ran.err
+    ran = run_here(here, "doctor", "--provisioner", "other", "--deep")
+    assert (ran.code, ran.out) == (2, "")
 
 
 def test_the_doctor_fails_with_9(here: Place) -> None:

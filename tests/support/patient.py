@@ -5,8 +5,8 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from autorelease.bootstrap import INDEXES
-from autorelease.inspect import Check, State
-from autorelease.inspect.doctor import examine, has_failed
+from autorelease.inspect import Check, State, has_failed
+from autorelease.inspect.doctor import examine
 from autorelease.journal import TickStart
 from autorelease.rules.guard import Moment
 from autorelease.settings import load_settings
