@@ -22,6 +22,7 @@ from autorelease.deciding.columns import (
     text_of,
 )
 from autorelease.deciding.tables import (
+    DOUBT,
     DOUBTS,
     DUE,
     INDEXES,
@@ -192,6 +193,29 @@ class Spool:
     def by_expiry(self) -> Iterator[Planned]:
         """All of the plan, oldest expiry first, but for the invalid rows."""
         return self._planned("expiries", f"NOT ({INVALID}) ORDER BY expires, sid")
+
+    def doubtful(self) -> Iterator[tuple[Planned, str]]:
+        """The due rows that are invalid, oldest expiry first, each with its reason."""
+        self._index("expiries")
+        rows = self._read(
+            f"SELECT {', '.join(RECORD)}, {DOUBT} FROM plan INDEXED BY expiries WHERE {INVALID} ORDER BY expires, sid"
+        )
+        return ((planned_of(row[: len(RECORD)]), _reason(*row[len(RECORD) :])) for row in rows)
+
+    def place(self, sid: str) -> tuple[int, int] | None:
+        """The how manyeth this one is of all that are to be released, in the order of execution; None: it is none."""
+        self._index("execution")
+        found = list(
+            self._read(f"SELECT repeated, expires, sid FROM plan WHERE {TO_RELEASE} AND sid = ?", tagged_text(sid))
+        )
+        if not found:
+            return None
+        [(before, every)] = self._read(
+            "SELECT count(*) FILTER (WHERE (repeated, expires, sid) <= (?, ?, ?)), count(*) "
+            f"FROM plan INDEXED BY execution WHERE {TO_RELEASE}",
+            *found[0],
+        )
+        return before, every
 
     def find(self, sid: str) -> tuple[Planned, str | None] | None:
         """What is planned for this sid, and why it is invalid, where it is."""

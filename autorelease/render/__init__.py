@@ -48,9 +48,14 @@ class LineForm(StrEnum):
     JSON = "json"
 
 
+def is_terminal() -> bool:
+    """Whether a person reads."""
+    return sys.stdout.isatty()
+
+
 def default_form() -> Form:
     """A table on a terminal, plain lines elsewhere."""
-    return Form.TABLE if sys.stdout.isatty() else Form.PLAIN
+    return Form.TABLE if is_terminal() else Form.PLAIN
 
 
 def show_rows(
@@ -99,7 +104,7 @@ def show_lines(lines: Iterable[str]) -> None:
 
 def show_tick(report: TickReport, *, log_lines_lost: int) -> None:
     """Write what a tick came to; on a terminal its state has a colour, and how long it all took stands there, too."""
-    if not sys.stdout.isatty():
+    if not is_terminal():
         show_lines(tick_lines(report, log_lines_lost=log_lines_lost))
         return
     from autorelease.render import terminal
@@ -116,9 +121,25 @@ def _durations(report: TickReport) -> Iterator[str]:
 
 
 def show_facts(title: str, facts: Sequence[tuple[str, str]]) -> None:
-    """Write a title, and under it what is said of each name."""
+    """Write a title, and under it what is said of each name; on a terminal, what is well or wrong in its colour."""
     width = max((len(name) for name, _ in facts), default=0)
-    show_lines([title, *(f"  {name.ljust(width)}  {said}".rstrip() for name, said in facts)])
+    if not is_terminal():
+        show_lines([title, *(f"  {name.ljust(width)}  {text}".rstrip() for name, text in facts)])
+        return
+    from autorelease.render import terminal
+
+    _write(terminal.facts(title, facts, width))
+
+
+def show_states(lines: Iterable[str]) -> None:
+    """Write lines of which each begins with its state and a colon; on a terminal, that state in its colour."""
+    if not is_terminal():
+        show_lines(lines)
+        return
+    from autorelease.render import terminal
+
+    for line in lines:
+        _write(terminal.state_line(line))
 
 
 def bars(counts: Mapping[str, int]) -> Iterator[str]:

@@ -23,6 +23,13 @@ STYLES = {
     **dict.fromkeys(("fail", "failed", "refused", "crashed", "invalid"), WRONG),
 }
 
+SENTENCES = {
+    **dict.fromkeys(("release it,", "try again to release", "would admit"), WELL),
+    **dict.fromkeys(("leave it alone:", "do nothing:"), LOOK),
+    **dict.fromkeys(("report it", "report the conflict", "would refuse"), WRONG),
+}
+HEALTHY = "healthy"
+
 
 def cell(value: object) -> str:
     """A value as it is, with what is not printable in it escaped."""
@@ -51,6 +58,11 @@ def for_people(name: str, value: object) -> str:
 def is_nothing(value: object) -> bool:
     """Whether a column that has nothing but this in it tells a reader nothing."""
     return value is None or value == "" or value is False
+
+
+def style_of(sentence: str) -> str:
+    """How a sentence is drawn that begins with what would be done."""
+    return next((drawn for beginning, drawn in SENTENCES.items() if sentence.startswith(beginning)), "")
 
 
 def style(state: object) -> str:

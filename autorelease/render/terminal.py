@@ -16,7 +16,18 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from autorelease.render.people import Row, cell, for_people, heading, is_nothing, style
+from autorelease.render.people import (
+    HEALTHY,
+    WELL,
+    WRONG,
+    Row,
+    cell,
+    for_people,
+    heading,
+    is_nothing,
+    style,
+    style_of,
+)
 
 STATES = ("fail", "warn", "ok")
 LONGEST_STATE = max(map(len, STATES))
@@ -101,6 +112,21 @@ def _wrapped(text: str, width: int) -> Sequence[str]:
 def coloured(line: str, state: str) -> str:
     """One line, drawn as the word of its state is."""
     return _drawn(_console(), Text(cell(line), style=style(state)))
+
+
+def facts(title: str, named: Sequence[tuple[str, str]], width: int) -> str:
+    """A title, and under it the facts; width: of the longest name."""
+    console = _console()
+    lines = [Text(cell(title), style="bold")]
+    lines += [Text(f"  {cell(name).ljust(width)}  {cell(text)}".rstrip(), style=style_of(text)) for name, text in named]
+    return "".join(_drawn(console, line) for line in lines)
+
+
+def state_line(line: str) -> str:
+    """A line whose beginning, up to the colon, is a state."""
+    state, colon, rest = line.partition(":")
+    drawn = Text.assemble((cell(state + colon), WELL if state == HEALTHY else WRONG), cell(rest))
+    return _drawn(_console(), drawn)
 
 
 def _console() -> Console:

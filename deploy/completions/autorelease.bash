@@ -51,7 +51,7 @@ _autorelease() {
             '') words='--config --ledger --log-level --log-format -q --quiet --version -h --help'; [[ $word == -* ]] || words='tick list-expired upcoming release hold unhold retry explain history health doctor init' ;;
             tick) words='--once --dry-run --at --json --confirm -h --help' ;;
             list-expired) words='--at --all --format -h --help' ;;
-            upcoming) words='--within --format -h --help' ;;
+            upcoming) words='--within --rows --format -h --help' ;;
             release) words='--reason --yes -h --help' ;;
             hold) words='--reason --until -h --help' ;;
             unhold) words='-h --help' ;;

@@ -48,6 +48,7 @@ complete -c autorelease -n 'test (__autorelease_command) = list-expired' -l all 
 complete -c autorelease -n 'test (__autorelease_command) = list-expired' -l format -x -a 'table plain json csv' -d 'Default: table on a terminal, plain in a pipe.'
 complete -c autorelease -n 'test (__autorelease_command) = list-expired' -s h -l help -d 'Show this message and exit.'
 complete -c autorelease -n 'test (__autorelease_command) = upcoming' -l within -x -d 'How far to look ahead. [default: 72h]'
+complete -c autorelease -n 'test (__autorelease_command) = upcoming' -l rows -d 'Also in a table, list each allocation; the other formats always do.'
 complete -c autorelease -n 'test (__autorelease_command) = upcoming' -l format -x -a 'table plain json' -d 'Default: table on a terminal, plain in a pipe.'
 complete -c autorelease -n 'test (__autorelease_command) = upcoming' -s h -l help -d 'Show this message and exit.'
 complete -c autorelease -n 'test (__autorelease_command) = release' -l reason -x -d 'Why, for the journal.'

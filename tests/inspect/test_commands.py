@@ -54,7 +54,7 @@ def test_the_formats_of_what_is_upcoming_say_the_same(here: Place) -> None:
     found = checked(run_here(here, "upcoming", "--format", "json"), "upcoming")
     assert [row["sid"] for row in found["rows"]] == ["a", "b"]
     assert instant(found["until"]) - instant(found["now"]) == timedelta(hours=72)
-    assert found["counts"] == {"expire": 2, "held": 0}
+    assert found["counts"] == {"expire": 2, "held": 0, "invalid": 0}
     day = datetime.fromtimestamp(NOW + DAY, UTC).date().isoformat()
     assert found["days"] == [{"day": day, "count": 2}]
     plain = run_here(here, "upcoming")
@@ -80,12 +80,34 @@ def test_upcoming_says_when_the_guard_will_refuse(here: Place) -> None:
     assert said in run_here(here, "upcoming", "--format", "table").out
 
 
+def test_upcoming_names_what_ends_together_and_what_to_type(here: Place) -> None:
+    here.configure(LEDGER_PROVISIONER, "[guard]\nmax_percent = 100\nmax_releases = 1\n")
+    here.execute("UPDATE vm_allocations SET plan = 'big' WHERE sid = 'a'")
+    ran = run_here(here, "upcoming", "--format", "table")
+    assert "what ends together then: 1 of big, 1 of no plan" in ran.out
+    assert ran.out.splitlines()[-1].endswith("autorelease tick --once --confirm N")
+
+
+def test_upcoming_lists_each_row_where_it_is_told_to(here: Place) -> None:
+    here.execute("UPDATE vm_allocations SET vm_ref = 'VM-FAR' WHERE sid = 'a'")
+    here.execute("UPDATE vm_allocations SET vm_ref = 'vm-far' WHERE sid = 'far'")
+    said = "invalid: vm_ref 'VM-FAR' is also held by 'far'"
+    table = run_here(here, "upcoming", "--format", "table")
+    assert "VM-FAR" not in table.out
+    assert "2 expire, 0 of them held, 1 invalid: reported, and not released" in table.out
+    assert "VM-FAR" in run_here(here, "upcoming", "--rows", "--format", "table").out
+    assert said in run_here(here, "upcoming").out
+    found = checked(run_here(here, "upcoming", "--format", "json"), "upcoming")
+    assert [row["note"] for row in found["rows"]] == [said, None]
+    assert found["counts"]["invalid"] == 1
+
+
 def test_upcoming_of_a_held_row_and_of_another_window(here: Place) -> None:
     assert run_here(here, "hold", "far", "--reason", "because").code == 0
     assert len(checked(run_here(here, "upcoming", "--within", "1h", "--format", "json"), "upcoming")["rows"]) == 0
     found = checked(run_here(here, "upcoming", "--within", "31d", "--format", "json"), "upcoming")
     assert {row["sid"]: row["note"] for row in found["rows"]} == {"a": None, "b": None, "far": "held"}
-    assert found["counts"] == {"expire": 3, "held": 1}
+    assert found["counts"] == {"expire": 3, "held": 1, "invalid": 0}
 
 
 @pytest.mark.parametrize("within", ["3", "soon", "-1h", "367d", "99999d"])
@@ -125,6 +147,7 @@ def test_explain_shows_its_sections(here: Place) -> None:
     assert [line for line in lines if line and line[0].isupper()] == [
         "The ledger",
         "The rule",
+        "The VM",
         "The journal",
         "A tick now",
         "Events",
