@@ -33,15 +33,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ONCE = (
-    "tick sweeps once, and wants to be told so: autorelease tick --once. The loop is the timer: "
-    "systemctl enable --now autorelease.timer"
+    "tick does one sweep and then ends, and --once must be given. To sweep now: autorelease tick --once. To sweep "
+    "every hour, let the timer autorelease.timer start it: systemctl enable --now autorelease.timer"
 )
 
 
 def tick(
     context: typer.Context,
     *,
-    once: Annotated[bool, typer.Option("--once", help="Sweep once. Required: the timer is the loop.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Do one sweep. Required: it is the timer that starts it again.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what a tick would do; change nothing.")] = False,
     at: Annotated[
         str | None, typer.Option(metavar="TIME", help=f"With --dry-run, what if it were then: {TIMES}.")

@@ -48,7 +48,7 @@ def explain(
 
 def _stored(subject: Subject, terms: Terms) -> Iterator[Section]:
     if not subject.stored:
-        yield Section("The ledger", [("no row", f"has the sid {subject.sid}")])
+        yield Section("The ledger", [("row", f"none has the sid {subject.sid}")])
     for row in subject.stored:
         values = {role: getattr(row, role) for role in StoredRow.__struct_fields__}
         facts = [
@@ -114,7 +114,7 @@ def _remembered(subject: Subject, now: datetime, terms: Terms) -> Iterator[Fact]
             f"a release of {intent.vm_ref} by {intent.provisioner} was begun at {terms.spelled(intent.begun_at)}",
         )
     if not subject.remembered and not subject.intents:
-        yield "nothing", "was ever tried"
+        yield "releases", "none was ever tried"
 
 
 def _memory(known: Known, now: datetime, terms: Terms) -> str:

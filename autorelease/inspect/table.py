@@ -26,7 +26,10 @@ def rights(path: Path, what: str, service: int) -> Check:
     if os.geteuid() != service:
         remedy = f"runuser -u {user_name(service)} -- autorelease doctor"
         return Check(
-            name, State.WARN, f"asked as uid {os.geteuid()}, which says nothing of the service: {told}", remedy
+            name,
+            State.WARN,
+            f"the service runs as {user_name(service)}, and only that user can try its rights: {told}",
+            remedy,
         )
     try:
         check_writable(path, what)

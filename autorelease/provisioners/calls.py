@@ -43,7 +43,9 @@ def release(provisioner: Provisioner, allocation: Allocation) -> Release | Provi
     except ProvisionerError as error:
         return _understood(error)
     except BaseException as error:
-        logger.exception("the provisioner raised what it must not", extra={"facts": {"sid": allocation.sid}})
+        logger.exception(
+            "the provisioner raised something else than a ProvisionerError", extra={"facts": {"sid": allocation.sid}}
+        )
         return ProvisionerError(_broke(error), end_unknown=True)
     checked = _checked(answer)
     if isinstance(checked, str):
@@ -114,7 +116,7 @@ def _returned(call: Callable[[], object]) -> object:
     except ProvisionerError as error:
         return Failure(_understood(error))
     except BaseException as error:
-        logger.exception("the provisioner raised what it must not")
+        logger.exception("the provisioner raised something else than a ProvisionerError")
         return Failure(_broke(error))
 
 

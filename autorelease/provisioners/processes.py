@@ -96,7 +96,7 @@ def _started(argv: Sequence[str], environment: Mapping[str, str]) -> "subprocess
     except OSError as error:
         if error.errno == errno.ENOEXEC:
             raise ProvisionerDown(
-                f"the program {argv[0]!r} is none that the kernel can run: does it begin with #!?"
+                f"the program {argv[0]!r} cannot be run: it is none for this machine, and does not begin with #!"
             ) from error
         if error.errno in LACKING:
             raise ProvisionerDown(f"no program can be started on this machine now: {error.strerror}") from error

@@ -170,7 +170,7 @@ def tick_lines(report: TickReport, *, log_lines_lost: int = 0) -> Iterator[str]:
     yield from (f"down: {name}: {message}" for name, message in report.down.items())
     yield from (f"refused: {refusal.code}: {refusal.message}" for refusal in report.refused)
     if report.lost is not None:
-        yield f"lost: {report.lost}"
+        yield f"not finished, because ledger or journal could not be used: {report.lost}"
     if log_lines_lost:
         yield f"log lines that nobody took: {log_lines_lost}. All of it is in the journal: autorelease history"
     if report.stopped_by is not None:

@@ -168,7 +168,7 @@ def test_the_trap_of_a_wal_ledger_in_a_folder_that_keeps_its_group_to_itself(the
 
 def test_rights_are_not_judged_for_somebody_else(theirs: Path) -> None:
     said = rights_of_stranger(theirs, service=0)
-    assert said.startswith("warn | asked as uid 54321, which says nothing of the service")
+    assert said.startswith("warn | the service runs as root, and only that user can try its rights: ")
     assert said.endswith(" | runuser -u root -- autorelease doctor")
 
 

@@ -80,7 +80,7 @@ def test_a_row_that_is_due(witness: Witness) -> None:
         "not in backoff": "yes",
         "due": "yes",
     }
-    assert found["The journal"] == {"nothing": "was ever tried"}
+    assert found["The journal"] == {"releases": "none was ever tried"}
     assert found["The VM"] == {"named": "'a' of provisioner default", "also held by": "no other live row"}
     assert found["A tick now"] == {
         "would": "release it, for the first time",
@@ -287,7 +287,7 @@ def test_a_row_that_is_gone_and_one_that_never_was(witness: Witness) -> None:
     witness.place.execute("DELETE FROM vm_allocations")
     assert witness.subject("a").is_known
     found = witness.explained("a")
-    assert found["The ledger"] == {"no row": "has the sid a"}
+    assert found["The ledger"] == {"row": "none has the sid a"}
     assert found["A tick now"]["would"] == "do nothing: there is no row"
     assert not witness.subject("nobody").is_known
 

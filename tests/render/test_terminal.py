@@ -36,7 +36,7 @@ def test_without_rows_the_headings_stand_there() -> None:
 
 
 def test_a_check_without_a_remedy_and_one_with() -> None:
-    rows = [
+    rows: list[dict[str, str | None]] = [
         {"state": "fail", "check": "a", "message": "word " * 20 + LONG, "remedy": "type " + LONG},
         {"state": "ok", "check": "longer", "message": "", "remedy": None},
     ]
