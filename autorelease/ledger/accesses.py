@@ -117,8 +117,10 @@ class Accesses(Due, Holders):
     # --- measuring --------------------------------------------------------------------------------------------------
 
     def _measured(self, statement: str, values: Values) -> float:
-        runs = self._runs(lambda: self.connection.execute(statement, values).fetchall())
-        return sorted(runs)[RUNS // 2]
+        return self._typical(lambda: self.connection.execute(statement, values).fetchall())
+
+    def _typical(self, look: Callable[[], object]) -> float:
+        return sorted(self._runs(look))[RUNS // 2]
 
     def _runs(self, look: Callable[[], object]) -> Iterator[float]:
         """How many milliseconds each run took; one that takes too long is broken off."""
