@@ -20,7 +20,9 @@ INTACT = ["ok"]
 
 
 def find_damage(path: Path, table: str | None = None) -> Sequence[str]:
-    """What SQLite finds wrong, in its own words; at most a hundred things. table: this one and its indexes alone.
+    """What SQLite finds wrong, in its own words; at most a hundred things.
+
+    table: this one and its indexes alone; of a view, whose tables nobody names, all of the file is looked at.
 
     Raises UnusableError where it cannot look.
     """
@@ -50,7 +52,7 @@ class _Look:
         self.found: Sequence[str] | None = None
         self.error: Exception | None = None
         self._path = path
-        self._statement = "PRAGMA integrity_check" + ("" if table is None else f"({_quoted(table)})")
+        self._table = table
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._is_stopped = False
@@ -69,12 +71,17 @@ class _Look:
             self._connection = connection
         try:
             if not self._is_stopped:
-                lines = [str(line) for (line,) in connection.execute(self._statement)]
+                lines = [str(line) for (line,) in connection.execute(self._statement(connection))]
                 self.found = [] if lines == INTACT else lines
         finally:
             with self._lock:
                 self._connection = None
             connection.close()
+
+    def _statement(self, connection: "sqlite3.Connection") -> str:
+        tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND lower(name) = lower(?)"
+        found = connection.execute(tables, (self._table,)).fetchone()
+        return "PRAGMA integrity_check" + (f"({_quoted(found[0])})" if found else "")
 
     def stop(self) -> None:
         """Break it off."""

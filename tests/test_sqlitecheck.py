@@ -65,6 +65,19 @@ def test_a_table_of_any_name(tmp_path: Path) -> None:
     assert find_damage(path) == []
 
 
+def test_of_a_view_all_of_the_file_is_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE t (name TEXT)")
+        connection.execute("INSERT INTO t VALUES ('a')")
+        connection.execute("CREATE INDEX empty ON t (name) WHERE name = 'b'")
+        connection.execute("CREATE VIEW v AS SELECT name FROM t")
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_master SET sql = replace(sql, ?, ?) WHERE name = 'empty'", ("'b'", "'a'"))
+    assert find_damage(path, "V") == find_damage(path, "T") == find_damage(path)
+    assert "row 1 missing from index empty" in find_damage(path, "v")
+
+
 def test_what_cannot_be_looked_at_is_never_called_sound(tmp_path: Path) -> None:
     """An index by a collation that only the application has."""
     make(tmp_path / "a.db", 10)

@@ -163,7 +163,8 @@ def _conflicts(decision: Decision) -> Check:
         return Check("conflicts", State.OK, "none is open")
     sids = ", ".join(found[:MOST_SIDS]) + (", …" if len(found) > MOST_SIDS else "")
     message = f"{len(found)} open ({sids}): the VM may be gone while its owner pays"
-    remedy = f"look at the VM, then: autorelease retry {quote(found[0])}; {page('A conflict')}"
+    named = " ".join(map(quote, found[:MOST_SIDS]))
+    remedy = f"look at each VM, then: autorelease retry {named}; {page('A conflict')}"
     return Check("conflicts", State.WARN, message, remedy)
 
 

@@ -111,7 +111,10 @@ class Accesses(Due, Holders):
         return [detail for *_, detail in rows]
 
     def _is_partial(self, index: str | None) -> bool:
-        rows = self.connection.execute("SELECT partial FROM pragma_index_list(?) WHERE name = ?", (self._name, index))
+        rows = self.connection.execute(
+            "SELECT l.partial FROM sqlite_master m, pragma_index_list(m.name) l WHERE m.type = 'table' AND l.name = ?",
+            (index,),
+        )
         return (1,) in rows
 
     # --- measuring --------------------------------------------------------------------------------------------------

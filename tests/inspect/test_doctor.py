@@ -241,6 +241,7 @@ def test_many_conflicts_are_named_in_part(patient: Patient) -> None:
         patient.begin_and_lose(f"gone-{number}")
     check = patient.examined()["conflicts"]
     assert check.message.startswith("7 open (gone-0, gone-1, gone-2, gone-3, gone-4, …)")
+    assert "autorelease retry gone-0 gone-1 gone-2 gone-3 gone-4;" in check.remedy
 
 
 def test_the_guard_would_refuse(patient: Patient) -> None:
