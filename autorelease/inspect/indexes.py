@@ -14,6 +14,8 @@ from autorelease.settings import Settings
 # A tick asks again who holds a VM before each call, for as long as that is cheaper than this.
 SLOW_MILLISECONDS = 50
 LEAST_MILLISECONDS = 0.1
+# No look is let to take longer, whatever it would have taken.
+BROKEN_OFF_MILLISECONDS = 100
 # So many settled rows are passed by in no time.
 FEW_SETTLED = 10_000
 NAMES = {Look.DUE: "index", Look.SID: "index of sids", Look.VM: "index of VMs", Look.ODD_VM: "index of odd VMs"}
@@ -50,6 +52,8 @@ def _state(access: Access) -> State:
 
 
 def _took(milliseconds: float) -> str:
+    if milliseconds >= BROKEN_OFF_MILLISECONDS:
+        return f"more than {BROKEN_OFF_MILLISECONDS} ms"
     if milliseconds < LEAST_MILLISECONDS:
         return f"less than {LEAST_MILLISECONDS} ms"
     return f"{milliseconds:.1f} ms" if milliseconds < 10 else f"{milliseconds:.0f} ms"  # noqa: PLR2004 - two digits

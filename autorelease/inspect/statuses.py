@@ -85,7 +85,7 @@ def _pair(one: str, other: str, counts: Mapping[str, int], words: Vocabulary) ->
 
 
 def _described(text: str, rows: int, key: str | None) -> str:
-    return f"{text!a} ({rows} rows, {f'configured as {key}' if key else 'not configured'})"
+    return f"{text!a} ({rows} {'row' if rows == 1 else 'rows'}, {f'configured as {key}' if key else 'not configured'})"
 
 
 def _differences(one: str, other: str) -> Iterator[str]:

@@ -85,7 +85,7 @@ def test_spellings_of_what_is_live_either_way() -> None:
     check = spellings([("Active", 4), ("active", 1), ("Released", 1)], Vocabulary())
     assert (check.state, check.remedy) == (State.OK, "")
     assert check.message == (
-        "all of these are live: 'Active' (4 rows, not configured) and 'active' (1 rows, not configured) differ in case"
+        "all of these are live: 'Active' (4 rows, not configured) and 'active' (1 row, not configured) differ in case"
     )
 
 
