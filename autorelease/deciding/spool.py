@@ -28,6 +28,7 @@ from autorelease.deciding.tables import (
     INDEXES,
     INVALID,
     MARK_OWNED_TWICE,
+    OF_DOUBT,
     PLAN,
     STAY,
     STAYING,
@@ -197,25 +198,18 @@ class Spool:
     def doubtful(self) -> Iterator[tuple[Planned, str]]:
         """The due rows that are invalid, oldest expiry first, each with its reason."""
         self._index("expiries")
-        rows = self._read(
-            f"SELECT {', '.join(RECORD)}, {DOUBT} FROM plan INDEXED BY expiries WHERE {INVALID} ORDER BY expires, sid"
-        )
-        return ((planned_of(row[: len(RECORD)]), _reason(*row[len(RECORD) :])) for row in rows)
+        found = f"SELECT {DOUBT}, {', '.join(RECORD)} FROM plan INDEXED BY expiries WHERE {INVALID}"
+        rows = self._read(f"{found} ORDER BY expires, sid")
+        return ((planned_of(row[OF_DOUBT:]), _reason(*row[:OF_DOUBT])) for row in rows)
 
     def place(self, sid: str) -> tuple[int, int] | None:
         """The how manyeth this one is of all that are to be released, in the order of execution; None: it is none."""
         self._index("execution")
-        found = list(
-            self._read(f"SELECT repeated, expires, sid FROM plan WHERE {TO_RELEASE} AND sid = ?", tagged_text(sid))
-        )
-        if not found:
-            return None
-        [(before, every)] = self._read(
-            "SELECT count(*) FILTER (WHERE (repeated, expires, sid) <= (?, ?, ?)), count(*) "
-            f"FROM plan INDEXED BY execution WHERE {TO_RELEASE}",
-            *found[0],
-        )
-        return before, every
+        this = f"SELECT repeated, expires, sid FROM plan WHERE {TO_RELEASE} AND sid = ?"
+        up_to_this = f"count(*) FILTER (WHERE (repeated, expires, sid) <= ({this}))"
+        found = f"SELECT {up_to_this}, count(*) FROM plan INDEXED BY execution WHERE {TO_RELEASE}"
+        [(place, every)] = self._read(found, tagged_text(sid))
+        return (place, every) if place else None
 
     def find(self, sid: str) -> tuple[Planned, str | None] | None:
         """What is planned for this sid, and why it is invalid, where it is."""
