@@ -39,7 +39,12 @@ def doctor(
     ] = None,
     form: Annotated[
         TextForm | None,
-        typer.Option("--format", help="Default: table on a terminal, plain in a pipe.", show_default=False),
+        typer.Option(
+            "--format",
+            case_sensitive=False,
+            help="Default: table on a terminal, plain in a pipe.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Check the whole installation, each part with its remedy: exit code 0, or 9 where one of them fails.
@@ -47,21 +52,26 @@ def doctor(
     Example: autorelease doctor
     """
     from autorelease.inspect import has_failed, worst_first
+
+    now, options = clock(), shared(context)
+    values, checks = _looked(options, now, provisioner, every=every, deep=deep)
+    code, shape = ExitCode.UNHEALTHY if has_failed(checks) else ExitCode.OK, Form(form) if form else default_form()
+    if shape is Form.JSON or options.shows(code):
+        _show(shape, now, values, worst_first(checks), is_all=every or provisioner is not None)
+    raise typer.Exit(code)
+
+
+def _looked(
+    options: "Shared", now: datetime, provisioner: str | None, *, every: bool, deep: bool
+) -> "tuple[Sequence[Value], Sequence[Check]]":
     from autorelease.inspect.doctor import examine_without
 
-    now = clock()
-    options = shared(context)
-    values: Sequence[Value] = []
     try:
         settings = options.settings()
     except ConfigurationError as error:
-        checks = list(examine_without(error))
-    else:
-        checks = _examined(settings, now, provisioner, deep=deep)
-        values = list(_values(options, settings, provisioner, every=every))
-    title = f"Settings{'' if every or provisioner else f' that are written down (all of them: {ALL})'}"
-    _show(Form(form) if form else default_form(), now, values, worst_first(checks), title)
-    raise typer.Exit(ExitCode.UNHEALTHY if has_failed(checks) else ExitCode.OK)
+        return (), list(examine_without(error))
+    checks = _examined(settings, now, provisioner, deep=deep)
+    return list(_values(options, settings, provisioner, every=every)), checks
 
 
 def _values(options: "Shared", settings: "Settings", provisioner: str | None, *, every: bool) -> "Iterator[Value]":
@@ -97,7 +107,7 @@ def _check_known(settings: "Settings", provisioner: str) -> None:
         raise UsageError(f"{settings.config} has no section [provisioners.{provisioner}]; those it has: {known}")
 
 
-def _show(form: Form, now: datetime, values: "Sequence[Value]", checks: "Sequence[Check]", title: str) -> None:
+def _show(form: Form, now: datetime, values: "Sequence[Value]", checks: "Sequence[Check]", *, is_all: bool) -> None:
     from autorelease.inspect import has_failed
 
     rows = [
@@ -111,6 +121,7 @@ def _show(form: Form, now: datetime, values: "Sequence[Value]", checks: "Sequenc
     elif form is Form.TABLE:
         show_checks(rows)
         if values:
+            title = "Settings" if is_all else f"Settings that are written down (all of them: {ALL})"
             show_lines(["", title, *(f"  {_setting(each)}" for each in values)])
     else:
         lines = [{"state": "ok", "check": "setting", "message": _setting(each), "remedy": None} for each in values]
