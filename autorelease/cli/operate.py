@@ -66,7 +66,7 @@ def _release(
     from autorelease.sweep.edge.stop import stopped_by_signals
 
     provisioners = open_provisioners(
-        settings.provisioners, settings.config, settings.release.timeout, stamps=settings.ledger.stamp
+        settings.provisioners, settings.config, settings.release.timeout, stamps=settings.ledger.is_stamped
     )
     stop = stop_at_deadline(settings.release.deadline)
     with ExitStack() as stack:

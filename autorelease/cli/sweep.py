@@ -116,7 +116,7 @@ def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickRep
 
     release = settings.release
     provisioners = open_provisioners(
-        settings.provisioners, settings.config, release.timeout, stamps=settings.ledger.stamp
+        settings.provisioners, settings.config, release.timeout, stamps=settings.ledger.is_stamped
     )
     stop = stop_at_deadline(release.deadline)
     with ExitStack() as stack:
@@ -183,7 +183,7 @@ def means_of(
         attempts=release.attempts,
         quarantine_after=release.quarantine_after,
         max_gone_percent=settings.guard.max_gone_percent,
-        stamps=settings.ledger.stamp,
+        stamps=settings.ledger.is_stamped,
     )
     return Means(provisioners, options, stop, clock, jitter, watch, lambda run: is_running(run, clock()))
 

@@ -128,7 +128,7 @@ def _rows(
 ) -> Iterator[Check]:
     words = vocabulary(settings)
     counted = ledger.statuses(COMPARED)
-    yield statuses(counted, words)
+    yield statuses(counted, words, shows_released=not ledger.shape().is_view)
     yield spellings(counted, words)
     yield table.columns(ledger, settings)
     yield from indexes(ledger, counted, words, moment.now, settings)

@@ -31,7 +31,7 @@ def provisioners(settings: Settings, moment: guard.Moment) -> Iterator[Check]:
     """A line for each of them."""
     try:
         found = open_provisioners(
-            settings.provisioners, settings.config, settings.release.timeout, stamps=settings.ledger.stamp
+            settings.provisioners, settings.config, settings.release.timeout, stamps=settings.ledger.is_stamped
         )
     except ConfigurationError as error:
         yield Check("provisioners", State.FAIL, str(error), CONFIGURATION)
@@ -53,7 +53,7 @@ def examine_provisioner(settings: Settings, moment: guard.Moment, name: str) -> 
             {name: settings.provisioners[name]},
             settings.config,
             settings.release.timeout,
-            stamps=settings.ledger.stamp,
+            stamps=settings.ledger.is_stamped,
         )
     except ConfigurationError as error:
         yield Check("options", State.FAIL, str(error), CONFIGURATION)

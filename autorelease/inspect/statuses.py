@@ -17,8 +17,11 @@ MOST_PAIRS = 5
 Counted = Sequence[tuple[RawValue, int]]
 
 
-def statuses(found: Counted, words: Vocabulary) -> Check:
-    """Each status with how many rows have it, and what it means to a tick. found: the most frequent ones first."""
+def statuses(found: Counted, words: Vocabulary, *, shows_released: bool) -> Check:
+    """Each status with how many rows have it, and what it means to a tick. found: the most frequent ones first.
+
+    shows_released: released rows must be among them. A view may leave them out.
+    """
     alike = {spelling for spellings in _alike(found, words) for spelling in spellings}
     listed = ", ".join(
         f"{_named(status, alike)} {rows} ({_meaning(status, words)})" for status, rows in found[:MOST_STATUSES]
@@ -26,7 +29,7 @@ def statuses(found: Counted, words: Vocabulary) -> Check:
     if len(found) > MOST_STATUSES:
         message = f"more than {MOST_STATUSES} different ones; is this the right column? {listed}"
         return Check("statuses", State.WARN, message, "[ledger.columns] status in the configuration")
-    if found and words.released not in [status for status, _ in found]:
+    if shows_released and found and words.released not in [status for status, _ in found]:
         message = f"no row says {words.released!r}, which is right only before the first release: {listed}"
         return Check("statuses", State.WARN, message, "[ledger] released in the configuration")
     return Check("statuses", State.OK, listed or "the table is empty")

@@ -60,12 +60,15 @@ class Accesses(Due, Holders):
         is_sorted = "USE TEMP B-TREE FOR ORDER BY" not in steps
         by_expiry = f"{lowered(self._columns['expires_at'])}<?"
         is_indexed = found is not None and by_expiry in lowered(found["terms"]) and is_sorted
+        if self._is_view:
+            # Its columns have other names in the tables that it is made of.
+            is_indexed = is_sorted and "<?)" in steps[0] and not any(step.startswith("SCAN") for step in steps)
         is_partial = found is not None and self._is_partial(found["index"])
         return Access(
             look=Look.DUE,
             how="; ".join(steps),
             is_indexed=is_indexed,
-            has_settled=is_indexed and not is_partial,
+            has_settled=is_indexed and not is_partial and not self._is_view,
             remedy=self._index_of_due(),
             milliseconds=self._measured(statement, values),
         )
@@ -143,12 +146,22 @@ class Accesses(Due, Holders):
 
     def _index_of(self, look: Look) -> str:
         sid = self._columns["sid"]
+        if self._is_view:
+            return self._index_behind(sid if look is Look.SID else self._columns.get("vm_ref", sid))
         if look is Look.SID:
             return f"CREATE INDEX {quoted(f'{self._name}_sids')} ON {quoted(self._name)} ({quoted(sid)});"
         of_plain, of_others = indexes_of_holders(self._name, sid, self._columns.get("vm_ref"))
         return of_plain if look is Look.VM else of_others
 
+    def _index_behind(self, column: str) -> str:
+        return (
+            f"an index in the table that the view {self._name!r} takes {column!r} from, and one on each column that "
+            "the view joins by; a view itself can have none"
+        )
+
     def _index_of_due(self) -> str:
+        if self._is_view:
+            return self._index_behind(self._columns["expires_at"])
         expires_at, sid, status = (quoted(self._columns[role]) for role in ("expires_at", "sid", "status"))
         return (
             f"CREATE INDEX {quoted(f'{self._name}_due')} ON {quoted(self._name)} ({expires_at}, {sid}) "

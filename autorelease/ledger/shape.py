@@ -31,9 +31,13 @@ class Shaped(LedgerConnection):
             expiries = self.connection.execute(
                 f"SELECT typeof({expires_at}), count(*) FROM {self._table} WHERE {self._live} GROUP BY 1"
             ).fetchall()
+            is_base_key_unique = self._base is None or self._is_unique(self._base.table, self._base.sid)
         return Shape(
             columns=[Column(role, name, declared[lowered(name)]) for role, name in self._columns.items()],
             absent=[role for role in ROLES if not self._has(role)],
             is_sid_unique=self._sid_is_unique,
             expiries=dict(expiries),
+            is_view=self._is_view,
+            base=self._base.described if self._base else "",
+            is_base_key_unique=is_base_key_unique,
         )

@@ -4,7 +4,6 @@ Plain: a header line, then one line a row, tab-separated, never truncated; what 
 """
 
 import csv
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from autorelease.inspect import in_words
 from autorelease.model import Outcome
 from autorelease.render.people import Row, cell
 from autorelease.sweep.report import TickReport, exit_code, status
-from autorelease.text import escaped
+from autorelease.text import as_json, escaped
 
 LINES_OF_DETAIL = 20
 LONGEST_BAR = 40
@@ -82,18 +81,18 @@ def show_rows(
 
 def show_json(head: Mapping[str, Any], lists: Mapping[str, Iterable[Row]]) -> None:
     """Write one object to stdout: `head`, then each list under its name, row by row, so that none is held in memory."""
-    _write(json.dumps(head)[:-1])
+    _write(as_json(head)[:-1])
     for name, rows in lists.items():
         _write(f', "{name}": [')
         for number, row in enumerate(rows):
-            _write((",\n " if number else "\n ") + json.dumps(row))
+            _write((",\n " if number else "\n ") + as_json(row))
         _write("]")
     _write("}\n")
 
 
 def show_object(value: Mapping[str, Any]) -> None:
     """Write one JSON object to stdout, on one line."""
-    _write(json.dumps(value) + "\n")
+    _write(as_json(value) + "\n")
 
 
 def show_lines(lines: Iterable[str]) -> None:

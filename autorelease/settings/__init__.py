@@ -60,7 +60,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def ledger_name(self) -> str:
         """Which ledger this is: its file, as it is found through links, and its table."""
-        return f"{os.path.realpath(self.ledger_path)} table {self.ledger.table}"
+        # A name on the disk need not be UTF-8, and what the journal stores must be.
+        path = os.fsencode(os.path.realpath(self.ledger_path)).decode("utf-8", "backslashreplace")
+        return f"{path} table {self.ledger.table}"
 
     def named_columns(self) -> frozenset[str]:
         """Our words for the columns that the file names, which must therefore exist."""

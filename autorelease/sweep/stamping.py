@@ -1,6 +1,7 @@
 """Stamps what was earned: in groups, one by one where a group meets an error, and for a minute where nothing can be."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 
 from autorelease.errors import ProvisionerError, UnusableError
 from autorelease.ledger import Ledger, Stamp, StampResult
@@ -11,7 +12,7 @@ from autorelease.sweep.acting import Means
 from autorelease.sweep.books import Books
 from autorelease.sweep.crew import Crew
 from autorelease.sweep.trouble import Trouble
-from autorelease.sweep.verdicts import Charge, Row
+from autorelease.sweep.verdicts import Charge, Row, Verdict
 from autorelease.sweep.work import Earned, State, Work
 
 LEDGER = "ledger"
@@ -101,12 +102,17 @@ class Stamper:
         rows = self._rows(group)
         for work, earned in group:
             row, at = rows.get(work.allocation.sid), self._means.clock()
-            # Where the release is the stamp, nothing has happened to a row that it did not change.
-            is_untouched = self._is_immediate(work)
-            moved_on = (
-                verdicts.left_alone(work, row, at) if is_untouched else verdicts.row_moved_on(work, earned, row, at)
-            )
-            self._books.settle(work, moved_on)
+            if self._is_immediate(work):
+                self._books.settle(work, self._unreleased(work, row, at))
+            else:
+                self._books.settle(work, verdicts.row_moved_on(work, earned, row, at))
+
+    def _unreleased(self, work: Work, row: Row, at: datetime) -> Verdict:
+        """Where the release is the stamp, and it changed no row, nothing has happened."""
+        if isinstance(row, Allocation) and row.judged() == work.allocation.judged():
+            error = ProvisionerError("the stamp is ignored without an error (a trigger's RAISE(IGNORE)?)")
+            return verdicts.failed(work, error, self._charge(), at)
+        return verdicts.left_alone(work, row, at)
 
     def _is_immediate(self, work: Work) -> bool:
         registered = self._means.provisioners.get(work.allocation.provisioner)

@@ -68,7 +68,7 @@ def test_a_status_that_is_a_configured_one_in_another_form(there: str, differenc
     )
     assert "[ledger] inactive" in check.remedy
     # Where they are counted nobody takes the one for the other, either.
-    message = statuses(found, words).message
+    message = statuses(found, words, shows_released=True).message
     assert f"{COMPOSED!a} 2 (released)" in message
     assert f"{there!a} 3 (not understood: " in message
     assert "Active 9 (live" in message
@@ -101,3 +101,9 @@ def test_statuses_of_which_none_looks_like_another() -> None:
 def test_many_spellings_are_named_in_part() -> None:
     found = [("Active" + " " * number, 1) for number in range(9)]
     assert spellings(found, Vocabulary()).message.endswith("; …")
+
+
+def test_a_view_may_leave_out_what_is_released() -> None:
+    words = Vocabulary()
+    assert statuses([("Active", 9)], words, shows_released=True).state is State.WARN
+    assert statuses([("Active", 9)], words, shows_released=False).state is State.OK
