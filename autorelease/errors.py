@@ -63,7 +63,10 @@ class OutputError(UnusableError):
 
 
 class ReaderGoneError(Exception):
-    """Whoever read our output has seen enough of it: no error, but the end of the output."""
+    """Whoever read the output has closed it."""
+
+    def __init__(self) -> None:
+        super().__init__(type(self).__doc__)
 
 
 class LockedError(AutoreleaseError):

@@ -290,6 +290,11 @@ def rfc3339(instant: datetime, *, digits: int = 0) -> str:
     return instant.replace(tzinfo=None).isoformat(timespec=timespec) + "Z"
 
 
+def at_second(instant: datetime) -> str:
+    """An instant for people, who have no use for a fraction of a second; what begins later than it says is left out."""
+    return rfc3339(instant.replace(microsecond=0))
+
+
 def overdue(allocation: Allocation, now: datetime, grace: timedelta) -> timedelta:
     """How long ago the grace of an expired allocation ended."""
     return now - (allocation.expires_at + grace) if allocation.expires_at else timedelta(0)

@@ -67,7 +67,7 @@ def remedy(error: sqlite3.Error, busy_seconds: float) -> str:
         sqlite3.SQLITE_FULL: "The disk is full: make room on it",
         sqlite3.SQLITE_READONLY: "It cannot be written: check the rights of the file and its folder, and the mount",
         sqlite3.SQLITE_CANTOPEN: "It cannot be opened: check the rights of the file and its folder",
-        sqlite3.SQLITE_IOERR: "The disk failed it: check the room on it and the kernel's log",
+        sqlite3.SQLITE_IOERR: "The disk reported an error: check the room on it, and the kernel's log",
     }.get(primary_code(error), "Check the database with the sqlite3 shell")
 
 

@@ -56,6 +56,17 @@ def plain(said: object, longest: int = 8192) -> str:
     return text if len(text) <= longest else f"{text[:longest]}…"
 
 
+def reason(error: BaseException) -> str:
+    """Why something failed; an exception without a text by its kind, because a message must not end in nothing."""
+    return plain(error).strip() or type(error).__name__
+
+
+def kind_and_reason(error: BaseException) -> str:
+    """The same of an exception that is not ours, whose kind is half of what there is to know."""
+    kind, text = type(error).__name__, reason(error)
+    return kind if text == kind else f"{kind}: {text}"
+
+
 def as_json(value: object) -> str:
     """JSON that every reader takes: lone surrogates, as in the name of a file, are written as their escape."""
     text = json.dumps(value)

@@ -16,7 +16,7 @@ ROOT = Path(autorelease.__file__).parent
 # The house, from its ground up: a room may know what is on the floors below it, and beside it only what is named.
 GROUND = {"model", "errors", "text", "limits", "structs", "identity", "backlog"}
 FLOORS = [
-    GROUND | {"sqliteadvice", "sqlitefile", "processes", "trust", "stderr", "logs"},
+    GROUND | {"sqliteadvice", "sqlitefile", "sqlitecheck", "processes", "trust", "stderr", "logs"},
     {"settings", "rules"},
     {"ledger", "journal", "provisioners"},
     {"deciding"},
@@ -28,6 +28,7 @@ FLOORS = [
 BESIDE = {
     "sqliteadvice": {"errors"},
     "sqlitefile": {"errors", "sqliteadvice", "text"},
+    "sqlitecheck": {"errors", "sqlitefile"},
     "processes": set[str](),
     "trust": {"errors", "text"},
     "stderr": {"backlog"},

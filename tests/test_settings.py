@@ -163,7 +163,7 @@ def test_a_duration_means_its_unit(amount: int, unit: str) -> None:
 
 REFUSED = {
     "a duration without a unit": ("[release]\ntimeout = 30", "'release.timeout'", 'in quotes: "30s"'),
-    "a duration of nothing": ('[release]\ndeadline = "0s"', "'release.deadline'", "longer than nothing"),
+    "a duration of nothing": ('[release]\ndeadline = "0s"', "'release.deadline'", "longer than 0s"),
     "a negative number": ("[guard]\nmax_releases = -1", "'guard.max_releases'", "-1"),
     "more than all": ("[guard]\nmax_percent = 101", "'guard.max_percent'", "101"),
     "no concurrency": ("[release]\nconcurrency = 0", "'release.concurrency'", "0"),

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from autorelease import __version__, logs
-from autorelease.cli import history, holds, init, inspect, listing, operate, sweep
+from autorelease.cli import doctor, history, holds, init, inspect, listing, operate, sweep
 from autorelease.cli.shared import Shared
 from autorelease.errors import UsageError
 
@@ -102,5 +102,5 @@ app.command("retry")(operate.retry)
 app.command("explain")(inspect.explain)
 app.command("history")(history.history)
 app.command("health")(inspect.health)
-app.command("doctor")(inspect.doctor)
+app.command("doctor")(doctor.doctor)
 app.command("init")(init.init)

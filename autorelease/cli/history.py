@@ -44,6 +44,12 @@ EVENTS = (
     "error",
     "duration_ms",
 )
+# What a narrow terminal does without, before any id is folded.
+SPARE_OF_TICKS = (
+    *("finished_at", "actor", "kind", "rows_pending", "rows_already_released", "started_at", "rows_examined"),
+    *("rows_skipped", "rows_invalid"),
+)
+SPARE_OF_EVENTS = ("now", "duration_ms", "expires_at", "tick")
 
 
 def history(
@@ -77,9 +83,9 @@ def history(
             head = {"schema": "autorelease.history/1"}
             show_json(head, {"ticks": _ticks(journal, sid, tick), "events": journal.events(sid=sid, tick=tick)})
         elif sid is None and tick is None:
-            show_rows(shape, TICKS, _ticks(journal, None, None))
+            show_rows(shape, TICKS, _ticks(journal, None, None), state="status", spare=SPARE_OF_TICKS)
         else:
-            show_rows(shape, EVENTS, journal.events(sid=sid, tick=tick))
+            show_rows(shape, EVENTS, journal.events(sid=sid, tick=tick), state="outcome", spare=SPARE_OF_EVENTS)
 
 
 def _check_known(journal: "JournalReader", options: Shared, sid: str | None, tick: str | None) -> None:

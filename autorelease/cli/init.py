@@ -71,5 +71,7 @@ def _bring_up_to_date(settings: "Settings") -> Path | None:
             return None
         with locked(lock_path(settings.journal_path)) as is_ours:
             if not is_ours:
-                raise LockedError("a tick is running: the journal is of an older version, and that tick's. Try again")
+                raise LockedError(
+                    "a tick is running, and brings this journal of an older version up to date itself: wait for its end"
+                )
             return journal.bring_up_to_date()

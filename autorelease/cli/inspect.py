@@ -1,7 +1,7 @@
-"""`upcoming`, `explain`, `health`, `doctor`: what an operator asks about. All of it only reads."""
+"""`upcoming`, `explain`, `health`: what an operator asks about. All of it only reads."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,29 +10,33 @@ import typer
 from autorelease.cli.decided import decided, limits
 from autorelease.cli.shared import check_utf8, clock, moment, parse_length, shared
 from autorelease.errors import ExitCode, UsageError
-from autorelease.model import rfc3339
+from autorelease.inspect import in_words
+from autorelease.model import at_second, rfc3339
 from autorelease.render import (
     Form,
     LineForm,
     TextForm,
     bars,
     default_form,
+    is_terminal,
     show_facts,
     show_json,
     show_lines,
     show_object,
     show_rows,
+    show_states,
 )
 
 if TYPE_CHECKING:
-    from autorelease.inspect import Check
-    from autorelease.inspect.configuration import Value
     from autorelease.inspect.upcoming import Outlook, Upcoming, Window
 
 logger = logging.getLogger(__name__)
 
 LONGEST_WINDOW = timedelta(days=366)
 COLUMNS = ("sid", "owner", "plan", "provisioner", "vm_ref", "status", "expires_at", "in_seconds", "note")
+MOST_PLANS = 5
+# What a narrow terminal does without, before any id is folded.
+SPARE = ("status", "provisioner", "plan", "owner")
 
 
 # --- upcoming ---------------------------------------------------------------------------------------------------------
@@ -42,6 +46,9 @@ def upcoming(
     context: typer.Context,
     *,
     within: Annotated[str, typer.Option(metavar="DURATION", help="How far to look ahead.")] = "72h",
+    each: Annotated[
+        bool, typer.Option("--rows", help="Also in a table, list each allocation; the other formats always do.")
+    ] = False,
     form: Annotated[
         TextForm | None,
         typer.Option(
@@ -73,10 +80,12 @@ def upcoming(
         journal.close()
         outlook = look_ahead(decision, window, here, limits(settings))
         rows = (_upcoming_row(row, now) for row in find_upcoming(decision, window))
-        _show_upcoming(Form(form) if form else default_form(), window, outlook, rows)
+        _show_upcoming(Form(form) if form else default_form(), window, outlook, rows, has_rows=each)
 
 
-def _show_upcoming(form: Form, window: "Window", outlook: "Outlook", rows: Iterator[dict[str, Any]]) -> None:
+def _show_upcoming(
+    form: Form, window: "Window", outlook: "Outlook", rows: Iterator[dict[str, Any]], *, has_rows: bool
+) -> None:
     days = {day.isoformat(): count for day, count in sorted(outlook.days.items())}
     if form is Form.JSON:
         head = {
@@ -87,27 +96,37 @@ def _show_upcoming(form: Form, window: "Window", outlook: "Outlook", rows: Itera
                 "refuses_at": rfc3339(outlook.refuses_at) if outlook.refuses_at else None,
                 "reasons": [{"code": refusal.code, "message": refusal.message} for refusal in outlook.refusals],
             },
-            "counts": {"expire": outlook.expiring, "held": outlook.held},
+            "counts": {"expire": outlook.expiring, "held": outlook.held, "invalid": outlook.invalid},
             "days": [{"day": day, "count": count} for day, count in days.items()],
         }
         show_json(head, {"rows": rows})
         return
-    show_rows(form, COLUMNS, rows)
     if form is Form.TABLE:
-        show_lines(["", *bars(days), "", *_verdict(window, outlook)])
+        if has_rows:
+            show_rows(form, COLUMNS, rows, state="note", spare=SPARE)
+            show_lines([""])
+        show_lines([*bars(days), *([""] if days else []), *_verdict(window, outlook)])
         return
+    show_rows(form, COLUMNS, rows)
     # In a pipe stdout is for rows alone.
     for line in _verdict(window, outlook):
         logger.log(logging.WARNING if outlook.refusals else logging.INFO, "%s", line)
 
 
 def _verdict(window: "Window", outlook: "Outlook") -> Iterator[str]:
-    yield f"until {rfc3339(window.until)}: {outlook.expiring} expire, {outlook.held} of them held"
+    invalid = f", {outlook.invalid} invalid: reported, and not released" if outlook.invalid else ""
+    until = f"{at_second(window.until)}, in {in_words(window.until - window.now)}"
+    yield f"until {until}: {outlook.expiring} expire, {outlook.held} of them held{invalid}"
     if outlook.refuses_at is None:
         yield "the guard would refuse none of the hourly ticks until then"
+        return
+    at = f"{outlook.refuses_at:%Y-%m-%dT%H:%MZ}"
     for refusal in outlook.refusals:
-        at = f"{outlook.refuses_at:%Y-%m-%dT%H:%MZ}"
         yield f"the guard will refuse at {at}: {refusal.code}: {refusal.message}"
+    if outlook.plans:
+        plans = ", ".join(f"{count} of {name or 'no plan'}" for name, count in outlook.plans[:MOST_PLANS])
+        yield f"what ends together then: {plans}{', …' if len(outlook.plans) > MOST_PLANS else ''}"
+        yield "to release it, look at it after that refusal, and answer: autorelease tick --once --confirm N"
 
 
 def _upcoming_row(row: "Upcoming", now: datetime) -> dict[str, Any]:
@@ -121,7 +140,7 @@ def _upcoming_row(row: "Upcoming", now: datetime) -> dict[str, Any]:
         "status": allocation.status,
         "expires_at": rfc3339(allocation.expires_at) if allocation.expires_at else None,
         "in_seconds": int((row.ends_at - now).total_seconds()),
-        "note": row.note,
+        "note": f"invalid: {row.doubt}" if row.doubt else row.note,
     }
 
 
@@ -136,8 +155,8 @@ def explain(
 
     Example: autorelease explain vm-1042
     """
-    from autorelease.inspect.explain import Terms, look_up
     from autorelease.inspect.explain import explain as find_sections
+    from autorelease.inspect.subject import Terms, look_up
     from autorelease.ledger import vocabulary
 
     now = clock()
@@ -148,13 +167,14 @@ def explain(
         columns=settings.ledger.columns.by_role(),
         grace=settings.release.grace,
         hold_grace=settings.release.hold_grace,
+        spelled=at_second if is_terminal() else rfc3339,
     )
     with decided(settings, moment(settings, now), is_hypothetical=False) as (ledger, journal, decision):
-        subject = look_up(sid, ledger, journal)
+        subject = look_up(sid, ledger, journal, terms.words)
         if not subject.is_known:
             raise UsageError(f"no allocation {sid!r} is in the ledger or in the journal")
         ledger.close()
-        show_lines([f"{sid}, at {rfc3339(now)}"])
+        show_lines([f"{sid}, at {terms.spelled(now)}"])
         for section in find_sections(subject, decision, journal.events(sid=sid), terms):
             show_lines([""])
             show_facts(section.title, section.facts)
@@ -188,63 +208,5 @@ def health(
     if form is LineForm.JSON:
         show_object(health_object(found, now))
     elif options.shows(code):
-        show_lines(lines(found, now))
+        show_states(lines(found, now))
     raise typer.Exit(code)
-
-
-# --- doctor -----------------------------------------------------------------------------------------------------------
-
-
-def doctor(
-    context: typer.Context,
-    *,
-    form: Annotated[
-        TextForm | None,
-        typer.Option(
-            "--format",
-            case_sensitive=False,
-            help="Default: table on a terminal, plain in a pipe.",
-            show_default=False,
-        ),
-    ] = None,
-) -> None:
-    """Check the whole installation, each part with its remedy: exit code 0, or 9 where one of them fails.
-
-    Example: autorelease doctor
-    """
-    from autorelease.errors import ConfigurationError
-    from autorelease.inspect.configuration import effective
-    from autorelease.inspect.doctor import examine, examine_without, has_failed
-
-    now = clock()
-    options = shared(context)
-    try:
-        settings = options.settings()
-    except ConfigurationError as error:
-        values, checks = [], list(examine_without(error))
-    else:
-        values = list(effective(settings, config_from=options.config_from, ledger_from=options.ledger_from))
-        checks = list(examine(settings, moment(settings, now), limits(settings)))
-    code, shape = ExitCode.UNHEALTHY if has_failed(checks) else ExitCode.OK, Form(form) if form else default_form()
-    if shape is Form.JSON or options.shows(code):
-        _show_doctor(shape, now, values, checks)
-    raise typer.Exit(code)
-
-
-def _show_doctor(form: Form, now: datetime, values: "Sequence[Value]", checks: "Sequence[Check]") -> None:
-    from autorelease.inspect.doctor import has_failed
-
-    rows = [
-        {"state": check.state, "check": check.name, "message": check.message, "remedy": check.remedy or None}
-        for check in checks
-    ]
-    if form is Form.JSON:
-        settings = [{"key": each.key, "value": each.value, "from": each.origin} for each in values]
-        head = {"schema": "autorelease.doctor/1", "now": rfc3339(now), "failed": has_failed(checks)}
-        show_json(head, {"settings": settings, "checks": rows})
-        return
-    told = [
-        {"state": "ok", "check": "setting", "message": f"{each.key} = {each.value} ({each.origin})", "remedy": None}
-        for each in values
-    ]
-    show_rows(form, ("state", "check", "message", "remedy"), [*told, *rows])

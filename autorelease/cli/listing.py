@@ -13,6 +13,7 @@ from autorelease.model import InvalidRow, Planned, SkipReason, overdue, rfc3339
 from autorelease.render import Form, default_form, show_json, show_lines, show_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import timedelta
 
     from autorelease.deciding.decide import Decision
@@ -32,6 +33,10 @@ COLUMNS = (
     "decision",
     "reason",
 )
+# What a narrow terminal does without, before any id is folded.
+SPARE = ("status", "provisioner", "plan", "owner")
+# Of rows that are all to be released.
+SAME = ("reason", "decision")
 
 
 def list_expired(
@@ -61,10 +66,10 @@ def list_expired(
         ledger.close()
         journal.close()
         rows = _rows(decision, now, settings.release.grace, ledger.references, every=every)
-        _show(form or default_form(), decision, rows)
+        _show(form or default_form(), decision, rows, SPARE if every else (*SPARE, *SAME))
 
 
-def _show(form: Form, decision: "Decision", rows: Iterator[dict[str, Any]]) -> None:
+def _show(form: Form, decision: "Decision", rows: Iterator[dict[str, Any]], spare: "Sequence[str]") -> None:
     counts = _counts(decision)
     if form is Form.JSON:
         head = {
@@ -78,7 +83,7 @@ def _show(form: Form, decision: "Decision", rows: Iterator[dict[str, Any]]) -> N
         }
         show_json(head, {"rows": rows})
         return
-    show_rows(form, COLUMNS, rows)
+    show_rows(form, COLUMNS, rows, state="decision", spare=spare)
     verdict = [_verdict(decision, counts)]
     verdict += [f"refused: {refusal.code}: {refusal.message}" for refusal in decision.refusals]
     if form is Form.TABLE:

@@ -15,6 +15,7 @@ from autorelease.cli.decided import check_provisioners, decided, judge_of, limit
 from autorelease.cli.shared import TIMES, Shared, actor, clock, jitter, moment, new_tick_id, parse_time, shared
 from autorelease.errors import OutputError, ReaderGoneError, UnusableError, UsageError
 from autorelease.model import rfc3339
+from autorelease.text import reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,15 +33,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ONCE = (
-    "tick sweeps once, and wants to be told so: autorelease tick --once. The loop is the timer: "
-    "systemctl enable --now autorelease.timer"
+    "tick does one sweep and then ends, and --once must be given. To sweep now: autorelease tick --once. To sweep "
+    "every hour, let the timer autorelease.timer start it: systemctl enable --now autorelease.timer"
 )
 
 
 def tick(
     context: typer.Context,
     *,
-    once: Annotated[bool, typer.Option("--once", help="Sweep once. Required: the timer is the loop.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Do one sweep. Required: it is the timer that starts it again.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what a tick would do; change nothing.")] = False,
     at: Annotated[
         str | None, typer.Option(metavar="TIME", help=f"With --dry-run, what if it were then: {TIMES}.")
@@ -71,7 +74,7 @@ def tick(
 
 def show_report(report: "TickReport", options: Shared, *, as_json: bool) -> None:
     """Show a report, and end with its exit code."""
-    from autorelease.render import let_go_of, show_lines, show_object, tick_lines
+    from autorelease.render import let_go_of, show_object, show_tick
     from autorelease.sweep.report import exit_code, tick_object
 
     # The lock is free: whoever reads the log may take a while, and has it before the report.
@@ -80,11 +83,13 @@ def show_report(report: "TickReport", options: Shared, *, as_json: bool) -> None
         if as_json:
             show_object(tick_object(report))
         elif options.shows(exit_code(report)):
-            show_lines(tick_lines(report, log_lines_lost=lost))
+            show_tick(report, log_lines_lost=lost)
         sys.stdout.flush()
     except (OutputError, ReaderGoneError, OSError) as error:
         # The exit code says what became of the sweep, not of its reader.
-        logger.warning("the report could not be shown (%s); a tick's report is in the journal", error)
+        logger.warning(
+            "the report could not be shown (%s). Of a tick it is in the journal: autorelease history", reason(error)
+        )
         let_go_of(sys.stdout)
     raise typer.Exit(exit_code(report))
 

@@ -22,11 +22,13 @@ from autorelease.deciding.columns import (
     text_of,
 )
 from autorelease.deciding.tables import (
+    DOUBT,
     DOUBTS,
     DUE,
     INDEXES,
     INVALID,
     MARK_OWNED_TWICE,
+    OF_DOUBT,
     PLAN,
     STAY,
     STAYING,
@@ -192,6 +194,22 @@ class Spool:
     def by_expiry(self) -> Iterator[Planned]:
         """All of the plan, oldest expiry first, but for the invalid rows."""
         return self._planned("expiries", f"NOT ({INVALID}) ORDER BY expires, sid")
+
+    def doubtful(self) -> Iterator[tuple[Planned, str]]:
+        """The due rows that are invalid, oldest expiry first, each with its reason."""
+        self._index("expiries")
+        found = f"SELECT {DOUBT}, {', '.join(RECORD)} FROM plan INDEXED BY expiries WHERE {INVALID}"
+        rows = self._read(f"{found} ORDER BY expires, sid")
+        return ((planned_of(row[OF_DOUBT:]), _reason(*row[:OF_DOUBT])) for row in rows)
+
+    def place(self, sid: str) -> tuple[int, int] | None:
+        """The how manyeth this one is of all that are to be released, in the order of execution; None: it is none."""
+        self._index("execution")
+        this = f"SELECT repeated, expires, sid FROM plan WHERE {TO_RELEASE} AND sid = ?"
+        up_to_this = f"count(*) FILTER (WHERE (repeated, expires, sid) <= ({this}))"
+        found = f"SELECT {up_to_this}, count(*) FROM plan INDEXED BY execution WHERE {TO_RELEASE}"
+        [(place, every)] = self._read(found, tagged_text(sid))
+        return (place, every) if place else None
 
     def find(self, sid: str) -> tuple[Planned, str | None] | None:
         """What is planned for this sid, and why it is invalid, where it is."""

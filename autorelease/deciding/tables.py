@@ -55,7 +55,10 @@ STAY = (
     "(SELECT 1 FROM staying WHERE vm = holder.vm AND vm_provisioner IS holder.vm_provisioner "
     "AND vm_unique IS holder.vm_unique AND number > ?)"
 )
-DOUBTS = "SELECT sid, vm IS NOT NULL, vm_ref, (SELECT sid FROM staying WHERE number = held_by) FROM plan"
+# What the reason of an invalid row is made of: so many columns.
+DOUBT = "vm IS NOT NULL, vm_ref, (SELECT sid FROM staying WHERE number = held_by)"
+OF_DOUBT = 3
+DOUBTS = f"SELECT sid, {DOUBT} FROM plan"
 MARK_OWNED_TWICE = (
     f"UPDATE plan SET held_by = {HELD_BY} "
     f"WHERE {DUE} AND held_by IS NULL AND vm IN (SELECT vm FROM staying WHERE number > ?)"

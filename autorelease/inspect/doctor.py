@@ -6,24 +6,24 @@ A part that cannot be looked at is a line, too, and what rests on it is left out
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from shlex import quote
 
-from autorelease.deciding.control import ask_control
 from autorelease.deciding.decide import Decision, decide, moment_of
 from autorelease.deciding.judging import Judge
 from autorelease.deciding.running import running
 from autorelease.errors import ConfigurationError, UnusableError
 from autorelease.inspect import Check, State, holds, in_words, page, table
-from autorelease.inspect.health import PAGES, find_health
+from autorelease.inspect.health import find_health
 from autorelease.inspect.host import synchronisation, units
+from autorelease.inspect.indexes import indexes
+from autorelease.inspect.provisioners import CONFIGURATION, provisioners
+from autorelease.inspect.statuses import COMPARED, spellings, statuses
 from autorelease.journal import JournalReader, is_missing, open_journal_reader
 from autorelease.ledger import Ledger, open_ledger, vocabulary
-from autorelease.limits import ABANDONED_AFTER
-from autorelease.model import InvalidRow, PlanSummary, rfc3339
-from autorelease.provisioners import Registered, calls, open_provisioners
+from autorelease.model import InvalidRow, PlanSummary, at_second
 from autorelease.rules import guard
 from autorelease.settings import Release, Settings
 from autorelease.sqliteadvice import check_version, version_in_use
@@ -31,7 +31,6 @@ from autorelease.sqliteadvice import check_version, version_in_use
 MAX_AGE = timedelta(hours=2)
 MOST_REASONS = 5
 MOST_SIDS = 5
-CONFIGURATION = page("Exit 4: configuration")
 REFUSED = page("Exit 7: the guard refused")
 # What differs between two rows that are invalid for the same reason.
 PARTICULARS = re.compile(r"'[^']*'|\"[^\"]*\"|\([^)]*\)|[0-9][0-9.:TZ+-]*")
@@ -55,7 +54,7 @@ def examine(settings: Settings, moment: guard.Moment, limits: guard.Limits) -> I
         yield from _ledger(settings, journal, moment, limits)
         yield _clock(journal, moment, limits)
     yield synchronisation()
-    yield from _provisioners(settings, moment)
+    yield from provisioners(settings, moment)
     databases = (settings.ledger_path, settings.journal_path)
     yield from units(settings.release.timeout, settings.release.deadline, databases)
     yield _last_success(settings, moment)
@@ -67,11 +66,6 @@ def examine_without(error: ConfigurationError) -> Iterator[Check]:
     yield _sqlite()
     yield synchronisation()
     yield from units(Release().timeout, Release().deadline)
-
-
-def has_failed(checks: Sequence[Check]) -> bool:
-    """Whether one of them is a fail."""
-    return any(check.state is State.FAIL for check in checks)
 
 
 def _sqlite() -> Check:
@@ -133,9 +127,11 @@ def _rows(
     settings: Settings, ledger: Ledger, journal: JournalReader, moment: guard.Moment, limits: guard.Limits
 ) -> Iterator[Check]:
     words = vocabulary(settings)
-    yield table.statuses(ledger, words)
+    counted = ledger.statuses(COMPARED)
+    yield statuses(counted, words, shows_released=not ledger.shape().is_view)
+    yield spellings(counted, words)
     yield table.columns(ledger, settings)
-    yield table.index(ledger, words, moment.now, settings)
+    yield from indexes(ledger, counted, words, moment.now, settings)
     release = settings.release
     judge = Judge(ledger, journal, moment.now, release.grace, release.hold_grace)
     decision = decide(judge, moment, limits, running=running(journal, moment.now))
@@ -168,7 +164,8 @@ def _conflicts(decision: Decision) -> Check:
         return Check("conflicts", State.OK, "none is open")
     sids = ", ".join(found[:MOST_SIDS]) + (", …" if len(found) > MOST_SIDS else "")
     message = f"{len(found)} open ({sids}): the VM may be gone while its owner pays"
-    remedy = f"look at the VM, then: autorelease retry {quote(found[0])}; {page('A conflict')}"
+    named = " ".join(map(quote, found[:MOST_SIDS]))
+    remedy = f"look at each VM, then: autorelease retry {named}; {page('A conflict')}"
     return Check("conflicts", State.WARN, message, remedy)
 
 
@@ -180,7 +177,7 @@ def _guard(decision: Decision) -> Check:
     return Check("guard", State.WARN, f"would refuse a tick now: {reasons}", f"autorelease list-expired; {REFUSED}")
 
 
-# --- clock, provisioners, last success --------------------------------------------------------------------------------
+# --- clock, last success ----------------------------------------------------------------------------------------------
 
 
 def _clock(journal: JournalReader, moment: guard.Moment, limits: guard.Limits) -> Check:
@@ -190,53 +187,13 @@ def _clock(journal: JournalReader, moment: guard.Moment, limits: guard.Limits) -
     except UnusableError as error:
         return Check("clock", State.WARN, f"nothing to compare with: {error}", table.UNUSABLE)
     if last is None:
-        return Check("clock", State.OK, f"{rfc3339(moment.now)}; no admitted tick to compare it with")
+        return Check("clock", State.OK, f"{at_second(moment.now)}; no admitted tick to compare it with")
     refusals = guard.judge(SOME_WORK, limits, guard.Facts(moment, moment_of(last.start)))
     told = "; ".join(f"{refusal.code}: {refusal.message}" for refusal in refusals if refusal.code.startswith("clock_"))
     if told:
         return Check("clock", State.FAIL, told, f"date -u; {REFUSED}")
     since = in_words(moment.now - last.start.now)
-    return Check("clock", State.OK, f"{rfc3339(moment.now)}, {since} after the last admitted tick began")
-
-
-def _provisioners(settings: Settings, moment: guard.Moment) -> Iterator[Check]:
-    try:
-        found = open_provisioners(
-            settings.provisioners, settings.config, settings.release.timeout, stamps=settings.ledger.is_stamped
-        )
-    except ConfigurationError as error:
-        yield Check("provisioners", State.FAIL, str(error), CONFIGURATION)
-        return
-    limit = settings.release.timeout + ABANDONED_AFTER
-    for name, registered in found.items():
-        problem = calls.why_unusable(registered.provisioner, limit)
-        if problem is None:
-            yield _control(settings, moment, name, registered)
-        else:
-            yield Check(f"provisioner {name}", State.FAIL, problem, page(PAGES[8]))
-        calls.close(registered.provisioner, limit)
-
-
-def _control(settings: Settings, moment: guard.Moment, name: str, registered: Registered) -> Check:
-    """Whether it finds VMs that are paid for, where it can be asked: else a tick would believe none of its misses."""
-    check = f"provisioner {name}"
-    limit = settings.release.timeout + ABANDONED_AFTER
-    try:
-        with ExitStack() as stack:
-            ledger = open_ledger(settings, read_only=True)
-            stack.callback(ledger.close)
-            journal = open_journal_reader(settings)
-            stack.callback(journal.close)
-            judge = Judge(ledger, journal, moment.now, settings.release.grace, settings.release.hold_grace)
-            control = ask_control(judge, name, registered.provisioner, limit)
-    except UnusableError as error:
-        return Check(check, State.OK, f"can be used; it was not asked for VMs that must be there: {error}")
-    if control is None:
-        return Check(check, State.OK, "can be used; it cannot be asked whether a VM is there")
-    if control.lost is not None:
-        message = f"does not find the VM of {control.lost}, which is paid for ({control.why}): is this the right place?"
-        return Check(check, State.FAIL, message, page(PAGES[8]))
-    return Check(check, State.OK, f"can be used, and finds the {control.asked} VMs that it was asked for")
+    return Check("clock", State.OK, f"{at_second(moment.now)}, {since} after the last admitted tick began")
 
 
 def _last_success(settings: Settings, moment: guard.Moment) -> Check:
@@ -246,7 +203,7 @@ def _last_success(settings: Settings, moment: guard.Moment) -> Check:
     problem = problems.get("journal") or problems.get("stale")
     if problem is None:
         ended = health.swept.finished_at if health.swept else None
-        return Check(name, State.OK, f"a tick ran through and ended at {rfc3339(ended) if ended else 'no time'}")
+        return Check(name, State.OK, f"a tick ran through and ended at {at_second(ended) if ended else 'no time'}")
     if problem.code == "stale" and health.newest is None:
         remedy = f"autorelease list-expired; {page('Run it now')}"
         return Check(name, State.WARN, "no tick has been run yet", remedy)

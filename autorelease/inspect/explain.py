@@ -5,33 +5,22 @@ Decides nothing itself: each verdict is asked of the function that a tick asks.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from autorelease.deciding.decide import Decision
-from autorelease.inspect import in_words
-from autorelease.inspect.held import Holding, look_up_holding, not_held, own_hold
-from autorelease.journal import JournalReader, OpenIntent
-from autorelease.ledger import Ledger
-from autorelease.ledger.rows import StoredRow, Unreadable, Vocabulary, read_instant, shown
-from autorelease.model import (
-    Allocation,
-    Attempts,
-    InvalidRow,
-    Known,
-    Planned,
-    RawValue,
-    SkipReason,
-    rfc3339,
-)
-from autorelease.rules.expiry import find_expired
+from autorelease.identity import NO_VM
+from autorelease.inspect.clauses import clauses
+from autorelease.inspect.subject import Fact, Subject, Terms, has_expired
+from autorelease.journal import PastTick
+from autorelease.ledger.rows import StoredRow, shown
+from autorelease.model import Allocation, InvalidRow, Known, Planned, RawValue, SkipReason, rfc3339
 from autorelease.rules.retry import in_backoff
 
 ALWAYS_SHOWN = ("sid", "status", "expires_at")
 CLASSES = {int: "integer", float: "real", str: "text", bytes: "blob"}
-Fact = tuple[str, str]
 
 
 class Section(msgspec.Struct, frozen=True):
@@ -41,55 +30,17 @@ class Section(msgspec.Struct, frozen=True):
     facts: Sequence[Fact]
 
 
-class Terms(msgspec.Struct, frozen=True):
-    """How the configuration reads a row. columns: our word = the table's."""
-
-    words: Vocabulary
-    columns: Mapping[str, str]
-    grace: timedelta
-    hold_grace: timedelta
-
-
-class Subject(msgspec.Struct, frozen=True):
-    """What ledger and journal hold of one sid. intents: its releases whose end is unknown."""
-
-    sid: str
-    stored: Sequence[StoredRow]
-    row: Allocation | InvalidRow | None
-    holding: Holding
-    remembered: Sequence[tuple[datetime | None, Known]]
-    intents: Sequence[OpenIntent]
-    has_events: bool
-
-    @property
-    def is_known(self) -> bool:
-        """Whether ledger or journal have ever heard of it."""
-        return bool(self.stored or self.holding.own or self.remembered or self.has_events)
-
-
-def look_up(sid: str, ledger: Ledger, journal: JournalReader) -> Subject:
-    """All that is stored of one sid, in one look at each."""
-    row = ledger.read(sid)
-    return Subject(
-        sid=sid,
-        stored=ledger.stored(sid),
-        row=row,
-        holding=look_up_holding(sid, row, ledger, journal),
-        remembered=journal.remembered(sid),
-        intents=[intent for intent in journal.open_intents() if intent.sid == sid],
-        has_events=next(iter(journal.events(sid=sid)), None) is not None,
-    )
-
-
 def explain(
     subject: Subject, decision: Decision, events: Iterator[Mapping[str, Any]], terms: Terms
 ) -> Iterator[Section]:
     """The sections of the answer. decision: of the whole ledger, as of now."""
     yield from _stored(subject, terms)
-    yield Section("The rule", list(_rule(subject, decision, terms)))
-    yield Section("The journal", list(_remembered(subject, decision.now)))
+    yield Section("The rule", list(clauses(subject, decision, terms)))
+    if subject.stored:
+        yield Section("The VM", list(_vm(subject, decision.now, terms)))
+    yield Section("The journal", list(_remembered(subject, decision.now, terms)))
     yield Section("A tick now", list(_tick(subject, decision, terms)))
-    yield Section("Events", [(str(event["at"]), _event(event)) for event in events] or [("none", "")])
+    yield Section("Events", [(_at(event, terms), _event(event)) for event in events] or [("none", "")])
 
 
 # --- what is stored ---------------------------------------------------------------------------------------------------
@@ -97,7 +48,7 @@ def explain(
 
 def _stored(subject: Subject, terms: Terms) -> Iterator[Section]:
     if not subject.stored:
-        yield Section("The ledger", [("no row", f"has the sid {subject.sid}")])
+        yield Section("The ledger", [("row", f"none has the sid {subject.sid}")])
     for row in subject.stored:
         values = {role: getattr(row, role) for role in StoredRow.__struct_fields__}
         facts = [
@@ -120,100 +71,58 @@ def _raw(value: RawValue) -> str:
     return f"{text} ({CLASSES[type(value)]})"
 
 
-# --- the rule ---------------------------------------------------------------------------------------------------------
+# --- the VM -----------------------------------------------------------------------------------------------------------
 
 
-def _rule(subject: Subject, decision: Decision, terms: Terms) -> Iterator[Fact]:
-    row, now = subject.row, decision.now
+def _vm(subject: Subject, now: datetime, terms: Terms) -> Iterator[Fact]:
+    row = subject.row
+    if isinstance(row, Allocation):
+        uid = f", vm_uid {row.vm_uid!r}" if row.vm_uid else ""
+        yield "named", f"{row.vm_ref!r} of provisioner {row.provisioner}{uid}" if row.vm_ref else NO_VM
+    for sid, other in subject.others:
+        yield (
+            "also held by",
+            f"{'a row without a readable sid' if sid is None else repr(sid)}, {_other(other, now, terms)}",
+        )
+    if not subject.others:
+        yield "also held by", "no other live row"
+
+
+def _other(row: Allocation | InvalidRow | None, now: datetime, terms: Terms) -> str:
     if row is None:
-        yield "not judged", "there is no row"
-        yield from own_hold(subject.holding, now, terms.hold_grace)
-        return
-    # A view may leave out what is released, and its expiry with it.
-    yield from _expiry(row, terms) if subject.stored else ()
+        return "which nobody can read"
     if isinstance(row, InvalidRow):
-        yield "invalid", f"{row.reason}: it is never released"
-        yield from own_hold(subject.holding, now, terms.hold_grace)
-        return
-    yield "not settled", _settled(row)
-    yield "expires_at known", "not looked at" if row.settled else "yes" if row.expires_at else "no: it never expires"
-    if row.expires_at is not None:
-        yield "expires_at + grace < now", _compared(row.expires_at, now, terms.grace)
-    yield "expired", "yes" if _has_expired(row, now, terms) else "no"
-    yield "not held", not_held(subject.holding, now, terms.hold_grace)
-    yield from own_hold(subject.holding, now, terms.hold_grace)
-    known = _known(subject, row)
-    yield "not in backoff", _backoff(known.attempts, now)
-    found = decision.spool.find(subject.sid)
-    yield "due", "yes" if found is not None and found[0].skip is None and not found[1] else "no"
-
-
-def _expiry(row: Allocation | InvalidRow, terms: Terms) -> Iterator[Fact]:
-    if row.raw is None:
-        return
-    try:
-        instant = read_instant(row.raw.expires_at, terms.words)
-    except Unreadable as reason:
-        yield "expires_at", f"cannot be read: {reason}"
-        return
-    yield "expires_at", f"{rfc3339(instant)}, {_here(instant)} here" if instant else "never"
-
-
-def _here(instant: datetime) -> str:
-    return f"{instant.astimezone():%Y-%m-%d %H:%M:%S %Z}"
-
-
-def _settled(row: Allocation) -> str:
-    if row.released:
-        return f"no: {row.status!r} is the released status"
-    return f"no: {row.status!r} is one of inactive" if row.settled else f"yes: {row.status!r}"
-
-
-def _compared(expires_at: datetime, now: datetime, grace: timedelta) -> str:
-    ends_at = expires_at + grace
-    sides = f"{rfc3339(expires_at)} + {in_words(grace)} < {rfc3339(now)}"
-    return (
-        f"yes: {sides}, by {in_words(now - ends_at)}"
-        if ends_at < now
-        else f"no: not {sides}, in {in_words(ends_at - now)}"
-    )
-
-
-def _has_expired(row: Allocation, now: datetime, terms: Terms) -> bool:
-    return any(find_expired([row], now, grace=terms.grace))
-
-
-def _known(subject: Subject, row: Allocation) -> Known:
-    return next((known for expires_at, known in subject.remembered if expires_at == row.expires_at), Known())
-
-
-def _backoff(attempts: Attempts | None, now: datetime) -> str:
-    if attempts is None or not in_backoff(attempts, now) or attempts.next_attempt_at is None:
-        return "yes"
-    return f"no: next try at {rfc3339(attempts.next_attempt_at)}, in {in_words(attempts.next_attempt_at - now)}"
+        return f"which is invalid: {row.reason}"
+    if row.expires_at is None:
+        return "which never expires"
+    spelled = terms.spelled(row.expires_at)
+    return f"which expired at {spelled}, too" if has_expired(row, now, terms) else f"which expires at {spelled}"
 
 
 # --- the journal ------------------------------------------------------------------------------------------------------
 
 
-def _remembered(subject: Subject, now: datetime) -> Iterator[Fact]:
+def _remembered(subject: Subject, now: datetime, terms: Terms) -> Iterator[Fact]:
     for expires_at, known in subject.remembered:
-        yield f"for {rfc3339(expires_at) if expires_at else 'never'}", _memory(known, now)
+        yield f"for {terms.spelled(expires_at) if expires_at else 'never'}", _memory(known, now, terms)
     for intent in subject.intents:
         what = "conflict" if intent.is_known_conflict else "open intent"
-        yield what, f"a release of {intent.vm_ref} by {intent.provisioner} was begun at {rfc3339(intent.begun_at)}"
+        yield (
+            what,
+            f"a release of {intent.vm_ref} by {intent.provisioner} was begun at {terms.spelled(intent.begun_at)}",
+        )
     if not subject.remembered and not subject.intents:
-        yield "nothing", "was ever tried"
+        yield "releases", "none was ever tried"
 
 
-def _memory(known: Known, now: datetime) -> str:
+def _memory(known: Known, now: datetime, terms: Terms) -> str:
     said = ["recorded as released"] if known.released else []
     if known.attempts is not None:
         tries = known.attempts
         said.append(f"{tries.failed_ticks} failed ticks, {tries.pending_ticks} pending")
         said += ["in quarantine"] if tries.quarantined else []
         said.append(
-            f"next try at {rfc3339(tries.next_attempt_at)}"
+            f"next try at {terms.spelled(tries.next_attempt_at)}"
             if in_backoff(tries, now) and tries.next_attempt_at
             else "next try with the next tick"
         )
@@ -228,10 +137,37 @@ def _memory(known: Known, now: datetime) -> str:
 
 def _tick(subject: Subject, decision: Decision, terms: Terms) -> Iterator[Fact]:
     yield "would", _would(subject, decision, terms)
+    place = decision.spool.place(subject.sid)
+    found = decision.spool.find(subject.sid)
+    if place is not None and found is not None:
+        yield "its place", f"{place[0]} of {place[1]} that are to be released"
+        yield "admission", _admission(found[0])
     if not decision.refusals:
         yield "the guard", "would admit that tick"
     for refusal in decision.refusals:
         yield "the guard", f"would refuse that tick: {refusal.code}: {refusal.message}"
+    if subject.newest is not None:
+        yield "the last tick", _verdict(subject.newest, terms)
+
+
+def _admission(planned: Planned) -> str:
+    if planned.first_try:
+        return "not yet: it is a first try, which the guard counts"
+    if planned.known.attempts is not None or planned.known.intent:
+        return "it was tried before: the guard does not count it again"
+    return "the newest admitted plan had it, and did not reach it: the guard does not count it again"
+
+
+def _verdict(newest: PastTick, terms: Terms) -> str:
+    """What the guard said of the last tick that was begun."""
+    tick = f"{newest.start.tick}, at {terms.spelled(newest.start.now)}"
+    refused = (newest.report or {}).get("refused") or ()
+    reasons = "; ".join(f"{refusal['code']}: {refusal['message']}" for refusal in refused)
+    if reasons:
+        return f"{tick}, was refused: {reasons}"
+    if newest.finished_at is None:
+        return f"{tick}, has not ended"
+    return f"{tick}, was not refused, and ended with exit code {newest.exit_code}"
 
 
 def _would(subject: Subject, decision: Decision, terms: Terms) -> str:
@@ -259,7 +195,15 @@ def _nothing(row: Allocation, terms: Terms) -> str:
         return "do nothing: it is settled"
     if row.expires_at is None:
         return "do nothing: it never expires"
-    return f"do nothing: it has not expired; the first tick after {rfc3339(row.expires_at + terms.grace)} tries it"
+    return (
+        f"do nothing: it has not expired; the first tick after {terms.spelled(row.expires_at + terms.grace)} tries it"
+    )
+
+
+def _at(event: Mapping[str, Any], terms: Terms) -> str:
+    # In full it stands there as it is stored.
+    at = str(event["at"])
+    return at if terms.spelled is rfc3339 else terms.spelled(datetime.fromisoformat(at).astimezone(UTC))
 
 
 def _event(event: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from autorelease.inspect import in_words, page
 from autorelease.inspect.holds import releases_from, told
 from autorelease.journal import JournalReader, PastTick
 from autorelease.limits import LOCK_SLACK
-from autorelease.model import ErrorCode, Hold, SkipReason, rfc3339
+from autorelease.model import ErrorCode, Hold, SkipReason, at_second, rfc3339
 from autorelease.rules.guard import BACKWARDS_TOLERATED
 from autorelease.rules.plan import is_held
 
@@ -164,7 +164,7 @@ def _errors(report: Mapping[str, Any], code: ErrorCode) -> int:
 def _clock(newest: PastTick | None, now: datetime) -> Problem | None:
     if newest is None or newest.start.started_at - now <= BACKWARDS_TOLERATED:
         return None
-    message = f"the newest tick was begun at {rfc3339(newest.start.started_at)}, which is still to come"
+    message = f"the newest tick was begun at {at_second(newest.start.started_at)}, which is still to come"
     return Problem("clock", message, f"date -u; {page(PAGES[ExitCode.REFUSED])}")
 
 
@@ -173,7 +173,7 @@ def _hanging(newest: PastTick | None, now: datetime) -> Problem | None:
         return None
     start = newest.start
     message = (
-        f"tick {start.tick} (pid {start.pid} on {start.host}) should have ended by {rfc3339(start.ends_by)} and has "
+        f"tick {start.tick} (pid {start.pid} on {start.host}) should have ended by {at_second(start.ends_by)} and has "
         "not: it hangs, or it was killed and no other has begun since"
     )
     return Problem("hanging", message, f"systemctl status autorelease.service; {page(PAGES[ExitCode.UNUSABLE])}")
@@ -183,7 +183,7 @@ def _stale(health: Health, now: datetime, max_age: timedelta) -> Problem | None:
     ended = health.swept.finished_at if health.swept else None
     if ended is not None and now - ended <= max_age:
         return None
-    last = f"the last one ended at {rfc3339(ended)}" if ended else "none ever has"
+    last = f"the last one ended at {at_second(ended)}" if ended else "none ever has"
     message = f"no tick has run through in the last {in_words(max_age)}: {last}"
     newest = health.newest
     if newest is None or newest.exit_code is None or (health.swept and newest.start.tick == health.swept.start.tick):
@@ -226,7 +226,7 @@ def lines(health: Health, now: datetime) -> Iterator[str]:
         more = f"; no tick before {rfc3339(first)} releases anything" if first else ""
         yield f"paused: {told(health.paused.hold, now)}{more}"
     if not health.problems and health.swept is not None and health.swept.finished_at is not None:
-        yield f"healthy: the last tick ran through, and ended at {rfc3339(health.swept.finished_at)}"
+        yield f"healthy: the last tick ran through, and ended at {at_second(health.swept.finished_at)}"
 
 
 def health_object(health: Health, now: datetime) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What keeps one allocation from being released, in words. Of the holds that apply the one that ends last decides."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
 import msgspec
@@ -10,8 +10,10 @@ from autorelease.inspect import in_words
 from autorelease.inspect.holds import GONE, difference, how_to_end, subject
 from autorelease.journal import JournalReader
 from autorelease.ledger import Ledger
-from autorelease.model import Allocation, Hold, InvalidRow, rfc3339
+from autorelease.model import Allocation, Hold, InvalidRow
 from autorelease.rules.plan import is_held
+
+Spelling = Callable[[datetime], str]
 
 
 class Holding(msgspec.Struct, frozen=True):
@@ -38,33 +40,33 @@ def look_up_holding(sid: str, row: Allocation | InvalidRow | None, ledger: Ledge
     return Holding(row, last, own, ledger.references)
 
 
-def not_held(holding: Holding, now: datetime, hold_grace: timedelta) -> str:
-    """The verdict on a row that can be read."""
+def not_held(holding: Holding, now: datetime, hold_grace: timedelta, spelled: Spelling) -> str:
+    """The verdict on a row that can be read. spelled: an instant, as it is to be shown."""
     hold = holding.last
     if hold is None:
         return "yes: it was never held"
     if not is_held(hold, now, hold_grace):
-        return f"yes: {_told(hold, now)}"
+        return f"yes: {_in_a_sentence(hold, now, spelled)}"
     more = f"; and {in_words(hold_grace)} of grace after that" if hold.ends_at is not None else ""
-    return f"no: {_told(hold, now)}{more}"
+    return f"no: {_in_a_sentence(hold, now, spelled)}{more}"
 
 
-def own_hold(holding: Holding, now: datetime, hold_grace: timedelta) -> Iterator[tuple[str, str]]:
+def own_hold(holding: Holding, now: datetime, hold_grace: timedelta, spelled: Spelling) -> Iterator[tuple[str, str]]:
     """The hold of the sid itself, where the verdict does not show it; and whether it was made for this row at all."""
     hold, row = holding.own, holding.row
     if hold is None:
         return
     if not holding.is_shown:
-        yield "its own hold", _told(hold, now)
+        yield "its own hold", _in_a_sentence(hold, now, spelled)
     other = GONE if row is None else difference(hold, row, holding.references)
     if other is not None and is_held(hold, now, hold_grace):
         yield "held for whom", f"is this hold still meant? {other}. To end it: {how_to_end(hold)}"
 
 
-def _told(hold: Hold, now: datetime) -> str:
-    ended = hold.ends_at is not None and hold.ends_at <= now
-    ends = (
-        "without an end" if hold.ends_at is None else f"{'which ended' if ended else 'until'} {rfc3339(hold.ends_at)}"
-    )
+def _in_a_sentence(hold: Hold, now: datetime, spelled: Spelling) -> str:
+    if hold.ends_at is None:
+        ends = "without an end"
+    else:
+        ends = f"{'which ended' if hold.ends_at <= now else 'until'} {spelled(hold.ends_at)}"
     of_many = "" if hold.scope == "sid" else f"{subject(hold)} was "
-    return f"{of_many}held at {rfc3339(hold.held_at)} by {hold.actor}, {ends}: {hold.reason}"
+    return f"{of_many}held at {spelled(hold.held_at)} by {hold.actor}, {ends}: {hold.reason}"

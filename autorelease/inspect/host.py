@@ -70,7 +70,7 @@ def synchronisation(marker: Path = SYNCHRONIZED, ask: Callable[[], int | None] =
         return Check(name, State.OK, "systemd-timesyncd has set the clock")
     status = ask()
     if status is None:
-        return Check(name, State.OK, "not asked: the kernel does not tell this process")
+        return Check(name, State.OK, "not known: this process may not ask the kernel")
     if status & STA_UNSYNC:
         message = "the kernel says that nothing keeps its clock right"
         return Check(name, State.WARN, message, "timedatectl set-ntp true")

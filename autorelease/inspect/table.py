@@ -1,24 +1,17 @@
-"""The doctor's look at the operator's table: rights, statuses, columns, index. Asks the ledger, and only reads."""
+"""The doctor's look at the operator's table: rights and columns. Asks the ledger, and only reads."""
 
 import os
 import stat
-from datetime import datetime
 from grp import getgrgid
 from pathlib import Path
 
 from autorelease.errors import UnusableError
 from autorelease.inspect import Check, State, page
 from autorelease.ledger import Ledger
-from autorelease.ledger.rows import StoredRow, Vocabulary, read_row, shown
-from autorelease.model import InvalidRow, RawValue
 from autorelease.settings import Settings
 from autorelease.sqlitefile import check_writable, is_wal
 from autorelease.text import user_name
 
-# More than these, and the column is hardly one of statuses.
-MOST_STATUSES = 20
-# Below this the whole table is read in a moment, with or without an index.
-SMALL_TABLE = 10_000
 UNUSABLE = page("Exit 5: ledger or journal unusable")
 CLASSES = {"epoch": {"integer", "real"}, "epoch_ms": {"integer", "real"}, "iso8601": {"text"}}
 
@@ -33,7 +26,10 @@ def rights(path: Path, what: str, service: int) -> Check:
     if os.geteuid() != service:
         remedy = f"runuser -u {user_name(service)} -- autorelease doctor"
         return Check(
-            name, State.WARN, f"asked as uid {os.geteuid()}, which says nothing of the service: {told}", remedy
+            name,
+            State.WARN,
+            f"the service runs as {user_name(service)}, and only that user can try its rights: {told}",
+            remedy,
         )
     try:
         check_writable(path, what)
@@ -57,30 +53,6 @@ def _owned(path: Path) -> str:
     except KeyError:
         group = str(state.st_gid)
     return f"{stat.S_IMODE(state.st_mode):04o} {user_name(state.st_uid)}:{group}"
-
-
-def statuses(ledger: Ledger, words: Vocabulary) -> Check:
-    """Each status with how many rows have it, and what it means to a tick."""
-    found = ledger.statuses(MOST_STATUSES + 1)
-    told = ", ".join(
-        f"{shown(status, 40)} {rows} ({_meaning(status, words)})" for status, rows in found[:MOST_STATUSES]
-    )
-    if len(found) > MOST_STATUSES:
-        message = f"more than {MOST_STATUSES} different ones; is this the right column? {told}"
-        return Check("statuses", State.WARN, message, "[ledger.columns] status in the configuration")
-    if found and words.released not in [status for status, _ in found] and not ledger.shape().is_view:
-        message = f"no row says {words.released!r}, which is right only before the first release: {told}"
-        return Check("statuses", State.WARN, message, "[ledger] released in the configuration")
-    return Check("statuses", State.OK, told or "the table is empty")
-
-
-def _meaning(status: RawValue, words: Vocabulary) -> str:
-    row = read_row(StoredRow("1", status, None), words)
-    if isinstance(row, InvalidRow):
-        return f"not understood: {row.reason}"
-    if row.released:
-        return "released"
-    return "inactive: nothing to release" if row.settled else "live: released when its time is up"
 
 
 def columns(ledger: Ledger, settings: Settings) -> Check:
@@ -108,24 +80,3 @@ def columns(ledger: Ledger, settings: Settings) -> Check:
             "columns", State.WARN, message, "a PRIMARY KEY or UNIQUE index on the sid alone, of type TEXT or INTEGER"
         )
     return Check("columns", State.OK, told)
-
-
-def index(ledger: Ledger, words: Vocabulary, now: datetime, settings: Settings) -> Check:
-    """How the due rows are found. The statement that would help is told, and never run."""
-    access = ledger.due_access(now, settings.release.grace)
-    counted = ledger.statuses(MOST_STATUSES)
-    rows = sum(number for _, number in counted)
-    settled = sum(number for status, number in counted if _is_settled(status, words))
-    if access.is_indexed and not (access.has_settled and settled > SMALL_TABLE):
-        return Check("index", State.OK, access.how)
-    if access.is_indexed:
-        message = f"the index holds {settled} settled rows as well, which every tick passes by: {access.how}"
-        return Check("index", State.WARN, message, access.remedy)
-    if rows > SMALL_TABLE:
-        return Check("index", State.WARN, f"none is used for {rows} rows: {access.how}", access.remedy)
-    return Check("index", State.OK, f"none is needed for {rows} rows; should they become many: {access.remedy}")
-
-
-def _is_settled(status: RawValue, words: Vocabulary) -> bool:
-    row = read_row(StoredRow("1", status, None), words)
-    return not isinstance(row, InvalidRow) and row.settled

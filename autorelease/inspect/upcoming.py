@@ -6,6 +6,7 @@ The plan is read from its spool, row by row, as often as needed: nothing here gr
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from heapq import merge
 
 import msgspec
 from msgspec.structs import replace
@@ -33,21 +34,31 @@ class Window(msgspec.Struct, frozen=True):
 
 
 class Upcoming(msgspec.Struct, frozen=True):
-    """One allocation whose time ends within the window. note: why the tick after that will leave it alone."""
+    """One allocation whose time ends within the window.
+
+    note: why the tick after that will leave it alone. doubt: why it is invalid then, and reported.
+    """
 
     allocation: Allocation
     ends_at: datetime
     note: SkipReason | None
+    doubt: str | None = None
 
 
 class Outlook(msgspec.Struct, frozen=True):
-    """The window in numbers. days: by the UTC day of the end. refuses_at: the first hourly tick that is refused."""
+    """The window in numbers.
+
+    days: by the UTC day of the end. refuses_at: the first hourly tick that is refused. plans: those that its first
+    tries are of, and how many of each; the largest first.
+    """
 
     expiring: int
     held: int
+    invalid: int
     days: Mapping[date, int]
     refuses_at: datetime | None
     refusals: Sequence[Refusal]
+    plans: Sequence[tuple[str | None, int]] = ()
 
 
 def full_hour(instant: datetime) -> datetime:
@@ -58,22 +69,40 @@ def full_hour(instant: datetime) -> datetime:
 
 def upcoming(decision: Decision, window: Window) -> Iterator[Upcoming]:
     """What ends within the window, in that order; decision: as of `window.last_tick`."""
-    for planned in decision.spool.by_expiry():
+    spool = decision.spool
+    sound = ((planned, None) for planned in spool.by_expiry())
+    both: Iterator[tuple[Planned, str | None]] = merge(sound, spool.doubtful(), key=_by_expiry)
+    for planned, doubt in both:
         ends_at = _ends_at(planned, window)
         has_expired = any(find_expired([planned.allocation], window.now, grace=window.grace))
         if not has_expired and ends_at <= window.until:
-            yield Upcoming(planned.allocation, ends_at, _note(planned, ends_at, window))
+            note = _note(planned, ends_at, window)
+            yield Upcoming(planned.allocation, ends_at, note, None if note else doubt)
+
+
+def _by_expiry(item: tuple[Planned, str | None]) -> tuple[datetime | None, str]:
+    return item[0].allocation.expires_at, item[0].allocation.sid
 
 
 def look_ahead(decision: Decision, window: Window, moment: guard.Moment, limits: guard.Limits) -> Outlook:
     """Count what ends, and put every hour's plan before the guard. moment: that of `window.now`."""
     days: Counter[date] = Counter()
-    held = 0
+    held = invalid = 0
     for row in upcoming(decision, window):
         days[row.ends_at.date()] += 1
         held += row.note is SkipReason.HELD
+        invalid += row.doubt is not None
     refuses_at, refusals = _first_refusal(decision, window, moment, limits)
-    return Outlook(days.total(), held, days, refuses_at, refusals)
+    plans = _plans(decision, window, refuses_at) if refuses_at else ()
+    return Outlook(days.total(), held, invalid, days, refuses_at, refusals, plans)
+
+
+def _plans(decision: Decision, window: Window, hour: datetime) -> Sequence[tuple[str | None, int]]:
+    """What plans the first tries of that hour are of."""
+    found = Counter(
+        planned.allocation.plan for planned in decision.spool.by_expiry() if _swept_at(planned, window) == hour
+    )
+    return found.most_common()
 
 
 def _ends_at(planned: Planned, window: Window) -> datetime:

@@ -98,6 +98,12 @@ class JournalReader(Protocol):
     def ticks(self, tick: str | None = None) -> Iterator[PastTick]:
         """The ticks, newest first; or this one alone."""
 
+    def recent_answers(self, fingerprint: str, limit: int, run: str | None = None) -> Sequence[Answer]:
+        """What was answered under this fingerprint last, newest first; run: in this run alone."""
+
+    def credits(self) -> Sequence[tuple[str, datetime]]:
+        """The fingerprints that have credit, each with the start of the tick that it was earned in; newest first."""
+
     def events(self, *, sid: str | None = None, tick: str | None = None) -> Iterator[Mapping[str, Any]]:
         """The events as `history` shows them, oldest first; `now` is that of their tick."""
 
@@ -136,9 +142,6 @@ class Journal(JournalReader, Protocol):
         unproven: bytes | None = None,
     ) -> None:
         """End a tick with its report, or with the error object of one that could not go on."""
-
-    def recent_answers(self, fingerprint: str, limit: int, run: str | None = None) -> Sequence[Answer]:
-        """What was answered under this fingerprint last, newest first; run: in this run alone."""
 
     def kinds_of_answers(self, fingerprint: str, run: str) -> frozenset[Answer]:
         """Which of the answers there are were given under this fingerprint in this run."""

@@ -1,6 +1,7 @@
 """What provisioners answered, by their fingerprint, and which have shown that they can release."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from autorelease.journal import GivenAnswer, Step
 from autorelease.journal.connection import PAIRS_AT_ONCE, JournalConnection
@@ -29,6 +30,11 @@ class Answers(JournalConnection):
     def has_credit(self, fingerprint: str) -> bool:
         """Whether under this fingerprint something was ever released, or proven to be gone."""
         return bool(self._rows("SELECT 1 FROM credits WHERE fingerprint = ?", fingerprint))
+
+    def credits(self) -> Sequence[tuple[str, datetime]]:
+        """The fingerprints that have credit, each with the start of the tick that it was earned in; newest first."""
+        rows = self._rows("SELECT fingerprint, since FROM credits ORDER BY since DESC, fingerprint")
+        return [(row["fingerprint"], datetime.fromisoformat(row["since"]).astimezone(UTC)) for row in rows]
 
     def has_missed(self, run: str, sids: Sequence[str]) -> frozenset[str]:
         """Those of these sids that this run has written down a "not found" for."""

@@ -13,7 +13,8 @@ from autorelease.sqlitefile import OpenFile, check_file, check_writable, connect
 from autorelease.text import user_name
 
 REMEDY = (
-    "Never had one: autorelease init. Lost: put back its newest copy; a new one has forgotten every hold (runbook.md, "
+    "If there never was one: autorelease init. If it is lost, put its newest copy back: a new one knows no hold "
+    "(runbook.md, "
     '"The journal is lost")'
 )
 PAGE_ROWS = 500
@@ -48,7 +49,10 @@ class JournalConnection:
             )
         version = version_of(self.connection)
         if version > VERSION:
-            raise UnusableError(f"{self._path}: was written by a newer autorelease ({version}): upgrade")
+            raise UnusableError(
+                f"{self._path}: was written by a newer autorelease (its tables are of version {version}, and "
+                f"{VERSION} is the newest that this one knows): install that autorelease again"
+            )
         if version < VERSION and not may_be_older:
             raise UnusableError(
                 f"{self._path}: is of an older version: the next tick brings it up to date. Not to wait for that, and "

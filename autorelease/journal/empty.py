@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from autorelease.journal import OpenIntent, PastTick, TickStart
-from autorelease.model import Allocation, Hold, Known
+from autorelease.model import Allocation, Answer, Hold, Known
 
 
 class EmptyJournal:
@@ -66,6 +66,14 @@ class EmptyJournal:
     def known(self, allocations: Sequence[Allocation]) -> Mapping[tuple[str, datetime | None], Known]:  # noqa: ARG002
         """Nothing."""
         return {}
+
+    def recent_answers(self, fingerprint: str, limit: int, run: str | None = None) -> Sequence[Answer]:  # noqa: ARG002
+        """Nothing."""
+        return ()
+
+    def credits(self) -> Sequence[tuple[str, datetime]]:
+        """Nothing."""
+        return ()
 
     def open_intents(self) -> Iterator[OpenIntent]:
         """Nothing."""

@@ -6,7 +6,7 @@ Knows the model and the errors, never a provisioner, the journal or the tick. On
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -62,17 +62,30 @@ class Shape(msgspec.Struct, frozen=True):
     is_base_key_unique: bool = True
 
 
-class Access(msgspec.Struct, frozen=True):
-    """How the database finds what is due.
+class Look(StrEnum):
+    """What a tick looks for in the ledger. VM, ODD_VM: who holds one whose name is ASCII, or is not."""
 
-    how: in its own words. is_indexed: by an index, in order. has_settled: that index holds the settled rows as well,
-    which are then passed by one after the other. remedy: the statement that makes the index which would help.
+    DUE = "due"
+    SID = "sid"
+    VM = "vm"
+    ODD_VM = "odd vm"
+
+
+class Access(msgspec.Struct, frozen=True):
+    """How the database finds what is looked for.
+
+    how: in its own words. is_indexed: by an index that leaves out nearly all other rows; what is due, in order.
+    has_settled: that index holds the settled rows as well, which are then passed by one after the other.
+    remedy: the statement that makes the index which would help. milliseconds: what it took with real values; a look
+    that takes long is broken off, so that it may take more.
     """
 
+    look: Look
     how: str
     is_indexed: bool
     has_settled: bool
     remedy: str
+    milliseconds: float
 
 
 class Ledger(Protocol):
@@ -115,8 +128,8 @@ class Ledger(Protocol):
     def shape(self) -> Shape:
         """What the table is like."""
 
-    def due_access(self, now: datetime, grace: timedelta) -> Access:
-        """How `due` finds its rows; nothing is read of them."""
+    def accesses(self, now: datetime, grace: timedelta) -> Sequence[Access]:
+        """How each look of a tick is done, and how long it takes; in the order of `Look`."""
 
     def has_rules(self) -> bool:
         """Whether the table's own rules could refuse one row's stamp and take another's; in doubt they could."""

@@ -4,11 +4,11 @@ Adds nothing to the operator's database. SQL narrows what is fetched, always to 
 what a row says is decided in `rows`. One thread alone uses it.
 """
 
+from autorelease.ledger.accesses import Accesses
 from autorelease.ledger.census import Counting
 from autorelease.ledger.rehearsal import Rehearsal
 from autorelease.ledger.shape import Shaped
-from autorelease.ledger.vms import Holders
 
 
-class SQLiteLedger(Counting, Shaped, Holders, Rehearsal):
+class SQLiteLedger(Counting, Accesses, Shaped, Rehearsal):
     """See `autorelease.ledger.Ledger`."""

@@ -22,22 +22,29 @@ class Holders(LedgerConnection):
             yield from self._holders(frozenset(references[start : start + HOLDERS_AT_ONCE]))
 
     def _holders(self, references: frozenset[str]) -> list[Holder]:
-        reference = self._reference
         # JSON in SQLite ends a text at a NUL: what is found of such a name is too much, and left out below.
         plain = json.dumps([name for name in map(folded, references) if name.isascii()])
         # Two statements: with an OR between them neither could go by an index.
+        of_plain, of_others = self.holder_statements()
         with self._file.in_use():
             return [
-                *self._holding(references, f"{folded_if_plain(reference)} IN (SELECT value FROM json_each(?))", plain),
-                *self._holding(references, f"({perhaps_not_plain(reference)})"),
+                *self._holding(references, of_plain, plain),
+                *self._holding(references, of_others),
             ]
 
-    def _holding(self, references: frozenset[str], condition: str, *values: str) -> Iterator[Holder]:
-        """Those among the rows of one of the two statements; values: what it is about plain references."""
+    def holder_statements(self) -> tuple[str, str]:
+        """The look for plain references, which are bound as one JSON list, and the one for all others."""
+        reference = self._reference
         columns = ", ".join(self._column(role) if self._has(role) else "NULL" for role in HELD_BY)
-        cursor = self.connection.execute(
-            f"SELECT {self._reference}, {columns} FROM {self._table} WHERE {self._live} AND {condition}", values
+        live = f"SELECT {reference}, {columns} FROM {self._table} WHERE {self._live}"
+        return (
+            f"{live} AND {folded_if_plain(reference)} IN (SELECT value FROM json_each(?))",
+            f"{live} AND ({perhaps_not_plain(reference)})",
         )
+
+    def _holding(self, references: frozenset[str], statement: str, *values: str) -> Iterator[Holder]:
+        """Those among the rows of one of the two statements; values: what it is about plain references."""
+        cursor = self.connection.execute(statement, values)
         for reference, sid, provisioner, vm_ref, vm_uid in cursor:
             # Each row by one of the statements: which of them may find it is for SQL to say only roughly.
             if is_plain(reference) == bool(values):

@@ -12,7 +12,7 @@ from datetime import timedelta
 from autorelease.errors import ProvisionerDown, ProvisionerError, ProvisionerSeemsDown
 from autorelease.model import Allocation, Release, Result
 from autorelease.provisioners import Identifying, Probing, Provisioner, Registered
-from autorelease.text import plain
+from autorelease.text import kind_and_reason, plain
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,9 @@ def release(provisioner: Provisioner, allocation: Allocation) -> Release | Provi
     except ProvisionerError as error:
         return _understood(error)
     except BaseException as error:
-        logger.exception("the provisioner raised what it must not", extra={"facts": {"sid": allocation.sid}})
+        logger.exception(
+            "the provisioner raised something else than a ProvisionerError", extra={"facts": {"sid": allocation.sid}}
+        )
         return ProvisionerError(_broke(error), end_unknown=True)
     checked = _checked(answer)
     if isinstance(checked, str):
@@ -114,7 +116,7 @@ def _returned(call: Callable[[], object]) -> object:
     except ProvisionerError as error:
         return Failure(_understood(error))
     except BaseException as error:
-        logger.exception("the provisioner raised what it must not")
+        logger.exception("the provisioner raised something else than a ProvisionerError")
         return Failure(_broke(error))
 
 
@@ -149,4 +151,4 @@ def _checked(answer: object) -> Release | str:
 
 
 def _broke(error: BaseException) -> str:
-    return f"the provisioner broke: {type(error).__name__}: {plain(error)}"
+    return f"the provisioner broke: {kind_and_reason(error)}"

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 
 from autorelease.errors import ConfigurationError
 from autorelease.provisioners import KINDS, Kind, Provisioner, Registered, Section
-from autorelease.text import plain
+from autorelease.text import kind_and_reason, plain
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def _guarded(call: Callable[[], Made], failed: str, expected: tuple[type[Excepti
 
 def _refuse(failed: str, error: BaseException) -> NoReturn:
     logger.debug("why the next one is an error", exc_info=error)
-    raise ConfigurationError(f"{failed}: {type(error).__name__}: {plain(error)}") from error
+    raise ConfigurationError(f"{failed}: {kind_and_reason(error)}") from error
 
 
 def _checked_kind(made: object, what: str) -> Kind:

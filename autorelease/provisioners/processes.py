@@ -18,6 +18,7 @@ from typing import IO
 import msgspec
 
 from autorelease.errors import ProvisionerDown, ProvisionerError
+from autorelease.text import kind_and_reason
 
 TAIL_BYTES = 4096
 # Of the bytes of a character all but the first (RFC 3629).
@@ -73,7 +74,7 @@ def run(
             raise
         now = "it is ended" if is_gone else "it cannot be ended, and is still running"
         raise ProvisionerError(
-            f"the command could not be watched to its end: {now} ({type(error).__name__}: {error})", end_unknown=True
+            f"the command could not be watched to its end: {now} ({kind_and_reason(error)})", end_unknown=True
         ) from error
 
 
@@ -95,7 +96,7 @@ def _started(argv: Sequence[str], environment: Mapping[str, str]) -> "subprocess
     except OSError as error:
         if error.errno == errno.ENOEXEC:
             raise ProvisionerDown(
-                f"the program {argv[0]!r} is none that the kernel can run: does it begin with #!?"
+                f"the program {argv[0]!r} cannot be run: it is none for this machine, and does not begin with #!"
             ) from error
         if error.errno in LACKING:
             raise ProvisionerDown(f"no program can be started on this machine now: {error.strerror}") from error

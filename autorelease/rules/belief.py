@@ -55,7 +55,7 @@ def disbelief(standing: Standing, max_gone_percent: int) -> str | None:
 def disbelief_of_expected(standing: Standing) -> str | None:
     """The same for a miss that repeats what a killed run began: the VM is gone by our own hand, as far as we know."""
     if not standing.is_known:
-        return "it cannot say by what it finds VMs, so that nothing which it has released before counts"
+        return "it has no fingerprint, so that nothing which it has released before counts"
     if not standing.has_credit:
         return "it has never released anything yet as it is configured now, so its 'not found' proves nothing"
     control = standing.control

@@ -41,7 +41,7 @@ class PositiveDuration(Duration):
         """The duration; raises ValueError."""
         found = super().read(value)
         if not found:
-            raise ValueError("must be longer than nothing")
+            raise ValueError("must be longer than 0s")
         return found
 
 

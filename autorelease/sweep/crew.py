@@ -78,5 +78,5 @@ class Crew:
         breaker = self._breakers[allocation.provisioner]
         breaker.row_timed_out()
         if breaker.open:
-            message = f"{breaker.timeouts} allocations in a row came to no end within the time-out"
+            message = f"{breaker.timeouts} allocations in a row whose last call did not end within its time-out"
             self.down.setdefault(allocation.provisioner, message)

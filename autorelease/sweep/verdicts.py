@@ -132,7 +132,7 @@ def pending(
     """Accepted, and not gone yet; after too many runs of that, an error."""
     attempts = after_pending(work.planned.known.attempts)
     if attempts.pending_ticks >= charge.quarantine_after:
-        message = f"accepted ({evidence}) in {attempts.pending_ticks} ticks and still not gone"
+        message = f"accepted ({evidence}) in {attempts.pending_ticks} ticks, and the VM is still not gone"
         verdict = failed(work, ProvisionerError(message, end_unknown=True), charge, at, before=attempts)
     else:
         event = replace(_event(work, Step.OUTCOME, at), outcome=Outcome.PENDING, evidence=evidence, attempts=attempts)
@@ -200,7 +200,7 @@ def conflict(work: Work, message: str, at: datetime) -> Verdict:
 
 def _unstamped(earned: Earned, why: str) -> str:
     if earned.answer is Answer.MISS:
-        return f"'not found', and not stamped: {why}"
+        return f"the provisioner says 'not found', but the ledger could not be stamped: {why}"
     return f"released at the provisioner ({_short(earned.evidence)}), but the ledger could not be stamped: {why}"
 
 

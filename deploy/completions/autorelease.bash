@@ -46,6 +46,7 @@ _autorelease() {
         health,--max-age) kind=nothing ;;
         health,--max-overdue) kind=nothing ;;
         health,--format) kind=words words='plain json' ;;
+        doctor,--provisioner) kind=nothing ;;
         doctor,--format) kind=words words='table plain json' ;;
     esac
     if [[ -z $kind ]]; then
@@ -54,7 +55,7 @@ _autorelease() {
             '') words='--config --ledger --log-level --log-format -q --quiet --version -h --help'; [[ $word == -* ]] || words='tick list-expired upcoming release hold unhold holds retry explain history health doctor init' ;;
             tick) words='--once --dry-run --at --json --confirm -h --help' ;;
             list-expired) words='--at --all --format -h --help' ;;
-            upcoming) words='--within --format -h --help' ;;
+            upcoming) words='--within --rows --format -h --help' ;;
             release) words='--reason --yes --json --confirm -h --help' ;;
             hold) words='--reason --until --provisioner --all -h --help' ;;
             unhold) words='--provisioner --all -h --help' ;;
@@ -63,7 +64,7 @@ _autorelease() {
             explain) words='-h --help' ;;
             history) words='--sid --tick --format -h --help' ;;
             health) words='--max-age --max-overdue --format -h --help' ;;
-            doctor) words='--format -h --help' ;;
+            doctor) words='--settings --deep --provisioner --format -h --help' ;;
             init) words='--sample -h --help'; [[ $word == -* ]] || kind=folders ;;
         esac
     fi

@@ -54,7 +54,7 @@ def test_the_formats_of_what_is_upcoming_say_the_same(here: Place) -> None:
     found = checked(run_here(here, "upcoming", "--format", "json"), "upcoming")
     assert [row["sid"] for row in found["rows"]] == ["a", "b"]
     assert instant(found["until"]) - instant(found["now"]) == timedelta(hours=72)
-    assert found["counts"] == {"expire": 2, "held": 0}
+    assert found["counts"] == {"expire": 2, "held": 0, "invalid": 0}
     day = datetime.fromtimestamp(NOW + DAY, UTC).date().isoformat()
     assert found["days"] == [{"day": day, "count": 2}]
     plain = run_here(here, "upcoming")
@@ -80,12 +80,34 @@ def test_upcoming_says_when_the_guard_will_refuse(here: Place) -> None:
     assert said in run_here(here, "upcoming", "--format", "table").out
 
 
+def test_upcoming_names_what_ends_together_and_what_to_type(here: Place) -> None:
+    here.configure(LEDGER_PROVISIONER, "[guard]\nmax_percent = 100\nmax_releases = 1\n")
+    here.execute("UPDATE vm_allocations SET plan = 'big' WHERE sid = 'a'")
+    ran = run_here(here, "upcoming", "--format", "table")
+    assert "what ends together then: 1 of big, 1 of no plan" in ran.out
+    assert ran.out.splitlines()[-1].endswith("autorelease tick --once --confirm N")
+
+
+def test_upcoming_lists_each_row_where_it_is_told_to(here: Place) -> None:
+    here.execute("UPDATE vm_allocations SET vm_ref = 'VM-FAR' WHERE sid = 'a'")
+    here.execute("UPDATE vm_allocations SET vm_ref = 'vm-far' WHERE sid = 'far'")
+    said = "invalid: vm_ref 'VM-FAR' is also held by 'far'"
+    table = run_here(here, "upcoming", "--format", "table")
+    assert "VM-FAR" not in table.out
+    assert "2 expire, 0 of them held, 1 invalid: reported, and not released" in table.out
+    assert "VM-FAR" in run_here(here, "upcoming", "--rows", "--format", "table").out
+    assert said in run_here(here, "upcoming").out
+    found = checked(run_here(here, "upcoming", "--format", "json"), "upcoming")
+    assert [row["note"] for row in found["rows"]] == [said, None]
+    assert found["counts"]["invalid"] == 1
+
+
 def test_upcoming_of_a_held_row_and_of_another_window(here: Place) -> None:
     assert run_here(here, "hold", "far", "--reason", "because").code == 0
     assert len(checked(run_here(here, "upcoming", "--within", "1h", "--format", "json"), "upcoming")["rows"]) == 0
     found = checked(run_here(here, "upcoming", "--within", "31d", "--format", "json"), "upcoming")
     assert {row["sid"]: row["note"] for row in found["rows"]} == {"a": None, "b": None, "far": "held"}
-    assert found["counts"] == {"expire": 3, "held": 1}
+    assert found["counts"] == {"expire": 3, "held": 1, "invalid": 0}
 
 
 @pytest.mark.parametrize("within", ["3", "soon", "-1h", "367d", "99999d"])
@@ -125,6 +147,7 @@ def test_explain_shows_its_sections(here: Place) -> None:
     assert [line for line in lines if line and line[0].isupper()] == [
         "The ledger",
         "The rule",
+        "The VM",
         "The journal",
         "A tick now",
         "Events",
@@ -202,10 +225,54 @@ def test_the_formats_of_the_doctor_say_the_same(here: Place, monkeypatch: pytest
     assert footprint(here.folder) == before
     header, *lines = [line.split("\t") for line in run_here(here, "doctor").out.splitlines()]
     assert header == ["state", "check", "message", "remedy"]
-    names = ["setting"] * len(found["settings"]) + [check["check"] for check in found["checks"]]
+    names = [check["check"] for check in found["checks"]] + ["setting"] * len(found["settings"])
     assert [line[1] for line in lines] == names
     assert f'config = "{here.config}" (flag)' in [line[2] for line in lines]
     assert "configuration" in run_here(here, "doctor", "--format", "table").out
+
+
+def test_the_doctor_shows_first_what_fails_and_of_the_settings_those_that_are_written_down(here: Place) -> None:
+    here.journal.unlink()
+    found = checked(run_here(here, "doctor", "--format", "json"), "doctor", 9)
+    states = [check["state"] for check in found["checks"]]
+    assert states == sorted(states, key=["fail", "warn", "ok"].index)
+    assert states[0] == "fail"
+    assert {each["key"] for each in found["settings"]} == {
+        "config",
+        "ledger.url",
+        "provisioners.default.kind",
+        "guard.max_percent",
+    }
+    every = checked(run_here(here, "doctor", "--settings", "--format", "json"), "doctor", 9)
+    assert {each["from"] for each in every["settings"]} == {"flag", "file", "default"}
+    assert "release.deadline" in {each["key"] for each in every["settings"]}
+    plain = run_here(here, "doctor", "--settings").out
+    assert 'ok\tsetting\trelease.deadline = "45m" (default)\t' in plain.splitlines()
+
+
+def test_the_doctor_looks_for_damage_when_it_is_told_to(here: Place) -> None:
+    found = checked(run_here(here, "doctor", "--format", "json"), "doctor")
+    assert not [check for check in found["checks"] if "integrity" in check["check"]]
+    found = checked(run_here(here, "doctor", "--deep", "--format", "json"), "doctor")
+    assert {check["check"]: check["state"] for check in found["checks"] if "integrity" in check["check"]} == {
+        "integrity of the ledger": "ok",
+        "integrity of the journal": "ok",
+    }
+
+
+def test_the_doctor_of_one_provisioner(here: Place) -> None:
+    here.configure(LEDGER_PROVISIONER, '[provisioners.other]\nkind = "command"\nargv = ["/no/such"]\ntoken = "a"\n')
+    found = checked(run_here(here, "doctor", "--provisioner", "default", "--format", "json"), "doctor")
+    assert [check["check"] for check in found["checks"]] == ["options", "preflight", "known by", "provisioner default"]
+    assert [each["key"] for each in found["settings"]] == ["provisioners.default.kind"]
+    # What is wrong with one is nothing to the other.
+    found = checked(run_here(here, "doctor", "--provisioner", "other", "--format", "json"), "doctor", 9)
+    assert (found["checks"][0]["check"], found["checks"][0]["state"]) == ("options", "fail")
+    ran = run_here(here, "doctor", "--provisioner", "othr")
+    assert (ran.code, ran.out) == (2, "")
+    assert "has no section [provisioners.othr]; those it has: default, other" in ran.err
+    ran = run_here(here, "doctor", "--provisioner", "other", "--deep")
+    assert (ran.code, ran.out) == (2, "")
 
 
 def test_the_doctor_fails_with_9(here: Place) -> None:

@@ -9,8 +9,10 @@ import pytest
 from msgspec.structs import replace
 
 from autorelease.errors import ProvisionerError
-from autorelease.inspect.explain import Subject, Terms, explain, look_up
+from autorelease.inspect.explain import explain
+from autorelease.inspect.subject import Subject, Terms, look_up
 from autorelease.ledger.rows import Vocabulary
+from autorelease.model import Release, Result
 from autorelease.settings import Columns
 from tests.support.engine import EXPIRED, NOW, RENEWED, Engine, Scripted
 
@@ -26,7 +28,7 @@ class Witness(Engine):
         """What is stored of it."""
         ledger, journal = self.open_ledger(read_only=True), self.open_journal()
         try:
-            return look_up(sid, ledger, journal)
+            return look_up(sid, ledger, journal, self.words)
         finally:
             ledger.close()
             journal.close()
@@ -36,7 +38,7 @@ class Witness(Engine):
         ledger, journal = self.open_ledger(read_only=True), self.open_journal()
         terms = Terms(self.words, self.columns, self.grace, self.hold_grace)
         decision = self.decide(ledger, journal)
-        sections = list(explain(look_up(sid, ledger, journal), decision, journal.events(sid=sid), terms))
+        sections = list(explain(look_up(sid, ledger, journal, self.words), decision, journal.events(sid=sid), terms))
         decision.spool.close()
         ledger.close()
         journal.close()
@@ -78,8 +80,14 @@ def test_a_row_that_is_due(witness: Witness) -> None:
         "not in backoff": "yes",
         "due": "yes",
     }
-    assert found["The journal"] == {"nothing": "was ever tried"}
-    assert found["A tick now"] == {"would": "release it, for the first time", "the guard": "would admit that tick"}
+    assert found["The journal"] == {"releases": "none was ever tried"}
+    assert found["The VM"] == {"named": "'a' of provisioner default", "also held by": "no other live row"}
+    assert found["A tick now"] == {
+        "would": "release it, for the first time",
+        "its place": "1 of 1 that are to be released",
+        "admission": "not yet: it is a first try, which the guard counts",
+        "the guard": "would admit that tick",
+    }
     assert found["Events"] == {"none": ""}
 
 
@@ -136,10 +144,69 @@ def test_a_sid_that_several_rows_share(tmp_path: Path) -> None:
 
 def test_a_vm_that_another_row_holds_too(witness: Witness) -> None:
     witness.add("a", vm_ref="vm")
-    witness.add("b", vm_ref="vm", expires_at=RENEWED)
+    witness.add("b", vm_ref="VM ", expires_at=RENEWED)
     found = witness.explained("a")
-    assert found["The rule"]["due"] == "no"
-    assert "vm_ref 'vm' is also held" in found["A tick now"]["would"]
+    assert found["The rule"]["due"] == "no: vm_ref 'vm' is also held by 'b'"
+    assert "vm_ref 'vm' is also held by 'b'" in found["A tick now"]["would"]
+    assert "its place" not in found["A tick now"]
+    assert found["The VM"] == {
+        "named": "'vm' of provisioner default",
+        "also held by": "'b', which expires at 2026-12-31T12:00:00Z",
+    }
+    # Of the other one nothing is wrong yet, and it says what is coming.
+    assert witness.explained("b")["The VM"]["also held by"] == "'a', which expired at 2026-12-01T11:00:00Z, too"
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"expires_at": None}, "'b', which never expires"),
+        ({"expires_at": "soon"}, "'b', which is invalid: expires_at is text ('soon')"),
+        ({"sid": None}, "a row without a readable sid, which nobody can read"),
+        ({"vm_uid": "another"}, "no other live row"),
+        ({"provisioner": "another"}, "no other live row"),
+        ({"status": "Released"}, "no other live row"),
+        ({"vm_ref": "another"}, "no other live row"),
+    ],
+)
+def test_who_else_holds_the_vm(columns: dict[str, object], said: str, witness: Witness) -> None:
+    witness.add("a", vm_ref="vm", vm_uid="one")
+    row = {"sid": "b", "status": "Active", "expires_at": RENEWED, "vm_ref": "vm", **columns}
+    witness.place.insert([row])
+    assert witness.explained("a")["The VM"]["also held by"].startswith(said)
+
+
+def test_an_invalid_row_has_a_vm_and_a_hold_as_well(witness: Witness) -> None:
+    witness.place.insert([{"sid": "a", "status": "Active", "expires_at": "soon", "vm_ref": "vm"}])
+    witness.add("b", vm_ref="vm")
+    witness.hold("a")
+    found = witness.explained("a")
+    assert found["The VM"]["also held by"].startswith("'b', which expired at")
+    assert found["The journal"]["hold"].endswith("without an end: because")
+
+
+def test_its_place_and_whether_the_guard_counts_it(witness: Witness) -> None:
+    witness.add("a", "b", "c")
+    witness.tick(Scripted({"a": [ProvisionerError("broken")], "b": [Release(Result.PENDING)]}))
+    witness.add("young")
+    witness.later(25 * HOUR)
+    assert witness.explained("young")["A tick now"]["its place"] == "1 of 3 that are to be released"
+    found = witness.explained("b")["A tick now"]
+    assert found["its place"] == "3 of 3 that are to be released"
+    assert found["admission"] == "it was tried before: the guard does not count it again"
+
+
+def test_the_last_verdict_of_the_guard(witness: Witness) -> None:
+    witness.add("a")
+    assert "the last tick" not in witness.explained("a")["A tick now"]
+    witness.limits = replace(witness.limits, max_releases=0)
+    witness.tick(Scripted())
+    last = witness.explained("a")["A tick now"]["the last tick"]
+    assert last.startswith("tick-1, at 2026-12-01T12:00:00Z, was refused: max_releases: 1 first releases")
+    witness.limits = replace(witness.limits, max_releases=1)
+    witness.tick(Scripted())
+    last = witness.explained("a")["A tick now"]["the last tick"]
+    assert last.endswith("was not refused, and ended with exit code 0")
 
 
 def test_a_hold_before_and_after_its_end(witness: Witness) -> None:
@@ -220,7 +287,7 @@ def test_a_row_that_is_gone_and_one_that_never_was(witness: Witness) -> None:
     witness.place.execute("DELETE FROM vm_allocations")
     assert witness.subject("a").is_known
     found = witness.explained("a")
-    assert found["The ledger"] == {"no row": "has the sid a"}
+    assert found["The ledger"] == {"row": "none has the sid a"}
     assert found["A tick now"]["would"] == "do nothing: there is no row"
     assert not witness.subject("nobody").is_known
 

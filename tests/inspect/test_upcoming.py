@@ -12,7 +12,7 @@ from autorelease.errors import ProvisionerError
 from autorelease.inspect.upcoming import Outlook, Upcoming, Window, full_hour, look_ahead, upcoming
 from autorelease.model import RawRow
 from autorelease.rules import guard
-from tests.support.engine import NOW, Engine, Scripted
+from tests.support.engine import NOW, RENEWED, Engine, Scripted
 
 HOUR = timedelta(hours=1)
 MIDNIGHT = datetime(2026, 12, 2, tzinfo=UTC)
@@ -213,3 +213,38 @@ def test_the_order_is_of_instants_and_not_of_their_spelling(tmp_path: Path) -> N
 @pytest.mark.parametrize(("minutes", "hours"), [(0, 0), (1, 1), (59, 1), (60, 1), (60.0001, 2)], ids=str)
 def test_full_hours(minutes: float, hours: int) -> None:
     assert full_hour(NOW + timedelta(minutes=minutes)) == NOW + hours * HOUR
+
+
+# --- rows that will be invalid ----------------------------------------------------------------------------------------
+
+
+def test_a_row_that_shares_its_vm_is_listed_with_the_name_of_the_other(seer: Seer) -> None:
+    """Left out it would be a surprise: nothing that expires is hidden."""
+    seer.add("later", expires_at=RENEWED, vm_ref="vm")
+    seer.place.insert(
+        [{"sid": "shared", "status": "Active", "expires_at": int((NOW + HOUR).timestamp()), "vm_ref": "VM"}]
+    )
+    seer.add_at(NOW + 2 * HOUR, "sound")
+    rows, outlook = seer.seen()
+    assert [(row.allocation.sid, row.note, row.doubt) for row in rows] == [
+        ("shared", None, "vm_ref 'VM' is also held by 'later'"),
+        ("sound", None, None),
+    ]
+    assert (outlook.expiring, outlook.invalid) == (2, 1)
+    assert sum(outlook.days.values()) == 2
+
+
+def test_what_plans_end_together_at_the_hour_that_is_refused(seer: Seer) -> None:
+    seer.limits = replace(seer.limits, max_releases=3)
+    instant = int((NOW + HOUR).timestamp())
+    seer.place.insert(
+        [
+            {"sid": f"{plan}-{number}", "status": "Active", "expires_at": instant, "plan": plan}
+            for plan, count in (("big", 3), ("small", 1), (None, 2))
+            for number in range(count)
+        ]
+    )
+    seer.add_at(NOW - HOUR, "due before")
+    _, outlook = seer.seen()
+    assert outlook.refuses_at == NOW + HOUR
+    assert list(outlook.plans) == [("big", 3), (None, 2), ("small", 1)]

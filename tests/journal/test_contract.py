@@ -552,6 +552,15 @@ def test_what_earns_credit(journal: Journal, answer: Answer) -> None:
     assert not journal.has_credit("default")
 
 
+def test_who_has_credit_since_when(journal: Journal) -> None:
+    assert list(journal.credits()) == []
+    for number, fingerprint in enumerate(("print", "another", "print")):
+        at = NOW + number * HOUR
+        journal.open_tick(start(f"t{number}", at))
+        journal.record(f"t{number}", [], answers(Answer.PROOF, fingerprint=fingerprint))
+    assert list(journal.credits()) == [("another", NOW + HOUR), ("print", NOW)]
+
+
 def test_credit_is_for_ever(journal: Journal) -> None:
     journal.open_tick(start())
     journal.record("t1", [], answers(Answer.RELEASED))

@@ -396,7 +396,7 @@ def test_the_shape_of_the_table(bench: Bench) -> None:
 def test_how_the_due_are_found_is_told_with_what_would_help(bench: Bench) -> None:
     bench.fill(*MIXED)
     before = bench.rows()
-    access = bench.open(read_only=True).due_access(NOW, timedelta(0))
+    access = bench.open(read_only=True).accesses(NOW, timedelta(0))[0]
     assert access.how
     assert not access.is_indexed
     assert bench.rows() == before
@@ -404,5 +404,5 @@ def test_how_the_due_are_found_is_told_with_what_would_help(bench: Bench) -> Non
         assert "CREATE" not in access.remedy
         return
     bench.execute(access.remedy)
-    access = bench.open(read_only=True).due_access(NOW, timedelta(0))
+    access = bench.open(read_only=True).accesses(NOW, timedelta(0))[0]
     assert (access.is_indexed, access.has_settled) == (True, False)

@@ -1014,7 +1014,7 @@ def test_an_index_is_judged_by_what_the_query_does_with_it(
         connection.execute(f'CREATE INDEX "an index (of ours)" ON "a table" {index}')
     connection.close()
     ledger = SQLiteLedger(path, "a table", COLUMNS, words=Vocabulary(), read_only=True)
-    access = ledger.due_access(NOW, timedelta(0))
+    access = ledger.accesses(NOW, timedelta(0))[0]
     ledger.close()
     assert (access.is_indexed, access.has_settled) == (is_indexed, has_settled), access.how
 
@@ -1028,7 +1028,7 @@ def test_the_index_that_would_help_fits_any_names(tmp_path: Path) -> None:
     for _ in range(2):
         # Opened anew: a connection keeps what it was told of a plan.
         ledger = SQLiteLedger(path, 'or"der', columns, words=Vocabulary(released="it's over"), read_only=True)
-        accesses.append(ledger.due_access(NOW, timedelta(0)))
+        accesses.append(ledger.accesses(NOW, timedelta(0))[0])
         absent = list(ledger.shape().absent)
         ledger.close()
         if len(accesses) == 1:

@@ -483,11 +483,11 @@ def test_a_base_table_whose_key_is_not_unique_is_found(opened: Open) -> None:
 
 def test_an_index_of_a_base_table_serves_the_view(opened: Open, panel: Panel) -> None:
     ledger = opened()
-    access = ledger.due_access(NOW, timedelta(0))
+    access = ledger.accesses(NOW, timedelta(0))[0]
     assert not access.is_indexed
     assert "a view itself can have none" in access.remedy
     panel.execute("CREATE INDEX a ON services (ends)", "CREATE INDEX b ON vms (service)")
-    access = opened("").due_access(NOW, timedelta(0))
+    access = opened("").accesses(NOW, timedelta(0))[0]
     assert (access.is_indexed, access.has_settled) == (True, False)
     assert "INDEX a (ends<?)" in access.how
 

@@ -186,7 +186,7 @@ LOADS = {
     "it has no such attribute": ("OTHER = 1", "AttributeError: "),
     "it raises": ("raise RuntimeError('wants a newer kernel')", "RuntimeError: wants a newer kernel"),
     "it ends the process": ("raise SystemExit('wants Python 4')", "SystemExit: wants Python 4"),
-    "it is cancelled": ("import asyncio\nraise asyncio.CancelledError", "CancelledError: "),
+    "it is cancelled": ("import asyncio\nraise asyncio.CancelledError", "CancelledError"),
     "it raises one of ours": (
         "from autorelease.errors import ConfigurationError\nraise ConfigurationError('hm')",
         "ConfigurationError: hm",

@@ -1,4 +1,4 @@
-"""What commands show: a table on a terminal, plain lines in a pipe, JSON, CSV. The only place that knows rich.
+"""What commands show: a table on a terminal, plain lines in a pipe, JSON, CSV.
 
 Plain: a header line, then one line a row, tab-separated, never truncated; what is not printable is escaped.
 """
@@ -7,18 +7,20 @@ import csv
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any, TextIO
 
 from autorelease.errors import OutputError, ReaderGoneError
+from autorelease.inspect import in_words
 from autorelease.model import Outcome
+from autorelease.render.people import Row, cell
 from autorelease.sweep.report import TickReport, exit_code, status
 from autorelease.text import as_json, escaped
 
 LINES_OF_DETAIL = 20
 LONGEST_BAR = 40
-Row = Mapping[str, Any]
 
 
 class Form(StrEnum):
@@ -45,23 +47,36 @@ class LineForm(StrEnum):
     JSON = "json"
 
 
+def is_terminal() -> bool:
+    """Whether a person reads."""
+    return sys.stdout.isatty()
+
+
 def default_form() -> Form:
     """A table on a terminal, plain lines elsewhere."""
-    return Form.TABLE if sys.stdout.isatty() else Form.PLAIN
+    return Form.TABLE if is_terminal() else Form.PLAIN
 
 
-def show_rows(form: Form, columns: Sequence[str], rows: Iterable[Row]) -> None:
-    """Write rows to stdout as a table, as plain lines or as CSV."""
+def show_rows(
+    form: Form, columns: Sequence[str], rows: Iterable[Row], *, state: str | None = None, spare: Sequence[str] = ()
+) -> None:
+    """Write rows to stdout as a table, as plain lines or as CSV.
+
+    state, spare: of a table, the column whose words have colours, and those that are left out first, in this order,
+    where the terminal is too narrow for all.
+    """
     if form is Form.TABLE:
-        _show_table(columns, rows)
+        from autorelease.render import terminal
+
+        _write(terminal.table(columns, list(rows), state, spare))
     elif form is Form.CSV:
         writer = csv.writer(_Stdout(), lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+        writer.writerows([cell(row.get(name)) for name in columns] for row in rows)
     else:
         _write("\t".join(columns) + "\n")
         for row in rows:
-            _write("\t".join(_cell(row.get(name)) for name in columns) + "\n")
+            _write("\t".join(cell(row.get(name)) for name in columns) + "\n")
 
 
 def show_json(head: Mapping[str, Any], lists: Mapping[str, Iterable[Row]]) -> None:
@@ -86,10 +101,44 @@ def show_lines(lines: Iterable[str]) -> None:
         _write(escaped(line) + "\n")
 
 
+def show_tick(report: TickReport, *, log_lines_lost: int) -> None:
+    """Write what a tick came to; on a terminal its state has a colour, and how long it all took stands there, too."""
+    if not is_terminal():
+        show_lines(tick_lines(report, log_lines_lost=log_lines_lost))
+        return
+    from autorelease.render import terminal
+
+    head, *others = tick_lines(report, log_lines_lost=log_lines_lost)
+    _write(terminal.coloured(head, status(report)))
+    show_lines([*others, *_durations(report)])
+
+
+def _durations(report: TickReport) -> Iterator[str]:
+    if report.oldest_overdue_seconds:
+        yield f"oldest overdue    {in_words(timedelta(seconds=report.oldest_overdue_seconds))}"
+    yield f"took              {in_words(report.finished_at - report.started_at)}"
+
+
 def show_facts(title: str, facts: Sequence[tuple[str, str]]) -> None:
-    """Write a title, and under it what is said of each name."""
+    """Write a title, and under it what is said of each name; on a terminal, what is well or wrong in its colour."""
     width = max((len(name) for name, _ in facts), default=0)
-    show_lines([title, *(f"  {name.ljust(width)}  {said}".rstrip() for name, said in facts)])
+    if not is_terminal():
+        show_lines([title, *(f"  {name.ljust(width)}  {text}".rstrip() for name, text in facts)])
+        return
+    from autorelease.render import terminal
+
+    _write(terminal.facts(title, facts, width))
+
+
+def show_states(lines: Iterable[str]) -> None:
+    """Write lines of which each begins with its state and a colon; on a terminal, that state in its colour."""
+    if not is_terminal():
+        show_lines(lines)
+        return
+    from autorelease.render import terminal
+
+    for line in lines:
+        _write(terminal.state_line(line))
 
 
 def bars(counts: Mapping[str, int]) -> Iterator[str]:
@@ -120,7 +169,7 @@ def tick_lines(report: TickReport, *, log_lines_lost: int = 0) -> Iterator[str]:
     yield from (f"down: {name}: {message}" for name, message in report.down.items())
     yield from (f"refused: {refusal.code}: {refusal.message}" for refusal in report.refused)
     if report.lost is not None:
-        yield f"lost: {report.lost}"
+        yield f"not finished, because ledger or journal could not be used: {report.lost}"
     if log_lines_lost:
         yield f"log lines that nobody took: {log_lines_lost}. All of it is in the journal: autorelease history"
     if report.stopped_by is not None:
@@ -133,22 +182,11 @@ def _details(title: str, lines: Sequence[str]) -> Iterator[str]:
         yield f"{title}: … and more: see tick --json, or autorelease history"
 
 
-def _show_table(columns: Sequence[str], rows: Iterable[Row]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def show_checks(rows: Sequence[Row]) -> None:
+    """Write the checks of the doctor for a person."""
+    from autorelease.render import terminal
 
-    table = Table(header_style="bold", box=None, pad_edge=False)
-    for name in columns:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        # A Text is never read as markup; folded and not cut, because half a sid is worse than a tall row.
-        table.add_row(*(Text(_cell(row.get(name)), overflow="fold") for name in columns))
-    # Without colours rich would still write bold: NO_COLOR means no escapes at all.
-    console = Console(highlight=False, color_system=None if os.environ.get("NO_COLOR") else "auto")
-    with console.capture() as drawn:
-        console.print(table)
-    _write(drawn.get())
+    _write(terminal.checks(rows))
 
 
 def let_go_of(stream: TextIO) -> None:
@@ -176,27 +214,16 @@ def _write(text: str) -> None:
         raise OutputError(f"the output cannot be written: {error.strerror}") from error
 
 
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    return escaped(value) if isinstance(value, str) else str(value)
-
-
 @contextmanager
-def progress(total: int, what: str) -> Iterator[Callable[[], None]]:
-    """A bar on stderr where that is a terminal and there is work; yields the function that moves it on."""
+def progress(total: int | None, what: str) -> Iterator[Callable[[], None]]:
+    """A bar on stderr where that is a terminal and there is work; yields the function that moves it on.
+
+    total None: nobody knows how much there is.
+    """
     if total == 0 or not sys.stderr.isatty():
         yield lambda: None
         return
-    from rich.console import Console
-    from rich.progress import Progress
+    from autorelease.render import terminal
 
-    with ExitStack() as stack:
-        try:
-            bar = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
-        except RuntimeError:
-            # A machine that has no thread to give still has work to do.
-            yield lambda: None
-            return
-        task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)
+    with terminal.progress(total, what) as advance:
+        yield advance

@@ -1,0 +1,173 @@
+"""How the database finds what a tick looks for, and how long it takes: measured on the table itself, by real values.
+
+Reads, and never for longer than a moment: who writes to a ledger without WAL has to wait for its readers.
+"""
+
+import json
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+
+from autorelease.ledger import Access, Look
+from autorelease.ledger.binding import lowered
+from autorelease.ledger.due import Due
+from autorelease.ledger.narrowing import certainly_unexpired_from, indexes_of_holders, literal, quoted
+from autorelease.ledger.vms import Holders
+from autorelease.model import RawValue
+from autorelease.text import folded
+
+# The first run may have to wait for the disk: the median is what a tick meets.
+RUNS = 3
+LONGEST_RUN_SECONDS = 0.1
+# After so many steps of SQLite's own machine it is asked whether the time is up.
+STEPS_AT_ONCE = 1000
+SOME_ROWS = 5
+Values = Sequence[RawValue]
+
+
+class Accesses(Due, Holders):
+    """Nothing of this is needed by a tick."""
+
+    def accesses(self, now: datetime, grace: timedelta) -> Sequence[Access]:
+        """How each look of a tick is done, and how long it takes; in the order of `Look`."""
+        of_plain, of_others = self.holder_statements()
+        with self._file.in_use():
+            sids, references = self._some_rows()
+            return [
+                self._due_access(now, grace),
+                self._sid_access(sids),
+                self._access(Look.VM, of_plain, [json.dumps(references)]),
+                self._access(Look.ODD_VM, of_others, []),
+            ]
+
+    def _some_rows(self) -> tuple[list[str], list[str]]:
+        """Sids and references that are in the table, as a tick looks for them."""
+        rows = self.connection.execute(
+            f"SELECT {self._column('sid')}, {self._reference} FROM {self._table} LIMIT {SOME_ROWS}"
+        ).fetchall()
+        sids, references = (
+            ([str(value) for value in values] for values in zip(*rows, strict=True)) if rows else ([], [])
+        )
+        return sids, [folded(reference) for reference in references]
+
+    def _due_access(self, now: datetime, grace: timedelta) -> Access:
+        statement, values = self._due_statement(None), [certainly_unexpired_from(now - grace, self._words)]
+        steps = self._steps(statement, values)
+        found = re.fullmatch(r"SEARCH .* USING (?:INDEX (?P<index>.*)|.*) \((?P<terms>.*)\)", steps[0])
+        # An index on the expiry alone leaves only rows of the very same expiry to be sorted ("RIGHT PART OF").
+        is_sorted = "USE TEMP B-TREE FOR ORDER BY" not in steps
+        by_expiry = f"{lowered(self._columns['expires_at'])}<?"
+        is_indexed = found is not None and by_expiry in lowered(found["terms"]) and is_sorted
+        if self._is_view:
+            # Its columns have other names in the tables that it is made of.
+            is_indexed = is_sorted and "<?)" in steps[0] and not any(step.startswith("SCAN") for step in steps)
+        is_partial = found is not None and self._is_partial(found["index"])
+        return Access(
+            look=Look.DUE,
+            how="; ".join(steps),
+            is_indexed=is_indexed,
+            has_settled=is_indexed and not is_partial and not self._is_view,
+            remedy=self._index_of_due(),
+            milliseconds=self._measured(statement, values),
+        )
+
+    def _sid_access(self, sids: Sequence[str]) -> Access:
+        steps = self._steps(f"SELECT 1 FROM {self._table} WHERE {self._column('sid')} = ?", [""])
+        return Access(
+            look=Look.SID,
+            how="; ".join(steps),
+            is_indexed=any(self._serves(Look.SID, step) for step in steps),
+            has_settled=False,
+            remedy=self._index_of(Look.SID),
+            milliseconds=self._typical(lambda: self._found(sids)),
+        )
+
+    def _access(self, look: Look, statement: str, values: Values) -> Access:
+        steps = self._steps(statement, values)
+        return Access(
+            look=look,
+            how="; ".join(step for step in steps if "json_each" not in step and not step.startswith("LIST SUBQUERY")),
+            is_indexed=any(self._serves(look, step) for step in steps),
+            has_settled=False,
+            remedy=self._index_of(look),
+            milliseconds=self._measured(statement, values),
+        )
+
+    def _serves(self, look: Look, step: str) -> bool:
+        """Whether this step of a plan goes by an index that leaves out nearly all rows."""
+        found = re.fullmatch(
+            r"(?P<how>SEARCH|SCAN) .*?USING (?:COVERING )?(?:INDEX )?(?P<index>.*?)(?: \((?P<terms>.*)\))?", step
+        )
+        if found is None or "AUTOMATIC" in step:
+            return False
+        if look is Look.ODD_VM:
+            # Its rows are few because the index has no others.
+            return self._is_partial(found["index"])
+        terms = lowered(found["terms"] or "")
+        names = ("<expr>",) if look is Look.VM else (lowered(self._columns["sid"]), "rowid")
+        return found["how"] == "SEARCH" and any(f"{name}=?" in terms for name in names)
+
+    def _steps(self, statement: str, values: Values) -> list[str]:
+        rows = self.connection.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+        return [detail for *_, detail in rows]
+
+    def _is_partial(self, index: str | None) -> bool:
+        rows = self.connection.execute(
+            "SELECT l.partial FROM sqlite_master m, pragma_index_list(m.name) l WHERE m.type = 'table' AND l.name = ?",
+            (index,),
+        )
+        return (1,) in rows
+
+    # --- measuring --------------------------------------------------------------------------------------------------
+
+    def _measured(self, statement: str, values: Values) -> float:
+        return self._typical(lambda: self.connection.execute(statement, values).fetchall())
+
+    def _typical(self, look: Callable[[], object]) -> float:
+        return sorted(self._runs(look))[RUNS // 2]
+
+    def _runs(self, look: Callable[[], object]) -> Iterator[float]:
+        """How many milliseconds each run took; one that takes too long is broken off."""
+        for _ in range(RUNS):
+            began = time.monotonic()
+            self.connection.set_progress_handler(_until(began + LONGEST_RUN_SECONDS), STEPS_AT_ONCE)
+            try:
+                look()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                    raise
+            finally:
+                self.connection.set_progress_handler(None, 0)
+            yield (time.monotonic() - began) * 1000
+
+    # --- what would help --------------------------------------------------------------------------------------------
+
+    def _index_of(self, look: Look) -> str:
+        sid = self._columns["sid"]
+        if self._is_view:
+            return self._index_behind(sid if look is Look.SID else self._columns.get("vm_ref", sid))
+        if look is Look.SID:
+            return f"CREATE INDEX {quoted(f'{self._name}_sids')} ON {quoted(self._name)} ({quoted(sid)});"
+        of_plain, of_others = indexes_of_holders(self._name, sid, self._columns.get("vm_ref"))
+        return of_plain if look is Look.VM else of_others
+
+    def _index_behind(self, column: str) -> str:
+        return (
+            f"an index in the table that the view {self._name!r} takes {column!r} from, and one on each column that "
+            "the view joins by; a view itself can have none"
+        )
+
+    def _index_of_due(self) -> str:
+        if self._is_view:
+            return self._index_behind(self._columns["expires_at"])
+        expires_at, sid, status = (quoted(self._columns[role]) for role in ("expires_at", "sid", "status"))
+        return (
+            f"CREATE INDEX {quoted(f'{self._name}_due')} ON {quoted(self._name)} ({expires_at}, {sid}) "
+            f"WHERE {status} <> {literal(self._words.released)};"
+        )
+
+
+def _until(ends: float) -> Callable[[], bool]:
+    return lambda: time.monotonic() > ends
