@@ -115,6 +115,7 @@ class SkipReason(StrEnum):
     DEFERRED = "deferred"
     REFUSED = "refused"
     DRY_RUN = "dry_run"
+    NO_PROVISIONER = "no_provisioner"
 
 
 class ErrorCode(StrEnum):

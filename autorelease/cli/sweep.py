@@ -104,7 +104,7 @@ def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickRep
     from autorelease.journal import open_journal
     from autorelease.journal.sqlite import lock_path
     from autorelease.provisioners import open_provisioners
-    from autorelease.provisioners.calls import close
+    from autorelease.provisioners.calls import close_all
     from autorelease.sweep.edge.alone import alone
     from autorelease.sweep.edge.stop import stopped_by_signals
     from autorelease.sweep.run import run_tick
@@ -117,8 +117,7 @@ def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickRep
     with ExitStack() as stack:
         # What a provisioner prints is no part of the report.
         stack.enter_context(redirect_stdout(sys.stderr))
-        for registered in provisioners.values():
-            stack.callback(close, registered.provisioner, release.timeout)
+        stack.callback(close_all, [registered.provisioner for registered in provisioners.values()], release.timeout)
         stack.enter_context(stopped_by_signals(stop))
         journal = open_journal(settings, may_be_older=True)
         stack.callback(journal.close)
@@ -231,8 +230,9 @@ class _Watcher:
         log_finding(finding)
 
 
-QUIET = frozenset({"held", "backoff", "refused", "dry_run"})
-LOUD = frozenset({"resurrected", "deferred"})
+# Of those that are left for the next tick there is one line for all, which says why.
+QUIET = frozenset({"held", "backoff", "refused", "dry_run", "deferred", "no_provisioner"})
+LOUD = frozenset({"resurrected"})
 
 
 def log_finding(finding: "Finding") -> None:

@@ -1,7 +1,7 @@
 """One sweep: decide, ask the guard, carry out, report. What an operator orders goes the last part of the same way."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
@@ -15,12 +15,16 @@ from autorelease.rules import guard
 from autorelease.rules.identities import Identities, packed
 from autorelease.sweep.acting import Means
 from autorelease.sweep.carrying import NOBODY, Carried, carry_out
+from autorelease.sweep.crew import without_section
 from autorelease.sweep.edge.stop import DEADLINE, error_of
 from autorelease.sweep.noting import Notes
 from autorelease.sweep.preview import count_decided, skipped
 from autorelease.sweep.report import Tally, TickReport, error_object, make_report, tick_object
 
 logger = logging.getLogger(__name__)
+
+# So many provisioners without a section are named.
+NAMED = 100
 
 
 def run_tick(
@@ -164,6 +168,7 @@ class _Sweep:
         if not any(refusal.code == guard.OTHER_LEDGER for refusal in refusals):
             self._notes.note_unfinished(decision.unfinished)
         count_decided(decision, means.watch)
+        unserved = _log_unserved(decision)
         self._notes.note_skips((planned, planned.skip) for planned in decision.spool.skipped())
         self._judge.journal.note_plan(self._start.tick, decision.spool.identities(), is_admitted=not refusals)
         if refusals:
@@ -185,7 +190,7 @@ class _Sweep:
             invalid=decision.invalid,
             rows_acknowledged=decision.census.rows_acknowledged,
             refused=refusals,
-            down=self.carried.down,
+            down={**unserved, **self.carried.down},
             unproven=len(self.carried.unproven),
             stopped_by=self._stopped_by(tally),
             lost=self.carried.lost,
@@ -239,6 +244,19 @@ class _Sweep:
         stop = self._means.stop
         is_harmless = stop.by == DEADLINE and not tally.skipped[SkipReason.DEFERRED]
         return None if is_harmless else stop.by
+
+
+def _log_unserved(decision: Decision) -> Mapping[str, str]:
+    """One line for each provisioner that rows name and that there is none of; returns what is wrong, by its name."""
+    problems = {}
+    for name, count in decision.spool.unserved(NAMED).items():
+        problems[name] = without_section(name)
+        logger.error(
+            "%s, and %d expired rows name it: add the section, or put the rows right. They stay as they are",
+            problems[name],
+            count,
+        )
+    return problems
 
 
 def _last_refusal(last: PastTick | None) -> guard.LastRefusal | None:
