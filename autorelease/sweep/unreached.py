@@ -16,15 +16,15 @@ logger = logging.getLogger(__name__)
 
 
 class Unreached:
-    """How many rows were not reached, and the oldest of them."""
+    """How many rows were not reached, and the oldest of them. count: so many."""
 
     def __init__(self) -> None:
-        self._count = 0
+        self.count = 0
         self._oldest: Planned | None = None
 
     def add(self, planned: Planned) -> None:
         """This one was not."""
-        self._count += 1
+        self.count += 1
         if self._oldest is None or _is_older(planned, self._oldest):
             self._oldest = planned
 
@@ -32,7 +32,7 @@ class Unreached:
         """One line for all of them, where there are any. why: what kept them from being reached."""
         if self._oldest is not None:
             sid = self._oldest.allocation.sid
-            logger.warning("%s. Rows left for the next tick: %d, the oldest is %s", why, self._count, sid)
+            logger.warning("%s. Rows left for the next tick: %d, the oldest is %s", why, self.count, sid)
 
 
 def leave_all(worklist: Worklist, means: Means, books: Books) -> None:

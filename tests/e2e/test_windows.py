@@ -164,3 +164,27 @@ def test_a_listing_without_any_section(unserved: Place) -> None:
         ran = unserved.run(*command)
         assert (ran.code, unserved.released()) == (4, set())
         assert "no provisioner is configured" in ran.err
+
+
+# --- the first few ----------------------------------------------------------------------------------------------------
+
+
+def test_the_first_few_go_before_the_many(place: Place) -> None:
+    place.configure(LEDGER_PROVISIONER, PERMISSIVE)
+    place.make_ledger([allocation(f"vm-{number}", NOW - DAY + number) for number in range(5)])
+    dry = place.run("tick", "--once", "--dry-run", "--limit", "2", "--json")
+    assert (dry.code, dry.json()["skipped"]["dry_run"], dry.json()["skipped"]["deferred"]) == (3, 2, 3)
+    ran = place.run("tick", "--once", "--limit", "2", "--json")
+    assert (ran.code, ran.json()["status"], ran.json()["stopped_by"]) == (3, "partial", None)
+    assert place.released() == {"vm-0", "vm-1"}
+    assert "limited to 2. Rows left for the next tick: 3, the oldest is vm-2" in ran.err
+    assert (place.run("tick", "--once").code, len(place.released())) == (0, 5)
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "1.5", "all", ""])
+def test_a_limit_is_at_least_one(place: Place, number: str) -> None:
+    place.configure(LEDGER_PROVISIONER, PERMISSIVE)
+    place.make_ledger([allocation("a", NOW - DAY)])
+    ran = place.run("tick", "--once", "--limit", number)
+    assert (ran.code, place.released()) == (2, set())
+    assert "--limit" in ran.err

@@ -67,8 +67,7 @@ RULES = (
 OCCURS = (
     *(f"rule {rule}" for rule in RULES),
     *(f"outcome {outcome}" for outcome in Outcome),
-    # Its one provisioner has a section always.
-    *(f"skipped {each}" for each in SkipReason if each not in (SkipReason.DRY_RUN, SkipReason.NO_PROVISIONER)),
+    *(f"skipped {reason}" for reason in SkipReason if reason is not SkipReason.DRY_RUN),
     *(f"error {code}" for code in ErrorCode),
     *(f"refused {code}" for code in GUARD),
     *(f"death {side} {collaborator}" for side, collaborator in itertools.product(Side, Collaborator)),

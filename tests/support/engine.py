@@ -254,12 +254,12 @@ class Engine:
         moment = Moment(self.now, self.ledger_name, self.boot_id, self.boot_seconds)
         return decide(self.judge(ledger, journal), moment, self.limits, running=self.running)
 
-    def preview(self) -> TickReport:
+    def preview(self, at_most: int | None = None) -> TickReport:
         """The report of a dry run at the present time."""
         ledger, journal = self.open_ledger(read_only=True), self.open_journal()
         decision = self.decide(ledger, journal)
         try:
-            return preview(decision, tick="preview", clock=lambda: self.now, grace=self.grace)
+            return preview(decision, tick="preview", clock=lambda: self.now, grace=self.grace, at_most=at_most)
         finally:
             for opened in (decision.spool, ledger, journal):
                 opened.close()
@@ -285,6 +285,7 @@ class Engine:
         provisioner: Provisioner | Mapping[str, Provisioner],
         *,
         confirm: int | None = None,
+        at_most: int | None = None,
         immediate: Iterable[str] = (),
         around_ledger: Callable[[SQLiteLedger], Any] = same,
         around_journal: Callable[[SQLiteJournal], Any] = same,
@@ -303,6 +304,7 @@ class Engine:
                 limits=self.limits,
                 keep=timedelta(days=400),
                 confirm=confirm,
+                at_most=at_most,
                 planned=summaries.append,
             )
         finally:

@@ -41,7 +41,7 @@ def test_a_machine_without_a_thread_to_give_is_down(monkeypatch: pytest.MonkeyPa
     def none_to_give(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    workers = Workers(2)
+    workers = Workers()
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", none_to_give)
         begin(workers, 1, MemoryProvisioner(["vm-1"]))
