@@ -138,8 +138,7 @@ def test_one_line_says_what_a_stop_has_left(engine: Engine, caplog: pytest.LogCa
     engine.configure(concurrency=1)
     engine.add("young", expires_at=EXPIRED + 60)
     engine.add("old", "older", expires_at=EXPIRED - 60, provisioner="second")
-    engine.stop.wish("SIGTERM")
-    engine.tick({"default": Scripted(), "second": Scripted()})
+    engine.tick({"default": Scripted(), "second": Looking(lambda: engine.stop.wish("SIGTERM"))})
     assert lines_of(caplog) == ["stopped by SIGTERM. Rows left for the next tick: 3, the oldest is old"]
 
 

@@ -38,7 +38,7 @@ class Until:
     def __call__(self, _: Allocation) -> None:
         """Wait for it."""
         pause = threading.Event()
-        for _round in range(int(LONG / 0.01)):
+        for _round in range(int(LONG / 2 / 0.01)):
             if self._holds():
                 self.was_true = True
                 return
