@@ -218,13 +218,12 @@ def _provisioners(settings: Settings, moment: guard.Moment) -> Iterator[Check]:
         yield Check("provisioners", State.FAIL, str(error), CONFIGURATION)
         return
     limit = settings.release.timeout + ABANDONED_AFTER
-    for name, registered in found.items():
-        problem = calls.why_unusable(registered.provisioner, limit)
+    for name, problem in calls.preflights(found, limit).items():
         if problem is None:
-            yield _control(settings, moment, name, registered)
+            yield _control(settings, moment, name, found[name])
         else:
             yield Check(f"provisioner {name}", State.FAIL, problem, page(PAGES[8]))
-        calls.close(registered.provisioner, limit)
+    calls.close_all([registered.provisioner for registered in found.values()], limit)
 
 
 def _control(settings: Settings, moment: guard.Moment, name: str, registered: Registered) -> Check:

@@ -150,7 +150,7 @@ def _at_once(
                 return {name: found.get(name, late) for name in calls}
         else:
             found[name] = returned
-    return found
+    return {name: found[name] for name in calls if name in found}
 
 
 def _why(returned: object, name: str) -> str | None:
