@@ -116,6 +116,7 @@ class SkipReason(StrEnum):
     DEFERRED = "deferred"
     REFUSED = "refused"
     DRY_RUN = "dry_run"
+    NO_PROVISIONER = "no_provisioner"
 
 
 class ErrorCode(StrEnum):

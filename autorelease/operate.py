@@ -56,9 +56,9 @@ class Order(msgspec.Struct, frozen=True):
         """How many are named, but for those that are not understood."""
         return len(self.planned) + len(self.held) + len(self.already)
 
-    def to_release(self) -> Iterator[Planned]:
-        """What is to be released, as it was named."""
-        return iter(self.planned)
+    def to_release(self, provisioner: str | None = None) -> Iterator[Planned]:
+        """What is to be released, by this provisioner or by all, as it was named."""
+        return (item for item in self.planned if provisioner in (None, item.allocation.provisioner))
 
     def provisioners(self) -> Sequence[str]:
         """The names of the provisioners that it needs."""

@@ -167,7 +167,7 @@ def test_the_rules_know_the_model_alone(module: str) -> None:
 def test_what_decides_and_what_acts_know_protocols_and_no_database(module: str) -> None:
     found = imports(module)
     assert {each.split(".")[0] for each in found}.isdisjoint({"sqlite_utils", "typer", "rich"})
-    assert "sqlite3" not in found or module == "autorelease.deciding.spool"
+    assert "sqlite3" not in found or module == "autorelease.deciding.temporary"
     for package in ("ledger", "journal"):
         assert not [each for each in found if each.startswith(f"autorelease.{package}.")]
     kinds = [each for each in found if each.startswith("autorelease.provisioners.")]

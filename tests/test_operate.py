@@ -333,7 +333,7 @@ def test_a_provisioner_that_is_down_takes_only_its_own_with_it(engine: Engine) -
     down = Scripted(preflight_error=ProvisionerDown("the token has expired"))
     ticked = engine.release({"default": down, "second": MemoryProvisioner(["b"])}, "a", "b", "c")
     assert ticked.code == ExitCode.PROVISIONER_DOWN
-    assert ticked.ends() == {"a": "deferred", "b": "released", "c": "deferred"}
+    assert ticked.ends() == {"a": "deferred", "b": "released", "c": "no_provisioner"}
     assert ticked.report.down["default"] == "the token has expired"
     assert down.calls == []
 

@@ -30,7 +30,8 @@ def judge_of(settings: "Settings", ledger: "Ledger", journal: "Records", now: "d
     from autorelease.deciding.judging import Judge
 
     release = settings.release
-    return Judge(ledger, journal, now, release.grace, release.hold_grace)
+    names = frozenset(settings.provisioners)
+    return Judge(ledger, journal, now, release.grace, release.hold_grace, provisioners=names)
 
 
 def check_provisioners(settings: "Settings") -> None:

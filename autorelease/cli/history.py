@@ -8,7 +8,7 @@ import typer
 
 from autorelease.cli.shared import Shared, check_utf8, shared
 from autorelease.errors import UsageError
-from autorelease.model import rfc3339
+from autorelease.model import SkipReason, rfc3339
 from autorelease.render import Form, TextForm, default_form, show_json, show_rows
 
 if TYPE_CHECKING:
@@ -119,6 +119,9 @@ def _tick(past: "PastTick") -> dict[str, Any]:
     report = dict(past.report or {})
     if report.get("schema") == "autorelease.error/1":
         report = {"error": report["error"], "message": report["message"]}
+    elif report:
+        # What an older version wrote down has fewer reasons.
+        report["skipped"] = {reason.value: report["skipped"].get(reason, 0) for reason in SkipReason}
     return {
         "tick": start.tick,
         "now": rfc3339(start.now),

@@ -83,7 +83,7 @@ def _release(
     from autorelease.ledger import open_ledger
     from autorelease.operate import make_order, run_release
     from autorelease.provisioners import open_provisioners
-    from autorelease.provisioners.calls import close
+    from autorelease.provisioners.calls import close_all
     from autorelease.sweep.edge.stop import stopped_by_signals
 
     provisioners = open_provisioners(
@@ -91,8 +91,8 @@ def _release(
     )
     stop = stop_at_deadline(settings.release.deadline)
     with ExitStack() as stack:
-        for registered in provisioners.values():
-            stack.callback(close, registered.provisioner, settings.release.timeout)
+        made = [registered.provisioner for registered in provisioners.values()]
+        stack.callback(close_all, made, settings.release.timeout)
         journal = open_journal(settings)
         stack.callback(journal.close)
         ledger = open_ledger(settings, read_only=False)

@@ -53,6 +53,10 @@ def tick(
         int | None,
         typer.Option(metavar="N", min=0, help="Answer the last refusal, which named the number N."),
     ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Release the first N of the plan; leave the rest (exit code 3)."),
+    ] = None,
 ) -> None:
     """Release what has expired, once.
 
@@ -68,7 +72,7 @@ def tick(
     now = clock()
     options = shared(context)
     settings = options.settings()
-    report = _dry_run(settings, now, at) if dry_run else _sweep(settings, now, confirm)
+    report = _dry_run(settings, now, at, limit) if dry_run else _sweep(settings, now, confirm, limit)
     show_report(report, options, as_json=as_json)
 
 
@@ -94,22 +98,23 @@ def show_report(report: "TickReport", options: Shared, *, as_json: bool) -> None
     raise typer.Exit(exit_code(report))
 
 
-def _dry_run(settings: "Settings", now: datetime, at: str | None) -> "TickReport":
+def _dry_run(settings: "Settings", now: datetime, at: str | None, limit: int | None) -> "TickReport":
     from autorelease.sweep.preview import preview
 
     check_provisioners(settings)
     then = moment(settings, parse_time(at, now) if at else now)
     with decided(settings, then, is_hypothetical=at is not None) as (_, _, decision):
-        report = preview(decision, tick=new_tick_id(clock()), clock=clock, grace=settings.release.grace)
+        grace = settings.release.grace
+        report = preview(decision, tick=new_tick_id(clock()), clock=clock, grace=grace, at_most=limit)
         _log_refusals(report, decision.summary)
     return report
 
 
-def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickReport":
+def _sweep(settings: "Settings", now: datetime, confirm: int | None, limit: int | None) -> "TickReport":
     from autorelease.journal import open_journal
     from autorelease.journal.sqlite import lock_path
     from autorelease.provisioners import open_provisioners
-    from autorelease.provisioners.calls import close
+    from autorelease.provisioners.calls import close_all
     from autorelease.sweep.edge.alone import alone
     from autorelease.sweep.edge.stop import stopped_by_signals
     from autorelease.sweep.run import run_tick
@@ -122,8 +127,7 @@ def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickRep
     with ExitStack() as stack:
         # What a provisioner prints is no part of the report.
         stack.enter_context(redirect_stdout(sys.stderr))
-        for registered in provisioners.values():
-            stack.callback(close, registered.provisioner, release.timeout)
+        stack.callback(close_all, [registered.provisioner for registered in provisioners.values()], release.timeout)
         stack.enter_context(stopped_by_signals(stop))
         journal = open_journal(settings, may_be_older=True)
         stack.callback(journal.close)
@@ -139,6 +143,7 @@ def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickRep
             limits=limits(settings),
             keep=settings.journal.keep,
             confirm=confirm,
+            at_most=limit,
             planned=watcher.planned,
         )
     _log_refusals(report, watcher.summary)
@@ -236,8 +241,9 @@ class _Watcher:
         log_finding(finding)
 
 
-QUIET = frozenset({"held", "backoff", "refused", "dry_run"})
-LOUD = frozenset({"resurrected", "deferred"})
+# Of those that are left for the next tick there is one line for all, which says why.
+QUIET = frozenset({"held", "backoff", "refused", "dry_run", "deferred", "no_provisioner"})
+LOUD = frozenset({"resurrected"})
 
 
 def log_finding(finding: "Finding") -> None:

@@ -141,7 +141,7 @@ def _fill(
             raise StopReadingError
         expired = [row for row in find_expired(page, judge.now, grace=judge.grace) if row.sid not in in_conflict]
         known = _admitted_before(expired, judge.journal.known(expired), admitted)
-        spool.add(make_plan(expired, known, judge.now, hold_grace=judge.hold_grace))
+        spool.add(make_plan(expired, known, judge.now, hold_grace=judge.hold_grace, provisioners=judge.provisioners))
     for references in spool.due_vms():
         spool.mark_owned_twice(judge.ledger.holders(references))
 

@@ -1,6 +1,6 @@
 """What judges: one ledger, one journal, one instant, and what delays a release beyond an expiry."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
@@ -24,7 +24,8 @@ class Judge(msgspec.Struct, Generic[Records_co], frozen=True):
     """Has the last word on every row, as often as it is asked: before the plan, and again before every call.
 
     hold_grace: how long a hold goes on after its end. is_named: for an operator's order, which rows it names: these
-    are due whatever their expiry says, and due to each other. None: the rule decides.
+    are due whatever their expiry says, and due to each other. None: the rule decides. provisioners: the names that the
+    configuration has a section for; None: not known.
     """
 
     ledger: Ledger
@@ -33,6 +34,7 @@ class Judge(msgspec.Struct, Generic[Records_co], frozen=True):
     grace: timedelta
     hold_grace: timedelta
     is_named: Callable[[str], bool] | None = None
+    provisioners: Collection[str] | None = None
 
     def is_due(self, row: Allocation) -> bool:
         """Whether this row is to be released, as far as the row itself can say."""

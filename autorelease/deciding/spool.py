@@ -4,14 +4,14 @@ SQLite keeps it in memory while it is small and in an unlinked temporary file af
 columns is for `columns` to say, and what the tables are like for `tables`.
 """
 
-import sqlite3
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from heapq import merge
 from itertools import groupby, islice
-from typing import Any
 
 from autorelease.deciding.columns import (
     RECORD,
+    ZERO,
     fact_values,
     instant,
     is_storable,
@@ -25,7 +25,6 @@ from autorelease.deciding.tables import (
     DOUBT,
     DOUBTS,
     DUE,
-    INDEXES,
     INVALID,
     MARK_OWNED_TWICE,
     OF_DOUBT,
@@ -36,37 +35,24 @@ from autorelease.deciding.tables import (
     WITH_FACTS,
     WITHOUT_FACTS,
 )
+from autorelease.deciding.temporary import PLACE, Temporary
 from autorelease.identity import NO_VM, VM, Holder, References, vm_of
 from autorelease.model import NOTHING_KNOWN, InvalidRow, Planned, PlanSummary, RawValue, SkipReason
 from autorelease.rules.identities import Identities, identity, packed
-from autorelease.sqlitefile import interrupted_when, speaking_of
+from autorelease.sqlitefile import speaking_of
 
 FIRST_SIDS = 5
-CHUNK = 20_000
 ROWS_AT_ONCE = 500
-PLACE = "the plan's temporary file (in SQLITE_TMPDIR, TMPDIR or /var/tmp)"
 
 Row = Sequence[RawValue]
 
 
-class Spool:
+class Spool(Temporary):
     """Planned allocations, to be read again in the order of execution. references: how their VMs are compared."""
 
     def __init__(self, references: References = References.FOLDED) -> None:
         self._references = references
-        with speaking_of(PLACE):
-            self._make()
-
-    def _make(self) -> None:
-        self._connection = sqlite3.connect("", isolation_level=None)
-        self._connection.execute("PRAGMA journal_mode = OFF")
-        # One transaction from here on: nobody else looks, and nothing of it is to last.
-        for statement in ("BEGIN", PLAN, *STAYING):
-            self._connection.execute(statement)
-
-    def interrupted_when(self, is_stopped: Callable[[], bool]) -> AbstractContextManager[None]:
-        """Let what is asked of it end with StopReadingError as soon as this is so."""
-        return interrupted_when(self._connection, is_stopped)
+        super().__init__((PLAN, *STAYING))
 
     # --- filling ----------------------------------------------------------------------------------------------------
 
@@ -159,8 +145,18 @@ class Spool:
 
     def provisioners(self) -> Sequence[str]:
         """The provisioners that the plan needs."""
-        names = self._read(f"SELECT DISTINCT provisioner FROM plan WHERE {TO_RELEASE} ORDER BY provisioner")
-        return [text_of(name) for (name,) in names]
+        return self._served(TO_RELEASE)
+
+    def unserved(self, limit: int) -> Mapping[str, int]:
+        """The provisioners that there are none of, those that most rows name, and how many rows name each."""
+        self._index("skips")
+        rows = self._read(
+            "SELECT provisioner, count(*) FROM plan INDEXED BY skips WHERE skip IS NOT NULL AND skip = ? "
+            "GROUP BY provisioner ORDER BY count(*) DESC, provisioner LIMIT ?",
+            SkipReason.NO_PROVISIONER.value,
+            limit,
+        )
+        return {text_of(name): count for name, count in rows}
 
     # --- what an operator has answered for --------------------------------------------------------------------------
 
@@ -179,13 +175,17 @@ class Spool:
 
     # --- reading it again -------------------------------------------------------------------------------------------
 
-    def to_release(self) -> Iterator[Planned]:
-        """What is to be released: first tries before repeats, oldest expiry first."""
-        return self._planned("execution", f"{TO_RELEASE} ORDER BY repeated, expires, sid")
+    def to_release(self, provisioner: str | None = None) -> Iterator[Planned]:
+        """What is to be released, by this provisioner or by all: first tries before repeats, oldest expiry first.
+
+        Read as it is asked for, however long that takes.
+        """
+        return self._in_order(TO_RELEASE, [provisioner] if provisioner is not None else self._served(TO_RELEASE))
 
     def not_covered(self) -> Iterator[Planned]:
         """The first tries that nobody has answered for."""
-        return self._planned("execution", f"{DUE} AND NOT repeated AND uncovered ORDER BY repeated, expires, sid")
+        condition = f"{DUE} AND NOT repeated AND uncovered"
+        return self._in_order(condition, self._served(condition))
 
     def skipped(self) -> Iterator[Planned]:
         """What was decided to be left alone."""
@@ -217,34 +217,27 @@ class Spool:
         doubts = list(self._read(f"{DOUBTS} WHERE sid = ? AND {INVALID}", tagged_text(sid)))
         return (planned_of(rows[0]), _reason(*doubts[0][1:]) if doubts else None) if rows else None
 
-    def close(self) -> None:
-        """Let the plan go."""
-        self._connection.close()
+    def _served(self, condition: str) -> Sequence[str]:
+        """The provisioners of these rows."""
+        self._index("execution")
+        names = f"SELECT DISTINCT provisioner FROM plan INDEXED BY execution WHERE {condition} ORDER BY provisioner"
+        return [text_of(name) for (name,) in self._read(names)]
 
-    def _planned(self, index: str, condition: str) -> Iterator[Planned]:
+    def _in_order(self, condition: str, provisioners: Sequence[str]) -> Iterator[Planned]:
+        """The rows of these provisioners, in the order of execution: the index has it for each, nothing is sorted."""
+        one = f"{condition} AND provisioner = ? ORDER BY repeated, expires, sid"
+        streams = [self._planned("execution", one, tagged_text(name)) for name in provisioners]
+        return streams[0] if len(streams) == 1 else merge(*streams, key=_place)
+
+    def _planned(self, index: str, condition: str, *values: RawValue) -> Iterator[Planned]:
         self._index(index)
-        return map(planned_of, self._read(f"SELECT {', '.join(RECORD)} FROM plan INDEXED BY {index} WHERE {condition}"))
+        statement = f"SELECT {', '.join(RECORD)} FROM plan INDEXED BY {index} WHERE {condition}"
+        return map(planned_of, self._read(statement, *values))
 
-    # --- statements -------------------------------------------------------------------------------------------------
 
-    def _index(self, *names: str) -> None:
-        with speaking_of(PLACE):
-            for name in names:
-                self._connection.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {INDEXES[name]}")
-
-    def _read(self, statement: str, *values: RawValue) -> Generator[tuple[Any, ...], None, None]:
-        # Not the statement alone: it sorts, and reads from the disk, with each row that it is asked for.
-        with speaking_of(PLACE):
-            # Row by row: whoever leaves off would have `yield from` close the cursor of a spool that is closed already.
-            for row in self._connection.execute(statement, values):  # noqa: UP028
-                yield row
-
-    def _pages(self, statement: str, beginning: RawValue) -> Iterator[Sequence[tuple[Any, ...]]]:
-        """What a statement finds, in pieces, between which the table may change. Its first column rises."""
-        after = beginning
-        while page := list(self._read(f"{statement} LIMIT ?", after, CHUNK)):
-            yield page
-            after = page[-1][0]
+def _place(planned: Planned) -> tuple[bool, datetime, str]:
+    """Where it stands in the order of execution."""
+    return not planned.first_try, planned.allocation.expires_at or ZERO, planned.allocation.sid
 
 
 def _identity(sid: str | bytes, expires: int | None) -> bytes:

@@ -21,7 +21,7 @@ STAYING = (
 DUE = "skip IS NULL AND vm IS NOT NULL"
 INDEXES = {
     "vms": f"plan (vm, vm_provisioner) WHERE {DUE}",
-    "execution": f"plan (repeated, expires, sid, held_by, uncovered) WHERE {DUE}",
+    "execution": f"plan (provisioner, repeated, expires, sid, held_by, uncovered) WHERE {DUE}",
     "skips": "plan (expires, sid) WHERE skip IS NOT NULL",
     "expiries": "plan (expires, sid)",
 }

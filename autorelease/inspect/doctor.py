@@ -6,7 +6,7 @@ A part that cannot be looked at is a line, too, and what rests on it is left out
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from datetime import timedelta
 from shlex import quote
@@ -16,7 +16,7 @@ from autorelease.deciding.judging import Judge
 from autorelease.deciding.running import running
 from autorelease.errors import ConfigurationError, UnusableError
 from autorelease.inspect import Check, State, holds, in_words, page, table
-from autorelease.inspect.health import find_health
+from autorelease.inspect.health import PAGES, find_health
 from autorelease.inspect.host import synchronisation, units
 from autorelease.inspect.indexes import indexes
 from autorelease.inspect.provisioners import CONFIGURATION, provisioners
@@ -133,9 +133,12 @@ def _rows(
     yield table.columns(ledger, settings)
     yield from indexes(ledger, counted, words, moment.now, settings)
     release = settings.release
-    judge = Judge(ledger, journal, moment.now, release.grace, release.hold_grace)
+    names = frozenset(settings.provisioners)
+    judge = Judge(ledger, journal, moment.now, release.grace, release.hold_grace, provisioners=names)
     decision = decide(judge, moment, limits, running=running(journal, moment.now))
+    unserved = decision.spool.unserved(MOST_REASONS)
     decision.spool.close()
+    yield from _unserved(unserved)
     yield _invalid(decision)
     yield _conflicts(decision)
     yield holds.check(holds.find_holds(ledger, journal, moment.now, release.hold_grace), moment.now)
@@ -156,6 +159,14 @@ def _invalid(decision: Decision) -> Check:
     if decision.rows_invalid <= acknowledged:
         return Check("invalid rows", State.OK, message)
     return Check("invalid rows", State.WARN, message, f"autorelease list-expired --all; {page('An invalid row')}")
+
+
+def _unserved(unserved: Mapping[str, int]) -> Iterator[Check]:
+    """The provisioners that expired rows name, and that there are none of."""
+    for name, count in unserved.items():
+        message = f"{count} expired rows name it, and the configuration has no section [provisioners.{name}]"
+        remedy = f"add the section, or put the rows right: autorelease list-expired --all; {page(PAGES[8])}"
+        yield Check(f"provisioner {name}", State.FAIL, message, remedy)
 
 
 def _conflicts(decision: Decision) -> Check:

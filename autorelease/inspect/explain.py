@@ -185,6 +185,9 @@ def _would(subject: Subject, decision: Decision, terms: Terms) -> str:
 def _planned(planned: Planned, invalid: str | None, decision: Decision) -> str:
     if invalid is not None:
         return f"report it as invalid: {invalid}"
+    if planned.skip is SkipReason.NO_PROVISIONER:
+        name = planned.allocation.provisioner
+        return f"leave it alone: {planned.skip}: the configuration has no section [provisioners.{name}]"
     if planned.skip is not None or decision.refusals:
         return f"leave it alone: {planned.skip or SkipReason.REFUSED}"
     return "release it, for the first time" if planned.first_try else "try again to release it"

@@ -37,13 +37,12 @@ def provisioners(settings: Settings, moment: guard.Moment) -> Iterator[Check]:
         yield Check("provisioners", State.FAIL, str(error), CONFIGURATION)
         return
     limit = _limit(settings)
-    for name, registered in found.items():
-        problem = calls.why_unusable(registered.provisioner, limit)
+    for name, problem in calls.preflights(found, limit).items():
         if problem is None:
-            yield _control(settings, moment, name, registered)
+            yield _control(settings, moment, name, found[name])
         else:
             yield Check(f"provisioner {name}", State.FAIL, problem, BELIEVED)
-        calls.close(registered.provisioner, limit)
+    calls.close_all([registered.provisioner for registered in found.values()], limit)
 
 
 def examine_provisioner(settings: Settings, moment: guard.Moment, name: str) -> Iterator[Check]:
@@ -109,7 +108,7 @@ def _asked(settings: Settings, moment: guard.Moment, name: str, registered: Regi
 
 
 def _standing(settings: Settings, name: str, registered: Registered) -> Iterator[Check]:
-    fingerprint = calls.fingerprint(registered, name, _limit(settings))
+    fingerprint = calls.fingerprints({name: registered}, _limit(settings)).get(name)
     if fingerprint is None:
         yield _unknown(registered)
         return

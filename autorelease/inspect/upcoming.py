@@ -18,6 +18,9 @@ from autorelease.rules import guard
 from autorelease.rules.expiry import find_expired
 from autorelease.rules.plan import is_held
 
+# Whatever the time.
+NEVER_TRIED = (SkipReason.RESURRECTED, SkipReason.NO_PROVISIONER)
+
 
 class Window(msgspec.Struct, frozen=True):
     """From when to when, and what delays a release beyond its expiry."""
@@ -147,7 +150,7 @@ def _first_refusal(
 
 def _swept_at(planned: Planned, window: Window) -> datetime | None:
     """The hour of the tick that will try it for the first time; None: none will."""
-    if not planned.first_try or planned.skip is SkipReason.RESURRECTED:
+    if not planned.first_try or planned.skip in NEVER_TRIED:
         return None
     begins = max(_ends_at(planned, window), window.now)
     hold = planned.known.hold

@@ -3,18 +3,19 @@
 Knows the model and the errors, never a ledger, the journal or the tick.
 """
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import msgspec
 from msgspec.structs import replace
 
 from autorelease.errors import ConfigurationError
 from autorelease.model import Allocation, Release
-from autorelease.structs import nearest
+from autorelease.structs import TableError, nearest, read_struct
 
 
 class Provisioner(Protocol):
@@ -57,9 +58,9 @@ class Identifying(Protocol):
 class Section(msgspec.Struct, frozen=True):
     """One `[provisioners.NAME]` of the configuration.
 
-    options: its keys, without `kind`. place: the file and the section, for messages. folder: of the configuration, an
-    absolute path; what is relative in the options is relative to it. timeout: of one call. stamps: whether we stamp the
-    ledger ourselves.
+    options: its keys, without those that every section may have. place: the file and the section, for messages.
+    folder: of the configuration, an absolute path; what is relative in the options is relative to it. timeout: of one
+    call. stamps: whether we stamp the ledger ourselves.
     """
 
     name: str
@@ -91,11 +92,29 @@ KINDS: Mapping[str, str] = {
 }
 
 
+class Pace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How fast one provisioner may be called. concurrency: calls at once; None: as many as any other.
+
+    max_per_second: calls that begin; None: as many as there is room for.
+    """
+
+    concurrency: Annotated[int, msgspec.Meta(ge=1, le=256)] | None = None
+    max_per_second: (
+        Annotated[float, msgspec.Meta(gt=0, le=sys.float_info.max, description="a number above 0")] | None
+    ) = None
+
+
+# What every section may have, whatever its kind.
+PACE = Pace.__struct_fields__
+COMMON = ("kind", *PACE)
+
+
 class Registered(msgspec.Struct, frozen=True):
     """A provisioner that is ready to be asked."""
 
     provisioner: Provisioner
     immediate: bool
+    pace: Pace = Pace()
 
 
 def open_provisioners(
@@ -113,13 +132,14 @@ def check_provisioners(
 ) -> None:
     """Raise ConfigurationError where `open_provisioners` would, and make none that can be judged without."""
     for section in _read(sections, config, timeout, stamps=stamps):
+        _pace(section)
         kind = _our_kind(section)
         if kind is None:
             from autorelease.provisioners.plugins import check_plugin
 
-            check_plugin(section.options.get("kind"), _without_kind(section))
+            check_plugin(section.options.get("kind"), _without_common(section))
         else:
-            (kind.check or kind.make)(_without_kind(section))
+            (kind.check or kind.make)(_without_common(section))
 
 
 def _read(
@@ -139,12 +159,19 @@ def _read(
 
 
 def _registered(section: Section) -> Registered:
-    kind = _our_kind(section)
+    pace, kind = _pace(section), _our_kind(section)
     if kind is not None:
-        return Registered(kind.make(_without_kind(section)), kind.immediate)
+        return Registered(kind.make(_without_common(section)), kind.immediate, pace)
     from autorelease.provisioners.plugins import open_plugin
 
-    return open_plugin(section.options.get("kind"), _without_kind(section))
+    return replace(open_plugin(section.options.get("kind"), _without_common(section)), pace=pace)
+
+
+def _pace(section: Section) -> Pace:
+    try:
+        return read_struct({key: value for key, value in section.options.items() if key in PACE}, Pace)
+    except TableError as problem:
+        raise ConfigurationError(f"{section.place} {problem}") from problem
 
 
 def _our_kind(section: Section) -> Kind | None:
@@ -156,13 +183,13 @@ def _our_kind(section: Section) -> Kind | None:
     return ours
 
 
-def _without_kind(section: Section) -> Section:
-    return replace(section, options={key: value for key, value in section.options.items() if key != "kind"})
+def _without_common(section: Section) -> Section:
+    return replace(section, options={key: value for key, value in section.options.items() if key not in COMMON})
 
 
 def refuse_unknown(section: Section, known: tuple[str, ...]) -> None:
     """Raise ConfigurationError for the first option that the kind does not know, with the nearest one that it does."""
     for key in section.options:
         if key not in known:
-            near = nearest(key, ("kind", *known))
+            near = nearest(key, (*COMMON, *known))
             raise ConfigurationError(f"{section.place} has the unknown key {key!r}. The nearest known key is {near!r}")

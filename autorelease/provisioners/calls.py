@@ -6,8 +6,11 @@ one in every part is taken for a release.
 
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
+from functools import partial
+from queue import Empty, SimpleQueue
 
 from autorelease.errors import ProvisionerDown, ProvisionerError, ProvisionerSeemsDown
 from autorelease.model import Allocation, Release, Result
@@ -16,8 +19,11 @@ from autorelease.text import kind_and_reason, plain
 
 logger = logging.getLogger(__name__)
 
+PREFLIGHT = "its preflight"
 # What is asked for beyond this is no wish to wait, but nonsense; so is a NaN.
 LONGEST_WAIT = 1e9
+# How soon a wait ends that nobody wants any more.
+LOOK_SECONDS = 0.1
 
 
 class Failure(str):
@@ -57,25 +63,47 @@ def release(provisioner: Provisioner, allocation: Allocation) -> Release | Provi
 
 def why_unusable(provisioner: Provisioner, limit: timedelta) -> str | None:
     """Its preflight in words; None: it is usable. One that does not come back within the limit is not."""
-    return _why(_in_time(provisioner.preflight, limit), "its preflight")
+    return _why(_in_time(provisioner.preflight, limit), PREFLIGHT)
+
+
+def preflights(
+    provisioners: Mapping[str, Registered], limit: timedelta, is_over: Callable[[], bool] = lambda: False
+) -> Mapping[str, str | None]:
+    """Why each is unusable, by its name; None: it is usable. All are asked at the same time.
+
+    is_over: whether nobody waits any more; then those that have not answered are missing.
+    """
+    asked = {name: registered.provisioner.preflight for name, registered in provisioners.items()}
+    return {name: _why(answer, PREFLIGHT) for name, answer in _at_once(asked, limit, is_over).items()}
 
 
 def close(provisioner: Provisioner, limit: timedelta) -> None:
     """Let it give back what it holds. That it cannot changes nothing of what was done, and is only logged."""
-    problem = _why(_in_time(provisioner.close, limit), "its close")
-    if problem is not None:
-        logger.warning("a provisioner could not be closed: %s", problem)
+    close_all([provisioner], limit)
 
 
-def fingerprint(registered: Registered, name: str, limit: timedelta) -> str | None:
-    """What a provisioner earns belief under; None: nothing that it says earns any.
+def close_all(provisioners: Iterable[Provisioner], limit: timedelta) -> None:
+    """The same for several, all at the same time."""
+    asked = {str(number): provisioner.close for number, provisioner in enumerate(provisioners)}
+    for answer in _at_once(asked, limit).values():
+        if (problem := _why(answer, "its close")) is not None:
+            logger.warning("a provisioner could not be closed: %s", problem)
+
+
+def fingerprints(
+    provisioners: Mapping[str, Registered], limit: timedelta, is_over: Callable[[], bool] = lambda: False
+) -> Mapping[str, str | None]:
+    """What each earns belief under, by its name; None, or missing: nothing that it says earns any.
 
     One that cannot say by what it finds VMs earns none: a changed account would inherit what the old one had earned.
+    All are asked at the same time. is_over: as in `preflights`.
     """
-    provisioner = registered.provisioner
-    if not isinstance(provisioner, Identifying):
-        return None
-    given = _in_time(provisioner.fingerprint, limit)
+    named = {name: registered.provisioner for name, registered in provisioners.items()}
+    asked = {name: each.fingerprint for name, each in named.items() if isinstance(each, Identifying)}
+    return {name: _known_by(name, given) for name, given in _at_once(asked, limit, is_over).items()}
+
+
+def _known_by(name: str, given: object) -> str | None:
     if isinstance(given, Failure):
         logger.warning("the provisioner %s cannot say what it is known by: %s", name, given)
         return None
@@ -92,16 +120,39 @@ def why_not_there(provisioner: Probing, allocation: Allocation, limit: timedelta
 
 def _in_time(call: Callable[[], object], limit: timedelta) -> object:
     """What a call without a time limit of its own returns; a Failure where it raises, or does not come back."""
-    came_back: list[object] = []
-    # A daemon, and named as the workers are: the end of the process does not wait for it.
-    thread = threading.Thread(target=lambda: came_back.append(_returned(call)), name="release-once", daemon=True)
-    try:
-        thread.start()
-    except RuntimeError as error:
-        # This machine has no thread to give now.
-        return Failure(error)
-    thread.join(limit.total_seconds())
-    return came_back[0] if came_back else TooSlow(f"did not come back within {limit.total_seconds():g} s")
+    return _at_once({"": call}, limit)[""]
+
+
+def _at_once(
+    calls: Mapping[str, Callable[[], object]], limit: timedelta, is_over: Callable[[], bool] = lambda: False
+) -> Mapping[str, object]:
+    """The same for several calls, all made at the same time. is_over: then what has not come back is missing."""
+    came_back: SimpleQueue[tuple[str, object]] = SimpleQueue()
+
+    def make(name: str, call: Callable[[], object]) -> None:
+        came_back.put((name, _returned(call)))
+
+    for name, call in calls.items():
+        # A daemon, and named as the workers are: the end of the process does not wait for it.
+        thread = threading.Thread(target=partial(make, name, call), name="release-once", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # This machine has no thread to give now.
+            came_back.put((name, Failure(error)))
+    ends = time.monotonic() + limit.total_seconds()
+    found: dict[str, object] = {}
+    while len(found) < len(calls) and not is_over():
+        left = ends - time.monotonic()
+        try:
+            name, returned = came_back.get(timeout=min(max(left, 0.0), LOOK_SECONDS))
+        except Empty:
+            if left <= 0:
+                late = TooSlow(f"did not come back within {limit.total_seconds():g} s")
+                return {name: found.get(name, late) for name in calls}
+        else:
+            found[name] = returned
+    return {name: found[name] for name in calls if name in found}
 
 
 def _why(returned: object, name: str) -> str | None:

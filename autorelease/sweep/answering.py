@@ -62,6 +62,7 @@ class Answering:
         """Its provisioner does not work at all: the row is left for another run."""
         self._crew.said_down(work.allocation, str(error))
         work.end_unknown = work.end_unknown or error.end_unknown
+        self._crew.has_left(work.allocation.provisioner)
         self._books.settle(work, verdicts.skipped(work, SkipReason.DEFERRED, self._means.clock()))
 
     def take_seems_down(self, work: Work, error: ProvisionerSeemsDown) -> None:
@@ -79,6 +80,7 @@ class Answering:
                 self.fail(work, work.error)
             elif is_over:
                 self._crew.said_down(work.allocation, str(work.error))
+                self._crew.has_left(work.allocation.provisioner)
                 self._books.settle(work, verdicts.skipped(work, SkipReason.DEFERRED, self._means.clock()))
 
     def take_error(self, work: Work, error: ProvisionerError) -> None:

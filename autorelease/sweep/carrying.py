@@ -11,7 +11,9 @@ from autorelease.journal import Journal
 from autorelease.rules.identities import Identities
 from autorelease.sweep.acting import Means
 from autorelease.sweep.again import Again
+from autorelease.sweep.answering import Answering
 from autorelease.sweep.books import Books
+from autorelease.sweep.choosing import Chooser
 from autorelease.sweep.crew import Crew
 from autorelease.sweep.looks import Looks
 from autorelease.sweep.loop import Loop
@@ -21,8 +23,10 @@ from autorelease.sweep.rehearsing import Rehearser
 from autorelease.sweep.stamping import Stamper
 from autorelease.sweep.trouble import Trouble
 from autorelease.sweep.verdicts import Charge
+from autorelease.sweep.vms import VMs
+from autorelease.sweep.windows import Windows
 from autorelease.sweep.work import Works
-from autorelease.sweep.worklist import Plan, Planlist
+from autorelease.sweep.worklist import Plan, Planlist, Worklist
 
 NOBODY = Identities(b"")
 
@@ -59,25 +63,49 @@ def carry_out(
     refused = rehearser.refused_of(plan)
     crew.prepare(plan.provisioners())
     misses = Misses(judge, books, crew, means, run, vouched)
+    again = Again(judge, books, means, trouble, Looks(judge.ledger, plan.due_vms, means.monotonic), versions)
+    vms = VMs(judge.ledger.references, plan.shared_vms())
+    worklist = Planlist(plan, without=refused)
+    loop = _loop(
+        judge, means, books, crew, trouble, again=again, rehearser=rehearser, misses=misses, vms=vms, worklist=worklist
+    )
+    loop.run(worklist)
+    crew.log_down()
+    lost = trouble.lost or _why_unchecked(books, judge.journal, run, before)
+    return Carried(crew.down, tuple(misses.unproven), lost)
 
+
+def _loop(
+    judge: Judge[Journal],
+    means: Means,
+    books: Books,
+    crew: Crew,
+    trouble: Trouble,
+    *,
+    again: Again,
+    rehearser: Rehearser,
+    misses: Misses,
+    vms: VMs,
+    worklist: Worklist,
+) -> Loop:
     def charge() -> Charge:
         return Charge(judge.now, means.options.quarantine_after, means.jitter())
 
-    loop = Loop(
+    windows = Windows(means)
+    return Loop(
         judge,
         means,
         books,
         crew,
         trouble,
-        again=Again(judge, books, means, trouble, Looks(judge.ledger, plan.due_vms, means.monotonic), versions),
+        again=again,
         rehearser=rehearser,
         stamper=Stamper(judge.ledger, books, crew, means, trouble, charge),
         misses=misses,
-        shared_vms=plan.shared_vms(),
+        answering=Answering(judge, means, books, crew, misses, vms),
+        chooser=Chooser(worklist, means, books, crew, trouble, windows, vms),
+        windows=windows,
     )
-    loop.run(Planlist(plan.to_release(), without=refused))
-    lost = trouble.lost or _why_unchecked(books, judge.journal, run, before)
-    return Carried(crew.down, tuple(misses.unproven), lost)
 
 
 def _why_unchecked(books: Books, journal: Journal, run: str, before: Mapping[str, int]) -> str | None:

@@ -2,7 +2,8 @@
 
 One turn:
 
-    begin   as many rows as there are free workers: each group is judged again, then its intents are journalled
+    begin   as many rows as the windows of their provisioners have room for: each group is judged again, then its
+            intents are journalled
     wait    until a call comes back
     take    what came back: stamps together in one transaction, outcomes together with the next group's intents
 
@@ -10,7 +11,6 @@ No transaction is open while a call is under way. Kill the process anywhere: wha
 without an outcome tells the next run where to look.
 """
 
-from collections import deque
 from collections.abc import Sequence
 
 from autorelease.deciding.judging import Judge
@@ -23,18 +23,17 @@ from autorelease.sweep.acting import Means
 from autorelease.sweep.again import Again
 from autorelease.sweep.answering import Answering
 from autorelease.sweep.books import Books
-from autorelease.sweep.choosing import GROUP, Chooser
+from autorelease.sweep.choosing import Chooser, Chosen
 from autorelease.sweep.crew import Crew
 from autorelease.sweep.misses import Misses
 from autorelease.sweep.rehearsing import Rehearser
 from autorelease.sweep.stamping import Stamper
 from autorelease.sweep.trouble import Trouble
 from autorelease.sweep.underway import CameBack, Underway
-from autorelease.sweep.vms import VMs
+from autorelease.sweep.unreached import leave_all
+from autorelease.sweep.windows import Windows
 from autorelease.sweep.work import State, Work
-from autorelease.sweep.worklist import VMKey, Worklist
-
-Chosen = tuple[Work, Registered]
+from autorelease.sweep.worklist import Worklist
 
 
 class Loop:
@@ -52,7 +51,9 @@ class Loop:
         rehearser: Rehearser,
         stamper: Stamper,
         misses: Misses,
-        shared_vms: frozenset[VMKey],
+        answering: Answering,
+        chooser: Chooser,
+        windows: Windows,
     ) -> None:
         self._judge = judge
         self._means = means
@@ -64,16 +65,18 @@ class Loop:
         self._rehearser = rehearser
         self._stamper = stamper
         self._misses = misses
+        self._chooser = chooser
+        self._windows = windows
+        self._answering = answering
         self._underway = Underway(means, books.works)
-        self._chooser = Chooser(means, books.works, trouble, self._underway)
-        self._vms = VMs(judge.ledger.references, shared_vms)
-        self._answering = Answering(judge, means, books, crew, misses, self._vms)
 
     def run(self, worklist: Worklist) -> None:
-        """Release what is on the list, in its order; exactly one finding for each."""
+        """Release what is on the list, each provisioner's rows in their order; exactly one finding for each."""
         while True:
-            self._begin(worklist)
-            if self._is_anything_left(worklist):
+            if not self._works.count(State.EARNED) and not self._trouble.is_resting():
+                self._begin()
+                self._chooser.leave_down()
+            if self._is_anything_left():
                 self._take(self._underway.came_back(self._awake_at()))
             elif self._works.count(State.MISSED):
                 self._misses.judge_all()
@@ -83,89 +86,59 @@ class Loop:
         self._leave_the_rest(worklist)
         self._underway.dismiss()
 
-    def _is_anything_left(self, worklist: Worklist) -> bool:
+    def _is_anything_left(self) -> bool:
         if self._works.count(State.CALLED):
             return True
         if self._trouble.lost is not None:
             return False
-        if self._works.count(State.EARNED) or len(self._books.outbox):
-            return True
-        waiting = self._works.count(State.READY, State.BLOCKED, State.WAITING)
-        return not self._means.stop.wished() and bool(waiting or worklist.peek())
+        return bool(self._works.count(State.EARNED) or len(self._books.outbox)) or self._chooser.is_anything_left()
 
     # --- begin ------------------------------------------------------------------------------------------------------
 
-    def _begin(self, worklist: Worklist) -> None:
-        while not self._works.count(State.EARNED) and not self._trouble.is_resting():
-            chosen = self._choose(worklist)
-            if not chosen:
-                self._books.outbox.flush()
-                return
-            # What falls out of the group leaves its worker free for another.
-            if self._start(chosen) in (None, len(chosen)):
-                return
+    def _begin(self) -> None:
+        chosen = self._chooser.group()
+        if chosen:
+            self._start(chosen)
+        else:
+            self._books.outbox.flush()
 
-    def _choose(self, worklist: Worklist) -> Sequence[Chosen]:
-        chosen: list[Chosen] = []
-        ready = deque(self._works.of(State.READY))
-        needed = 0
-        while (work := self._chooser.next(worklist, ready, len(chosen), needed)) is not None:
-            registered = self._crew.usable(work.allocation.provisioner)
-            if registered is None or self._vms.is_lost(work):
-                self._skip(work, SkipReason.DEFERRED)
-                self._unblock(work)
-            elif self._vms.take(work):
-                chosen.append((work, registered))
-                needed += not registered.immediate
-            else:
-                self._works.move(work, State.BLOCKED)
-            if len(self._books.outbox) >= GROUP and not self._books.outbox.flush():
-                break
-        return chosen
-
-    def _start(self, chosen: Sequence[Chosen]) -> int | None:
-        """Begin the calls of a group; returns of how many, None where nothing can be begun now."""
+    def _start(self, chosen: Sequence[Chosen]) -> None:
         by_number = {work.number: registered for work, registered in chosen}
         group = self._again.fit([work for work, _ in chosen])
         if group is not None:
             group = self._rehearser.without_refused(group, by_number, self._underway.with_workers())
-        began = None if group is None else self._call(group, by_number)
+        if group:
+            self._call(group, by_number)
         for work, _ in chosen:
             if work.state is not State.CALLED:
-                self._unblock(work)
-        return began
+                self._chooser.let_go(work)
 
-    def _call(self, group: Sequence[Work], registered: dict[int, Registered]) -> int | None:
-        if not group:
-            return 0
+    def _call(self, group: Sequence[Work], registered: dict[int, Registered]) -> None:
         at = self._means.clock()
         fingerprint = self._crew.fingerprint
         intents = [verdicts.intent_event(work, fingerprint(work.allocation.provisioner), at) for work in group]
         held = self._books.outbox.begin(intents, self._judge.is_held)
         if held is None:
-            return None
+            return
         for work in group:
             if work.allocation.sid in held:
-                self._skip(work, SkipReason.HELD)
+                self._books.settle(work, verdicts.skipped(work, SkipReason.HELD, self._means.clock()))
             else:
                 work.is_begun = True
         # Writing the intents may have taken its time, in which somebody else has written, too.
         fit = self._again.still_fit([work for work in group if work.is_begun and work.state is State.READY])
         for work in fit or ():
             self._underway.begin(work, registered[work.number], self._again.judged_at)
-        return None if fit is None else len(fit)
+            self._windows.has_begun(work.allocation.provisioner)
 
     # --- wait and take ----------------------------------------------------------------------------------------------
 
     def _awake_at(self) -> float | None:
         """The monotonic instant at which something is to be done, whatever comes back until then; None: not known."""
-        instants = [self._trouble.resume_at] if self._trouble.is_resting() else []
-        waiting = self._works.of(State.WAITING)
-        if waiting and self._underway.free and not self._means.stop.wished():
-            instants.append(min(work.due_at for work in waiting))
-        if instants:
-            return min(instants)
-        return None if self._works.count(State.CALLED) else 0.0
+        next_at = self._trouble.resume_at if self._trouble.is_resting() else self._chooser.next_at()
+        if next_at is None and not self._works.count(State.CALLED):
+            return 0.0
+        return next_at
 
     def _take(self, came_back: Sequence[CameBack]) -> None:
         for work, answer in came_back:
@@ -183,22 +156,13 @@ class Loop:
                 self._answering.take_error(work, answer)
             # Who will be tried again in a moment keeps the VM to itself until then.
             if work.state is not State.WAITING:
-                self._unblock(work)
+                self._chooser.let_go(work)
         self._answering.settle_doubted(is_over=False)
         started = self._means.monotonic()
         self._stamper.stamp_all()
         self._underway.write_seconds = self._means.monotonic() - started
 
     # --- the rest ---------------------------------------------------------------------------------------------------
-
-    def _unblock(self, work: Work) -> None:
-        """Its VM is free: who waited for that may go, one after the other."""
-        waiting = self._vms.let_go(work, self._works.of(State.BLOCKED))
-        if waiting is not None:
-            self._works.move(waiting, State.READY)
-
-    def _skip(self, work: Work, reason: SkipReason) -> None:
-        self._books.settle(work, verdicts.skipped(work, reason, self._means.clock()))
 
     def _leave_the_rest(self, worklist: Worklist) -> None:
         """Each of those that were not reached, or were left in the middle of their way, has its finding, too."""
@@ -207,12 +171,7 @@ class Loop:
         for work in self._works.unsettled():
             if work.error is not None:
                 self._answering.fail(work, work.error)
-            else:
-                self._skip(work, SkipReason.DEFERRED)
-        while (planned := worklist.take()) is not None:
-            self._skip(self._works.add(planned), SkipReason.DEFERRED)
-            if len(self._books.outbox) >= GROUP:
-                self._books.outbox.flush()
+        leave_all(worklist, self._means, self._books)
         while not self._books.outbox.flush() and self._trouble.lost is None:
             # Nothing comes back any more: this only waits.
             self._underway.came_back(self._trouble.resume_at)

@@ -8,14 +8,17 @@ from autorelease.model import Finding, Outcome, Planned, SkipReason
 from autorelease.sweep.report import Tally, TickReport, make_report
 
 
-def preview(decision: Decision, *, tick: str, clock: Callable[[], datetime], grace: timedelta) -> TickReport:
-    """The report of a dry run: what a tick at this `now` would begin with."""
+def preview(
+    decision: Decision, *, tick: str, clock: Callable[[], datetime], grace: timedelta, at_most: int | None = None
+) -> TickReport:
+    """The report of a dry run: what a tick at this `now` would begin with. at_most: as of that tick."""
     tally = Tally(decision.now, grace)
     started_at = clock()
     count_decided(decision, tally.add)
-    reason = SkipReason.REFUSED if decision.refusals else SkipReason.DRY_RUN
-    for planned in decision.spool.to_release():
-        tally.add(skipped(planned, reason))
+    for place, planned in enumerate(decision.spool.to_release()):
+        is_reached = at_most is None or place < at_most
+        reason = SkipReason.DRY_RUN if is_reached else SkipReason.DEFERRED
+        tally.add(skipped(planned, SkipReason.REFUSED if decision.refusals else reason))
     return make_report(
         tally,
         tick=tick,

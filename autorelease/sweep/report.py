@@ -143,7 +143,8 @@ def exit_code(report: TickReport) -> ExitCode:
         return ExitCode.UNUSABLE
     if report.stopped_by is not None and report.stopped_by != DEADLINE:
         return next(code for number, code in SIGNALS.items() if number.name == report.stopped_by)
-    if report.down or report.unproven:
+    is_without = not report.dry_run and report.skipped.get(SkipReason.NO_PROVISIONER)
+    if report.down or report.unproven or is_without:
         return ExitCode.PROVISIONER_DOWN
     return ExitCode.NOT_ALL_WELL if _is_something_wrong(report) else ExitCode.OK
 

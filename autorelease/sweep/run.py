@@ -1,7 +1,7 @@
 """One sweep: decide, ask the guard, carry out, report. What an operator orders goes the last part of the same way."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
@@ -15,12 +15,19 @@ from autorelease.rules import guard
 from autorelease.rules.identities import Identities, packed
 from autorelease.sweep.acting import Means
 from autorelease.sweep.carrying import NOBODY, Carried, carry_out
+from autorelease.sweep.crew import without_section
 from autorelease.sweep.edge.stop import DEADLINE, error_of
+from autorelease.sweep.limited import Limited
 from autorelease.sweep.noting import Notes
 from autorelease.sweep.preview import count_decided, skipped
 from autorelease.sweep.report import Tally, TickReport, error_object, make_report, tick_object
+from autorelease.sweep.unreached import Unreached
+from autorelease.sweep.worklist import Plan
 
 logger = logging.getLogger(__name__)
+
+# So many provisioners without a section are named.
+NAMED = 100
 
 
 def run_tick(
@@ -31,18 +38,20 @@ def run_tick(
     limits: guard.Limits,
     keep: timedelta,
     confirm: int | None = None,
+    at_most: int | None = None,
     planned: Callable[[PlanSummary], None] = lambda _: None,
 ) -> TickReport:
     """Sweep once. The caller holds the lock.
 
     `judge.now` alone decides. planned is called with the plan before it is begun. confirm: the operator's answer to the
-    last refusal. Raises UnusableError, with the tick closed in the journal, where nothing can be begun.
+    last refusal. at_most: release only so many, the first of the plan. Raises UnusableError, with the tick closed in
+    the journal, where nothing can be begun.
     """
     journal = judge.journal
     last = journal.newest_tick()
     running = _running_releases(journal, means.is_running)
     journal.open_tick(start, running)
-    sweep = _Sweep(judge, means, start, limits, confirm, last, planned)
+    sweep = _Sweep(judge, means, start, limits, confirm, last, planned, at_most)
     try:
         report = sweep.run(running)
     except AutoreleaseError as error:
@@ -119,6 +128,7 @@ class _Sweep:
         confirm: int | None,
         last: PastTick | None,
         planned: Callable[[PlanSummary], None],
+        at_most: int | None,
     ) -> None:
         self.carried = Carried()
         self._judge = judge
@@ -129,7 +139,9 @@ class _Sweep:
         self._confirm = confirm
         self._answered = last_refusal(last)
         self._planned = planned
+        self._at_most = at_most
         self._first_tries = 0
+        self._beyond_limit = 0
 
     def run(self, running: Sequence[str]) -> TickReport:
         versions = self._judge.versions()
@@ -164,14 +176,16 @@ class _Sweep:
         if not any(refusal.code == guard.OTHER_LEDGER for refusal in refusals):
             self._notes.note_unfinished(decision.unfinished)
         count_decided(decision, means.watch)
+        unserved = _log_unserved(decision)
         self._notes.note_skips((planned, planned.skip) for planned in decision.spool.skipped())
         self._judge.journal.note_plan(self._start.tick, decision.spool.identities(), is_admitted=not refusals)
         if refusals:
             self._refuse(decision.spool.to_release(), means)
         else:
             self._refuse(decision.spool.not_covered(), means)
+            plan = self._limited(decision.spool, means)
             self.carried = carry_out(
-                self._judge, means, self._start.tick, decision.spool, versions=versions, vouched=self._vouched()
+                self._judge, means, self._start.tick, plan, versions=versions, vouched=self._vouched()
             )
         return make_report(
             tally,
@@ -185,7 +199,7 @@ class _Sweep:
             invalid=decision.invalid,
             rows_acknowledged=decision.census.rows_acknowledged,
             refused=refusals,
-            down=self.carried.down,
+            down={**unserved, **self.carried.down},
             unproven=len(self.carried.unproven),
             stopped_by=self._stopped_by(tally),
             lost=self.carried.lost,
@@ -227,18 +241,50 @@ class _Sweep:
         return (self._answered.rows if is_for_misses and self._answered is not None else None) or NOBODY
 
     def _refuse(self, rows: Iterable[Planned], means: Means) -> None:
-        def refused() -> Iterable[tuple[Planned, SkipReason]]:
-            for planned in rows:
-                means.watch(skipped(planned, SkipReason.REFUSED))
-                yield planned, SkipReason.REFUSED
+        self._skip_all(rows, SkipReason.REFUSED, means)
 
-        self._notes.note_skips(refused())
+    def _skip_all(self, rows: Iterable[Planned], reason: SkipReason, means: Means) -> None:
+        def skips() -> Iterable[tuple[Planned, SkipReason]]:
+            for planned in rows:
+                means.watch(skipped(planned, reason))
+                yield planned, reason
+
+        self._notes.note_skips(skips())
+
+    def _limited(self, plan: Plan, means: Means) -> Plan:
+        """What is to be carried out of a plan. The rest is left for the next tick; it was admitted with this one."""
+        if self._at_most is None:
+            return plan
+        limited, unreached = Limited(plan, self._at_most), Unreached()
+
+        def rest() -> Iterable[Planned]:
+            for planned in limited.rest():
+                unreached.add(planned)
+                yield planned
+
+        self._skip_all(rest(), SkipReason.DEFERRED, means)
+        self._beyond_limit = unreached.count
+        unreached.log(f"limited to {self._at_most}")
+        return limited
 
     def _stopped_by(self, tally: Tally) -> str | None:
         # A deadline that passed when all was done has stopped nothing.
         stop = self._means.stop
-        is_harmless = stop.by == DEADLINE and not tally.skipped[SkipReason.DEFERRED]
+        is_harmless = stop.by == DEADLINE and tally.skipped[SkipReason.DEFERRED] == self._beyond_limit
         return None if is_harmless else stop.by
+
+
+def _log_unserved(decision: Decision) -> Mapping[str, str]:
+    """One line for each provisioner that rows name and that there is none of; returns what is wrong, by its name."""
+    problems = {}
+    for name, count in decision.spool.unserved(NAMED).items():
+        problems[name] = without_section(name)
+        logger.error(
+            "%s, and %d expired rows name it: add the section, or put the rows right. They stay as they are",
+            problems[name],
+            count,
+        )
+    return problems
 
 
 def last_refusal(last: PastTick | None) -> guard.LastRefusal | None:

@@ -25,14 +25,9 @@ class Underway:
         self.write_seconds = 0.0
         self._means = means
         self._works = works
-        self._workers = Workers(means.options.concurrency)
+        self._workers = Workers()
         self._flights: dict[int, tuple[Work, bool]] = {}
         means.stop.on_wish = self._workers.wake
-
-    @property
-    def free(self) -> int:
-        """How many calls can begin at once."""
-        return self._workers.free
 
     def begin(self, work: Work, registered: Registered, judged_at: float) -> None:
         """Call the provisioner for it. judged_at: when it was judged last, by the time since boot."""

@@ -1,5 +1,6 @@
 """One due row on its way: its state, and the register that knows where every one of them is."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from enum import Enum, auto
@@ -96,13 +97,14 @@ class Works:
 
     def __init__(self) -> None:
         self._by_state: dict[State, dict[int, Work]] = {state: {} for state in State if state is not State.SETTLED}
+        self._of_provisioner: Counter[tuple[str, State]] = Counter()
         self._added = 0
 
     def add(self, planned: Planned) -> Work:
         """A further one, READY."""
         self._added += 1
         work = Work(self._added, planned, State.READY, end_unknown=planned.known.may_be_gone)
-        self._by_state[State.READY][work.number] = work
+        self._enter(work)
         return work
 
     def move(self, work: Work, state: State) -> None:
@@ -110,21 +112,26 @@ class Works:
         if work.state is State.SETTLED:
             raise IdentityError(f"{IdentityError.__doc__} {work.allocation.sid!r} would be settled twice")
         del self._by_state[work.state][work.number]
+        self._of_provisioner[work.allocation.provisioner, work.state] -= 1
         work.state = state
         if state is not State.SETTLED:
-            self._by_state[state][work.number] = work
+            self._enter(work)
+
+    def _enter(self, work: Work) -> None:
+        self._by_state[work.state][work.number] = work
+        self._of_provisioner[work.allocation.provisioner, work.state] += 1
 
     def of(self, state: State) -> Sequence[Work]:
         """Those that are in this state now."""
         return list(self._by_state[state].values())
 
-    def first(self, state: State) -> Work | None:
-        """The one that has been in this state for longest."""
-        return next(iter(self._by_state[state].values()), None)
-
     def count(self, *states: State) -> int:
         """How many are in one of these states."""
         return sum(len(self._by_state[state]) for state in states)
+
+    def count_of(self, provisioner: str, *states: State) -> int:
+        """How many of this provisioner's are in one of these states."""
+        return sum(self._of_provisioner[provisioner, state] for state in states)
 
     def unsettled(self) -> Iterator[Work]:
         """All of them."""

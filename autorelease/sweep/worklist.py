@@ -1,4 +1,4 @@
-"""What a run is to release, one row after the other; where the rows come from is for whoever made the plan to say."""
+"""What a run is to release, each provisioner's rows one after the other. Where they come from is the plan's affair."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Protocol
@@ -11,8 +11,8 @@ VMKey = tuple[str | None, str]
 class Plan(Protocol):
     """A plan that waits: in a spool, or the few rows of an operator's order."""
 
-    def to_release(self) -> Iterator[Planned]:
-        """What is to be released, in order; begins anew with each call."""
+    def to_release(self, provisioner: str | None = None) -> Iterator[Planned]:
+        """What is to be released, by this provisioner or by all, in order; begins anew with each call."""
 
     def provisioners(self) -> Sequence[str]:
         """The names of the provisioners that it needs."""
@@ -25,27 +25,40 @@ class Plan(Protocol):
 
 
 class Worklist(Protocol):
-    """What comes next can be looked at before it is taken."""
+    """What comes next for a provisioner can be looked at before it is taken; no provisioner's rows hide another's."""
 
-    def peek(self) -> Planned | None:
-        """The next one; None: there is no more."""
+    def provisioners(self) -> Sequence[str]:
+        """All that there were rows for in the beginning."""
 
-    def take(self) -> Planned | None:
-        """The next one, and go on."""
+    def peek(self, provisioner: str) -> Planned | None:
+        """The next one for this provisioner; None: there is no more."""
+
+    def take(self, provisioner: str) -> Planned | None:
+        """The next one for this provisioner, and go on."""
 
 
 class Planlist:
     """The worklist of one process: its own plan. without: sids that are done with already."""
 
-    def __init__(self, plan: Iterable[Planned], without: Collection[str] = ()) -> None:
-        self._plan = (planned for planned in plan if planned.allocation.sid not in without)
-        self._next = next(self._plan, None)
+    def __init__(self, plan: Plan, without: Collection[str] = ()) -> None:
+        self._rows = {name: _without(plan.to_release(name), without) for name in plan.provisioners()}
+        self._next = {name: next(rows, None) for name, rows in self._rows.items()}
 
-    def peek(self) -> Planned | None:
-        """The next one; None: there is no more."""
-        return self._next
+    def provisioners(self) -> Sequence[str]:
+        """All that there were rows for in the beginning."""
+        return list(self._rows)
 
-    def take(self) -> Planned | None:
-        """The next one, and go on."""
-        taken, self._next = self._next, next(self._plan, None) if self._next else None
+    def peek(self, provisioner: str) -> Planned | None:
+        """The next one for this provisioner; None: there is no more."""
+        return self._next[provisioner]
+
+    def take(self, provisioner: str) -> Planned | None:
+        """The next one for this provisioner, and go on."""
+        taken = self._next[provisioner]
+        if taken is not None:
+            self._next[provisioner] = next(self._rows[provisioner], None)
         return taken
+
+
+def _without(rows: Iterator[Planned], sids: Collection[str]) -> Iterator[Planned]:
+    return (planned for planned in rows if planned.allocation.sid not in sids)

@@ -28,6 +28,7 @@ _autorelease() {
         ,--log-format) kind=words words='text json' ;;
         tick,--at) kind=nothing ;;
         tick,--confirm) kind=nothing ;;
+        tick,--limit) kind=nothing ;;
         list-expired,--at) kind=nothing ;;
         list-expired,--format) kind=words words='table plain json csv' ;;
         upcoming,--within) kind=nothing ;;
@@ -53,7 +54,7 @@ _autorelease() {
         kind=words
         case $command in
             '') words='--config --ledger --log-level --log-format -q --quiet --version -h --help'; [[ $word == -* ]] || words='tick list-expired upcoming release hold unhold holds retry explain history health doctor init' ;;
-            tick) words='--once --dry-run --at --json --confirm -h --help' ;;
+            tick) words='--once --dry-run --at --json --confirm --limit -h --help' ;;
             list-expired) words='--at --all --format -h --help' ;;
             upcoming) words='--within --rows --format -h --help' ;;
             release) words='--reason --yes --json --confirm -h --help' ;;

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from autorelease.deciding import spool as module
+from autorelease.deciding import temporary as module
 from autorelease.deciding.spool import Spool
 from autorelease.identity import NO_VM, VM, Holder, References
 from autorelease.model import Allocation, Attempts, Known, Planned, RawRow, SkipReason

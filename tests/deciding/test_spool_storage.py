@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from autorelease.deciding import spool as module
-from autorelease.deciding.spool import PLACE, Spool
+from autorelease.deciding import temporary as module
+from autorelease.deciding.spool import Spool
+from autorelease.deciding.temporary import PLACE
 from autorelease.errors import UnusableError
 from autorelease.identity import VM, Holder, Holders, References, vm_of
 from autorelease.model import (
@@ -305,9 +306,34 @@ def plans_of(spool: Spool, act: Callable[[], object]) -> dict[str, list[str]]:
 def test_the_plan_is_read_in_its_order_without_being_sorted(
     spool: Spool, read: Callable[[Spool], Iterator[Planned]]
 ) -> None:
-    spool.add([planned("a"), planned("b")])
-    [steps] = plans_of(spool, lambda: list(read(spool))).values()
-    assert not [step for step in steps if "TEMP B-TREE" in step]
+    spool.add([planned("a"), of("other", planned("b")), of("\udcff", planned("c"))])
+    spool.cover(Identities(b""))
+    spool.cover_all() if read is Spool.to_release else None
+    steps = plans_of(spool, lambda: list(read(spool)))
+    assert len(steps) == (4 if read in (Spool.to_release, Spool.not_covered) else 1)
+    assert not [step for each in steps.values() for step in each if "TEMP B-TREE" in step]
+
+
+def of(provisioner: str, item: Planned) -> Planned:
+    """The same, of another provisioner."""
+    return replace(item, allocation=replace(item.allocation, provisioner=provisioner))
+
+
+def test_the_rows_of_one_provisioner_are_found_by_the_index_and_all_of_them_in_one_order(spool: Spool) -> None:
+    names = ("default", "other", "\udcff")
+    items = [of(names[number % 3], planned(f"{number:03}", 1000 - number // 2)) for number in range(60)]
+    repeats = [replace(items[number], known=Known(intent=True)) for number in range(0, 60, 7)]
+    first = [item for number, item in enumerate(items) if number % 7]
+    spool.add(reversed([*repeats, *first]))
+    assert list(spool.to_release()) == [*first, *repeats]
+    for name in names:
+        assert list(spool.to_release(name)) == [
+            item for item in (*first, *repeats) if item.allocation.provisioner == name
+        ]
+    [steps] = plans_of(spool, lambda: list(spool.to_release("other"))).values()
+    assert len(steps) == 1
+    assert re.match(r"SEARCH (TABLE )?plan USING INDEX execution \(provisioner=\?\)", steps[0]), steps
+    assert list(spool.to_release("nobody")) == []
 
 
 def test_a_reading_goes_on_while_others_begin_and_end(spool: Spool) -> None:

@@ -17,7 +17,7 @@ from msgspec.structs import fields
 
 from autorelease.errors import ExitCode
 from autorelease.model import Answer
-from autorelease.provisioners import open_provisioners
+from autorelease.provisioners import Pace, open_provisioners
 from autorelease.provisioners.command import PLACES, VARIABLES, Options
 from autorelease.rules import guard
 from autorelease.rules.belief import Control, Standing, disbelief
@@ -350,6 +350,9 @@ def test_the_configuration_block_shows_every_key_with_its_default() -> None:
     for name, section_shown in shown.items():
         assert_shows_defaults(section_shown, type(getattr(File(), name)), (name,))
     assert provisioner.pop("kind") == "command"
+    pace = Pace(**{name: provisioner.pop(name) for name in Pace.__struct_fields__})
+    assert None not in (pace.concurrency, pace.max_per_second)
+    assert Pace() == Pace(concurrency=None, max_per_second=None)
     assert set(provisioner) == set(Options.__struct_fields__)
     defaults = {field.name: field.default for field in fields(Options) if field.default is not NODEFAULT}
     assert convert({**provisioner, **defaults}, Options) == convert(provisioner, Options)

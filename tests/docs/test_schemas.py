@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import sqlite3
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -112,6 +113,18 @@ def test_what_the_commands_print_is_valid(eventful: Place) -> None:
     assert {row["decision"] for row in everything["rows"]} == {"skip", "invalid"}
     for printed in (dry, listed, first, second, everything, history, one):
         assert problems(printed) == []
+
+
+def test_a_tick_of_a_version_that_knew_fewer_reasons_is_valid(eventful: Place) -> None:
+    eventful.run("tick", "--once")
+    with sqlite3.connect(eventful.journal) as journal:
+        journal.execute("UPDATE ticks SET report = json_remove(report, '$.skipped.no_provisioner')")
+        [(found,)] = journal.execute("SELECT report FROM ticks").fetchall()
+    journal.close()
+    assert "no_provisioner" not in found
+    history = eventful.run("history", "--format", "json").json()
+    assert problems(history) == []
+    assert history["ticks"][0]["skipped"]["no_provisioner"] == 0
 
 
 def test_a_refusal_is_valid(place: Place) -> None:

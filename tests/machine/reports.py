@@ -166,6 +166,8 @@ def _is_skip_true(world: World, run: Run, report: TickReport, finding: Finding) 
     if finding.reason is SkipReason.DEFERRED:
         is_stopped = report.stopped_by is not None or report.lost is not None
         return bool(report.down) or is_stopped or _is_after_lost_call(run, run.rows.get(sid))
+    if finding.reason is SkipReason.NO_PROVISIONER:
+        return "no section" in report.down.get(finding.allocation.provisioner, "")
     if finding.reason is SkipReason.REFUSED:
         return bool(report.refused) or run.confirms_refusal
     return _is_touched(run, sid) or _is_skip_of_row_true(run, finding.reason, sid)

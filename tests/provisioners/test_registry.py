@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from autorelease.errors import ConfigurationError
-from autorelease.provisioners import KINDS, Kind, Registered, check_provisioners, open_provisioners
+from autorelease.provisioners import KINDS, Kind, Pace, Registered, check_provisioners, open_provisioners
 from autorelease.provisioners.command import CommandProvisioner
 from autorelease.provisioners.ledger import LedgerProvisioner
 from autorelease.testing import make_section
@@ -55,6 +55,34 @@ def test_a_wrong_key_is_refused_with_the_nearest_known_one() -> None:
         opened({"default": {"kind": "command", "argv": ["true"], "alredy": [3]}})
 
 
+@pytest.mark.parametrize("kind", [{"kind": "ledger"}, {"kind": "command", "argv": ["true"]}], ids=str)
+def test_every_section_may_say_how_fast_its_provisioner_is_called(kind: dict[str, object]) -> None:
+    found = opened({"slow": {**kind, "concurrency": 2, "max_per_second": 0.5}, "default": kind})
+    assert found["slow"].pace == Pace(concurrency=2, max_per_second=0.5)
+    assert found["default"].pace == Pace()
+
+
+@pytest.mark.parametrize("value", [0, -1, 257, 1.5, "4", True, [4], {}])
+def test_a_wrong_concurrency_is_refused(value: object) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        opened({"default": {"kind": "ledger"}, "slow": {"kind": "command", "argv": ["true"], "concurrency": value}})
+    assert "config.toml: [provisioners.slow] 'concurrency': must be an integer from 1 to 256" in str(raised.value)
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "4", True, [4], {}])
+def test_a_wrong_max_per_second_is_refused(value: object) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        opened({"slow": {"kind": "ledger", "max_per_second": value}})
+    assert "config.toml: [provisioners.slow] 'max_per_second': must be a number above 0" in str(raised.value)
+
+
+@pytest.mark.parametrize(("key", "near"), [("concurency", "concurrency"), ("max_per_secnd", "max_per_second")])
+def test_a_slip_of_the_pen_in_what_every_section_may_have(key: str, near: str) -> None:
+    for kind in ({"kind": "ledger"}, {"kind": "command", "argv": ["true"]}):
+        with pytest.raises(ConfigurationError, match=rf"unknown key '{key}'\. The nearest known key is '{near}'"):
+            opened({"default": {**kind, key: 4}})
+
+
 WRONG: tuple[dict[str, dict[str, object]], ...] = (
     {},
     {"default": {"kind": "memory"}},
@@ -63,6 +91,7 @@ WRONG: tuple[dict[str, dict[str, object]], ...] = (
     {"default": {"kind": "command", "argv": ["{sid}"]}},
     {"default": {"kind": "command", "argv": ["true"], "down": [0]}},
     {"default": {"kind": "ledger", "argv": ["true"]}},
+    {"default": {"kind": "ledger", "concurrency": 0}},
 )
 
 

@@ -63,6 +63,25 @@ def test_what_is_decided(known: Known, reason: SkipReason | None) -> None:
     assert (planned.allocation, planned.known, planned.skip) == (allocation, known, reason)
 
 
+@pytest.mark.parametrize(
+    ("known", "reason"),
+    [
+        (Known(), SkipReason.NO_PROVISIONER),
+        (Known(intent=True), SkipReason.NO_PROVISIONER),
+        (Known(attempts=waiting(HOUR)), SkipReason.NO_PROVISIONER),
+        (Known(released=True), SkipReason.RESURRECTED),
+        (Known(hold=hold()), SkipReason.HELD),
+    ],
+)
+def test_what_is_decided_where_no_section_serves_the_row(known: Known, reason: SkipReason) -> None:
+    memory: dict[tuple[str, datetime | None], Known] = {("a", NOW - HOUR): known}
+    for there in ((), ("Default", "other")):
+        [planned] = make_plan([expired("a")], memory, NOW, provisioners=there)
+        assert planned.skip is reason
+    [planned] = make_plan([expired("a")], memory, NOW, provisioners=("default",))
+    assert planned.skip is not SkipReason.NO_PROVISIONER
+
+
 HOLDS = {
     "none": (None, HOUR, False),
     "no end": (hold(), timedelta(0), True),

@@ -24,12 +24,13 @@ from autorelease.ledger.rows import Vocabulary
 from autorelease.ledger.sqlite import SQLiteLedger
 from autorelease.model import Allocation, Finding, Hold, PlanSummary, RawRow, Release, Result
 from autorelease.operate import conflicts_of, make_order, run_release
-from autorelease.provisioners import Provisioner, Registered
+from autorelease.provisioners import Pace, Provisioner, Registered
 from autorelease.rules.guard import Limits, Moment
 from autorelease.settings import Columns
 from autorelease.sweep.acting import Means, Options
 from autorelease.sweep.edge.lock import locked
 from autorelease.sweep.edge.stop import Stop
+from autorelease.sweep.preview import preview
 from autorelease.sweep.report import TickReport, exit_code
 from autorelease.sweep.run import run_tick
 from tests.support.place import TABLE, Place
@@ -172,6 +173,9 @@ class Engine:
         )
         self.grace = self.hold_grace = timedelta(0)
         self.running: set[str] = set()
+        self.sections: set[str] | None = None
+        self.paces: dict[str, Pace] = {}
+        self.monotonic: Callable[[], float] = time.monotonic
         self.boottime: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
         self.limits = Limits(max_releases=1000, max_percent=100, min_fleet=20)
         self.boot_id: str | None = None
@@ -219,7 +223,7 @@ class Engine:
 
     def judge(self, ledger: "Ledger", journal: "Records") -> "Judge[Records]":
         """What judges at the present time."""
-        return Judge(ledger, journal, self.now, self.grace, self.hold_grace)
+        return Judge(ledger, journal, self.now, self.grace, self.hold_grace, provisioners=self.sections)
 
     def means(
         self,
@@ -230,7 +234,9 @@ class Engine:
         """What acts. A single provisioner is the default one; `immediate` names those that need no thread."""
         given = provisioner if isinstance(provisioner, Mapping) else {"default": provisioner}
         # One of a kind whose release is the stamp earns nothing by it.
-        registered = {name: Registered(made, name in set(immediate)) for name, made in given.items()}
+        registered = {
+            name: Registered(made, name in set(immediate), self.paces.get(name, Pace())) for name, made in given.items()
+        }
         return Means(
             provisioners=registered,
             options=self.options,
@@ -239,6 +245,7 @@ class Engine:
             jitter=lambda: 0.5,
             watch=watch,
             is_running=lambda start: start.tick in self.running,
+            monotonic=self.monotonic,
             boottime=self.boottime,
         )
 
@@ -246,6 +253,16 @@ class Engine:
         """What a tick at the present time would begin with; the caller closes its spool."""
         moment = Moment(self.now, self.ledger_name, self.boot_id, self.boot_seconds)
         return decide(self.judge(ledger, journal), moment, self.limits, running=self.running)
+
+    def preview(self, at_most: int | None = None) -> TickReport:
+        """The report of a dry run at the present time."""
+        ledger, journal = self.open_ledger(read_only=True), self.open_journal()
+        decision = self.decide(ledger, journal)
+        try:
+            return preview(decision, tick="preview", clock=lambda: self.now, grace=self.grace, at_most=at_most)
+        finally:
+            for opened in (decision.spool, ledger, journal):
+                opened.close()
 
     def hold(self, sid: str, until: datetime | None = None, *, provisioner: str | None = None) -> datetime | None:
         """An operator holds a sid; returns when a running tick has begun its release.
@@ -272,6 +289,7 @@ class Engine:
         provisioner: Provisioner | Mapping[str, Provisioner],
         *,
         confirm: int | None = None,
+        at_most: int | None = None,
         immediate: Iterable[str] = (),
         around_ledger: Callable[[SQLiteLedger], Any] = same,
         around_journal: Callable[[SQLiteJournal], Any] = same,
@@ -290,6 +308,7 @@ class Engine:
                 limits=self.limits,
                 keep=timedelta(days=400),
                 confirm=confirm,
+                at_most=at_most,
                 planned=summaries.append,
             )
         finally:

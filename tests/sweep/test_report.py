@@ -70,6 +70,7 @@ MET: dict[str, tuple[dict[str, Any], int]] = {
     "backoff": ({"outcomes": {Outcome.SKIPPED: 1}, "skipped": {SkipReason.BACKOFF: 1}}, 3),
     "resurrected": ({"outcomes": {Outcome.SKIPPED: 1}, "skipped": {SkipReason.RESURRECTED: 1}}, 3),
     "deferred": ({"outcomes": {Outcome.SKIPPED: 1}, "skipped": {SkipReason.DEFERRED: 1}}, 3),
+    "no such section": ({"outcomes": {Outcome.SKIPPED: 1}, "skipped": {SkipReason.NO_PROVISIONER: 1}}, 8),
     "an error": ({"outcomes": {Outcome.FAILED: 1}}, 3),
     "an invalid row": ({"rows_invalid": 1}, 3),
     "the deadline, and work left": (
@@ -158,8 +159,15 @@ def test_everything_at_once_is_refused_and_without_the_refusal_the_ledger_is_los
 @pytest.mark.parametrize("reason", SkipReason)
 def test_every_reason_to_skip_has_been_thought_of(reason: SkipReason) -> None:
     harmless = {SkipReason.HELD, SkipReason.RENEWED, SkipReason.CHANGED, SkipReason.DRY_RUN}
-    found = exit_code(report(outcomes={Outcome.SKIPPED: 1}, skipped={reason: 1}))
-    assert found == (ExitCode.OK if reason in harmless else ExitCode.NOT_ALL_WELL)
+    found = [
+        exit_code(report(outcomes={Outcome.SKIPPED: 1}, skipped={reason: 1}, dry_run=dry_run))
+        for dry_run in (True, False)
+    ]
+    wrong = [ExitCode.NOT_ALL_WELL] * 2
+    # A dry run calls nobody, so that none is down for it.
+    unserved = [ExitCode.NOT_ALL_WELL, ExitCode.PROVISIONER_DOWN]
+    expected = [ExitCode.OK] * 2 if reason in harmless else wrong
+    assert found == (unserved if reason is SkipReason.NO_PROVISIONER else expected)
 
 
 def test_the_status_is_the_exit_code_in_a_word() -> None:
@@ -314,7 +322,7 @@ KEYS = [
     "invalid",
     "truncated",
 ]
-REASONS = ["held", "backoff", "renewed", "changed", "resurrected", "deferred", "refused", "dry_run"]
+REASONS = ["held", "backoff", "renewed", "changed", "resurrected", "deferred", "refused", "dry_run", "no_provisioner"]
 
 
 def test_the_fields_and_their_order_are_those_of_the_contract() -> None:

@@ -22,7 +22,7 @@ from autorelease.rules.guard import Limits
 from autorelease.sweep.edge.stop import Stop
 from autorelease.sweep.edge.workers import Workers
 from autorelease.sweep.preview import preview
-from autorelease.sweep.report import tick_object
+from autorelease.sweep.report import exit_code, tick_object
 from autorelease.sweep.run import note_failed_start
 from tests.support.engine import EXPIRED, NOW, RENEWED, Answer, Engine, Scripted, Wrapper
 from tests.support.place import TABLE
@@ -302,11 +302,7 @@ def test_a_preview_decides_like_a_tick_and_leaves_no_trace(engine: Engine) -> No
 def test_a_preview_says_what_the_guard_would(engine: Engine) -> None:
     engine.limits = Limits(max_releases=1, max_percent=100, min_fleet=20)
     engine.add("a", "b")
-    ledger, journal = engine.open_ledger(), engine.open_journal()
-    decision = engine.decide(ledger, journal)
-    report = preview(decision, tick="preview", clock=lambda: NOW, grace=timedelta(0))
-    for opened in (decision.spool, ledger, journal):
-        opened.close()
+    report = engine.preview()
     assert ([refusal.code for refusal in report.refused], report.skipped) == (["max_releases"], {SkipReason.REFUSED: 2})
 
 
@@ -419,20 +415,48 @@ def test_a_preflight_of_a_provisioner_without_work_is_not_asked(engine: Engine) 
     assert (ticked.code, idle.preflights) == (ExitCode.OK, 0)
 
 
-def test_a_row_of_a_provisioner_that_is_not_configured_is_deferred(engine: Engine) -> None:
+@pytest.mark.parametrize("sections", [{"default"}, None], ids=["seen by the plan", "seen by the sweep"])
+def test_a_row_of_a_provisioner_without_a_section_is_left_alone(engine: Engine, sections: set[str] | None) -> None:
+    engine.sections = sections
     engine.add("lost", provisioner="nowhere")
     engine.add("a")
     ticked = engine.tick(MemoryProvisioner(["a", "lost"]))
-    assert (ticked.code, ticked.ends()) == (ExitCode.PROVISIONER_DOWN, {"lost": "deferred", "a": "released"})
-    assert "[provisioners.nowhere]" in ticked.report.down["nowhere"]
+    assert (ticked.code, ticked.ends()) == (ExitCode.PROVISIONER_DOWN, {"lost": "no_provisioner", "a": "released"})
+    assert ticked.report.down == {"nowhere": "the configuration has no section [provisioners.nowhere]"}
+    assert engine.failed_ticks().get("lost", 0) == 0
+    engine.later()
+    engine.sections = None
+    assert engine.tick({"nowhere": MemoryProvisioner(["lost"])}).ends() == {"lost": "released"}
 
 
-def test_a_row_that_is_deferred_again_and_again_is_one_event(engine: Engine) -> None:
+def test_what_has_no_section_is_in_no_plan_for_the_guard_to_judge(engine: Engine) -> None:
+    engine.sections = {"default"}
+    engine.limits = Limits(max_releases=1, max_percent=100, min_fleet=20)
+    engine.add("a")
+    engine.add("lost-1", "lost-2", provisioner="nowhere")
+    report = engine.preview()
+    assert (exit_code(report), report.refused, report.skipped[SkipReason.NO_PROVISIONER]) == (3, (), 2)
+    assert engine.tick(MemoryProvisioner(["a"])).ends()["a"] == "released"
+
+
+def test_one_line_for_each_section_that_is_missing(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    engine.sections = {"default"}
+    engine.add(*"abc", provisioner="nowhere")
+    engine.add("d", provisioner="Default")
+    engine.tick(MemoryProvisioner())
+    said = "the configuration has no section [provisioners.{}], and {} expired rows name it"
+    lines = [record.getMessage().partition(":")[0] for record in caplog.records]
+    assert lines == [said.format("nowhere", 3), said.format("Default", 1)]
+
+
+@pytest.mark.parametrize("reason", ["deferred", "no_provisioner"])
+def test_a_row_that_is_left_again_and_again_for_one_reason_is_one_event(engine: Engine, reason: str) -> None:
     engine.add("lost", provisioner="nowhere")
     for _ in range(3):
-        assert engine.tick(MemoryProvisioner()).ends() == {"lost": "deferred"}
+        nowhere = {"nowhere": Scripted(preflight_error=ProvisionerDown("no"))} if reason == "deferred" else {}
+        assert engine.tick(nowhere).ends() == {"lost": reason}
         engine.later()
-    assert engine.events("lost") == [("skip", "skipped", "deferred")]
+    assert engine.events("lost") == [("skip", "skipped", reason)]
 
 
 # --- unfinished work --------------------------------------------------------------------------------------------------

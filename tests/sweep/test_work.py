@@ -10,7 +10,6 @@ from autorelease.journal import Event
 from autorelease.model import Known, Outcome, Planned
 from autorelease.provisioners.memory import MemoryProvisioner
 from autorelease.sweep.books import Books
-from autorelease.sweep.loop import Loop
 from autorelease.sweep.outbox import Outbox
 from autorelease.sweep.work import State, Works
 from tests.support.engine import RENEWED, Engine, Scripted, made_allocation
@@ -28,8 +27,17 @@ def test_a_work_begins_ready_and_is_where_it_was_moved_to() -> None:
     assert (first.number, second.number, works.of(State.READY)) == (1, 2, [first, second])
     works.move(first, State.CALLED)
     assert (works.of(State.READY), works.of(State.CALLED), first.state) == ([second], [first], State.CALLED)
-    assert (works.first(State.READY), works.first(State.WAITING)) == (second, None)
     assert works.count(State.READY, State.CALLED, State.MISSED) == 2
+
+
+def test_each_provisioners_are_counted_by_themselves() -> None:
+    works = Works()
+    ours, others = works.add(planned("a")), works.add(Planned(made_allocation("b", provisioner="other")))
+    works.move(ours, State.CALLED)
+    assert works.count_of("default", State.READY, State.CALLED) == works.count_of("default", State.CALLED) == 1
+    assert (works.count_of("other", State.READY), works.count_of("nobody", State.READY)) == (1, 0)
+    works.move(others, State.SETTLED)
+    assert works.count_of("other", *State) == 0
 
 
 def test_each_state_keeps_the_order_in_which_it_was_reached() -> None:
@@ -118,7 +126,6 @@ def test_a_work_that_comes_to_no_end_is_a_bug(engine: Engine, monkeypatch: pytes
 
     engine.add("a", "b")
     monkeypatch.setattr(Books, "settle", lose)
-    monkeypatch.setattr(Loop, "_skip", lambda *_: None)
     ends_as_a_bug(engine, "b")
     monkeypatch.undo()
     engine.later()

@@ -30,12 +30,10 @@ def begin(workers: Workers, number: int, provisioner: Provisioner) -> None:
 
 
 def test_an_answer_comes_back_with_its_number() -> None:
-    workers = Workers(2)
+    workers = Workers()
     begin(workers, 7, MemoryProvisioner(["vm-7"]))
-    assert workers.free == 1
     assert answer_of(workers) == Answered(7, Release(Result.RELEASED, evidence="removed"))
     workers.has_come_back()
-    assert workers.free == 2
     workers.dismiss()
 
 
@@ -43,7 +41,7 @@ def test_a_machine_without_a_thread_to_give_is_down(monkeypatch: pytest.MonkeyPa
     def none_to_give(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    workers = Workers(2)
+    workers = Workers()
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", none_to_give)
         begin(workers, 1, MemoryProvisioner(["vm-1"]))
@@ -59,7 +57,7 @@ def test_a_machine_without_a_thread_to_give_is_down(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("error", [ProvisionerError("no"), ProvisionerDown("down")])
 def test_a_provisioners_error_is_its_answer(error: ProvisionerError) -> None:
-    workers = Workers(1)
+    workers = Workers()
     begin(workers, 1, Scripted({"vm-1": [error]}))
     answer = answer_of(workers).answer
     assert (type(answer), str(answer)) == (type(error), str(error))
@@ -67,7 +65,7 @@ def test_a_provisioners_error_is_its_answer(error: ProvisionerError) -> None:
 
 
 def test_anything_else_that_is_raised_is_an_error_that_is_not_retryable() -> None:
-    workers = Workers(1)
+    workers = Workers()
     begin(workers, 1, Scripted({"vm-1": [ZeroDivisionError("by zero")]}))
     answer = answer_of(workers).answer
     assert isinstance(answer, ProvisionerError)
@@ -77,7 +75,7 @@ def test_anything_else_that_is_raised_is_an_error_that_is_not_retryable() -> Non
 
 
 def test_threads_are_started_as_they_are_needed_and_used_again() -> None:
-    workers = Workers(64)
+    workers = Workers()
     provisioner = MemoryProvisioner()
     used: set[str] = set()
     provisioner._before = lambda _: used.add(threading.current_thread().name)
@@ -91,7 +89,7 @@ def test_threads_are_started_as_they_are_needed_and_used_again() -> None:
 
 def test_calls_really_run_at_once() -> None:
     all_here = threading.Barrier(4, timeout=LONG)
-    workers = Workers(4)
+    workers = Workers()
     provisioner = Scripted(before=lambda _: all_here.wait())
     for number in range(4):
         begin(workers, number, provisioner)
@@ -100,7 +98,7 @@ def test_calls_really_run_at_once() -> None:
 
 
 def test_a_call_that_takes_no_time_is_made_in_this_thread() -> None:
-    workers = Workers(2)
+    workers = Workers()
     here: list[threading.Thread] = []
     provisioner = Scripted(before=lambda _: here.append(threading.current_thread()))
     for number in range(5):
@@ -110,7 +108,7 @@ def test_a_call_that_takes_no_time_is_made_in_this_thread() -> None:
 
 
 def test_waking_ends_a_wait() -> None:
-    workers = Workers(1)
+    workers = Workers()
     timer = threading.Timer(0.05, workers.wake)
     started = time.monotonic()
     timer.start()
@@ -120,17 +118,16 @@ def test_waking_ends_a_wait() -> None:
 
 
 def test_a_wait_ends_by_itself() -> None:
-    assert Workers(1).next_answer(0.01) is None
-    assert Workers(1).next_answer(0) is None
-    assert Workers(1).next_answer(-1) is None
+    assert Workers().next_answer(0.01) is None
+    assert Workers().next_answer(0) is None
+    assert Workers().next_answer(-1) is None
 
 
 def test_another_thread_takes_the_place_of_a_lost_one() -> None:
-    workers = Workers(1)
+    workers = Workers()
     wakes = threading.Event()
     begin(workers, 1, Scripted(before=lambda _: wakes.wait(LONG)))
     workers.abandon()
-    assert workers.free == 1
     begin(workers, 2, Scripted())
     assert answer_of(workers).number == 2
     workers.has_come_back()
@@ -141,7 +138,7 @@ def test_another_thread_takes_the_place_of_a_lost_one() -> None:
 
 def test_dismissed_threads_end() -> None:
     before = set(threading.enumerate())
-    workers = Workers(3)
+    workers = Workers()
     together = threading.Barrier(3, timeout=LONG)
     for number in range(3):
         begin(workers, number, Scripted(before=lambda _: together.wait()))
@@ -165,7 +162,7 @@ begun = threading.Event()
 def hang(_):
     begun.set()
     threading.Event().wait()
-Workers(1).begin(Call(1, Scripted(before=hang), made_allocation()))
+Workers().begin(Call(1, Scripted(before=hang), made_allocation()))
 begun.wait()
 """
 
@@ -178,7 +175,7 @@ def test_a_call_that_never_returns_does_not_keep_the_process() -> None:
 def test_the_allocation_is_handed_over_as_it_is() -> None:
     seen: list[Allocation] = []
     allocation = made_allocation("vm-1", vm_uid="4711")
-    workers = Workers(1)
+    workers = Workers()
     workers.begin(Call(1, Scripted(before=seen.append), allocation))
     answer_of(workers)
     assert seen == [allocation]

@@ -1,4 +1,4 @@
-"""A bounded set of daemon threads that call provisioners; knows nothing of ledgers and journals.
+"""Daemon threads that call provisioners, as many as there are calls at once; knows nothing of ledgers and journals.
 
 Daemon threads and no ThreadPoolExecutor: that one joins its threads when the interpreter ends, so that a single
 call that never returns would keep the process, and its lock, alive.
@@ -35,22 +35,16 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 class Workers:
-    """Threads are started as they are needed, never more at work than `limit`."""
+    """Threads are started as they are needed. How many calls there may be at once is for whoever begins them to say."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._threads = 0
         self._busy = 0
         self._calls: SimpleQueue[Call | None] = SimpleQueue()
         self._answers: SimpleQueue[Answered | None] = SimpleQueue()
 
-    @property
-    def free(self) -> int:
-        """How many calls can begin at once."""
-        return self._limit - self._busy
-
     def begin(self, call: Call) -> None:
-        """Hand a call to a free worker."""
+        """Hand a call to a worker."""
         self._busy += 1
         if self._busy > self._threads and not self._has_another_thread():
             self._answers.put(Answered(call.number, ProvisionerDown(NO_THREAD)))
