@@ -14,7 +14,9 @@ from autorelease.deciding.decide import Decision
 from autorelease.inspect import in_words
 from autorelease.journal import JournalReader, OpenIntent
 from autorelease.ledger import Ledger
-from autorelease.ledger.rows import StoredRow, Unreadable, Vocabulary, read_instant, shown
+from autorelease.ledger.instants import read_instant
+from autorelease.ledger.rows import StoredRow
+from autorelease.ledger.values import Unreadable, Vocabulary, shown
 from autorelease.model import Allocation, Attempts, Hold, InvalidRow, Known, Planned, RawValue, SkipReason, rfc3339
 from autorelease.rules.expiry import find_expired
 from autorelease.rules.plan import is_held

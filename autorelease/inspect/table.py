@@ -9,7 +9,8 @@ from pathlib import Path
 from autorelease.errors import UnusableError
 from autorelease.inspect import Check, State, page
 from autorelease.ledger import Ledger
-from autorelease.ledger.rows import StoredRow, Vocabulary, read_row, shown
+from autorelease.ledger.rows import StoredRow, read_row
+from autorelease.ledger.values import Vocabulary, shown
 from autorelease.model import InvalidRow, RawValue
 from autorelease.settings import Settings
 from autorelease.sqlitefile import check_writable, is_wal

@@ -18,7 +18,8 @@ from autorelease.model import Allocation, Census, InvalidRow, RawValue
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-    from autorelease.ledger.rows import StoredRow, Vocabulary
+    from autorelease.ledger.rows import StoredRow
+    from autorelease.ledger.values import Vocabulary
     from autorelease.settings import Settings
 
 
@@ -152,7 +153,7 @@ def open_ledger(settings: "Settings", *, read_only: bool) -> Ledger:
 
 def vocabulary(settings: "Settings") -> "Vocabulary":
     """The meaning of stored values, as configured."""
-    from autorelease.ledger.rows import Vocabulary
+    from autorelease.ledger.values import Vocabulary
 
     ledger = settings.ledger
     return Vocabulary(

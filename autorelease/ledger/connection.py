@@ -8,8 +8,9 @@ from autorelease.errors import UnusableError
 from autorelease.identity import References
 from autorelease.ledger.binding import lowered
 from autorelease.ledger.narrowing import literal, quoted
-from autorelease.ledger.rows import StoredRow, Vocabulary
+from autorelease.ledger.rows import StoredRow
 from autorelease.ledger.rules import NO_RULES
+from autorelease.ledger.values import Vocabulary
 from autorelease.sqlitefile import (
     OpenFile,
     check_file,

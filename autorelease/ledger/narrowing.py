@@ -6,13 +6,13 @@ Each piece errs to one side, which its name says; what a value means is decided 
 import math
 from datetime import datetime, timedelta
 
-from autorelease.ledger.rows import EARLIEST, EPOCH, LATEST, UNITS_PER_SECOND, Vocabulary
+from autorelease.ledger.values import EARLIEST, EPOCH, LATEST, UNITS_PER_SECOND, Vocabulary
 
 # Offsets reach to 24 hours either way, so a text that is two days ahead by its own date is ahead by any offset.
 FURTHEST_OFFSET = timedelta(days=2)
 DIGIT = "[0-9]"
-FRACTIONS = ("", "." + DIGIT * 3, "." + DIGIT * 6)
-OFFSETS = ("Z", f"[+-][01]{DIGIT}:[0-5]{DIGIT}")
+ZERO_OFFSETS = "'Z', 'z', 'UTC', 'utc', '+0000 UTC'"
+OFFSETS = tuple(f"[+-][01]{DIGIT}{minutes}" for minutes in (f":[0-5]{DIGIT}", f"[0-5]{DIGIT}", ""))
 # The ASCII part of what Python takes for space; SQLite's own `trim` takes spaces alone.
 SPACE = "' ' || char(9, 10, 11, 12, 13, 28, 29, 30, 31)"
 BEYOND_ASCII = "'*[^' || char(1) || '-' || char(127) || ']*'"
@@ -95,16 +95,21 @@ def _readable_number(column: str, words: Vocabulary) -> str:
 
 def _readable_text(column: str, words: Vocabulary) -> str:
     """The common spellings; the rare ones and the last days of months of unusual length go the long way."""
-    offsets = (*OFFSETS, "") if words.timezone else OFFSETS
-    tails = " OR ".join(
-        f"substr({column}, 20) GLOB {literal(fraction + offset)}" for fraction in FRACTIONS for offset in offsets
-    )
     month, day = f"substr({column}, 6, 2)", f"substr({column}, 9, 2)"
-    head = f"{DIGIT * 4}-{DIGIT * 2}-{DIGIT * 2}[T ]{DIGIT * 2}:[0-5]{DIGIT}:[0-5]{DIGIT}"
+    head = f"{DIGIT * 4}-{DIGIT * 2}-{DIGIT * 2}[Tt ]{DIGIT * 2}:[0-5]{DIGIT}:[0-5]{DIGIT}"
     return (
         f"(typeof({column}) = 'text' AND length({column}) = length(CAST({column} AS BLOB))"
-        f" AND substr({column}, 1, 19) GLOB {literal(head)} AND ({tails})"
+        f" AND substr({column}, 1, 19) GLOB {literal(head)} AND ({_readable_offset(column, words)})"
         f" AND substr({column}, 1, 4) BETWEEN '2001' AND '2198' AND {month} BETWEEN '01' AND '12'"
         f" AND ({day} BETWEEN '01' AND '28' OR {day} IN ('29', '30') AND {month} <> '02'"
         f" OR {day} = '31' AND {month} IN ({LONG_MONTHS})) AND substr({column}, 12, 2) <= '23')"
     )
+
+
+def _readable_offset(column: str, words: Vocabulary) -> str:
+    """What stands behind the seconds: any fraction, at most one space, and an offset."""
+    has_fraction = f"substr({column}, 20, 2) GLOB '[.,]{DIGIT}'"
+    rest = f"CASE WHEN {has_fraction} THEN ltrim(substr({column}, 21), '0123456789') ELSE substr({column}, 20) END"
+    offset = f"substr({rest}, 1 + ({rest} GLOB ' *'))"
+    listed = f"{ZERO_OFFSETS}, ''" if words.timezone else ZERO_OFFSETS
+    return " OR ".join([f"{offset} IN ({listed})", *(f"{offset} GLOB {literal(form)}" for form in OFFSETS)])

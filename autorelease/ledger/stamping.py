@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 from autorelease.ledger import Stamp, StampResult
 from autorelease.ledger.binding import storage_class
+from autorelease.ledger.instants import written_like
 from autorelease.ledger.lookup import Lookup
 from autorelease.ledger.narrowing import quoted
-from autorelease.ledger.rows import shown, written_like
 from autorelease.ledger.rules import Row, read_rules, schema_version
+from autorelease.ledger.values import shown
 from autorelease.model import DEFAULT_PROVISIONER, Allocation, RawValue
 
 

@@ -294,15 +294,15 @@ def _from_text(value: Stored, meaning: Meaning) -> Fraction:
     month = reader.digits(2)
     reader.one_of("-")
     day = reader.digits(2)
-    reader.one_of("T ")
+    reader.one_of("Tt ")
     hour = reader.digits(2)
     reader.one_of(":")
     minute, second, part = reader.digits(2), 0, Fraction(0)
     if reader.has(":"):
         reader.one_of(":")
         second = reader.digits(2)
-        if reader.has("."):
-            reader.one_of(".")
+        if reader.has(".,"):
+            reader.one_of(".,")
             part = reader.fraction()
     if reader.has(" "):
         reader.one_of(" ")
@@ -319,14 +319,16 @@ def _ahead(reader: _Reader, local: int, year: int, meaning: Meaning) -> int:
         if meaning.zone is None:
             raise Doubt
         return _ahead_in_berlin(local, year)
-    sign = reader.one_of("Z+-")
-    hours = minutes = 0
-    if sign != "Z":
-        hours = reader.digits(2)
-        if reader.left:
+    if reader.left.lower() in ("z", "utc"):
+        return 0
+    sign, hours, minutes = reader.one_of("+-"), reader.digits(2), 0
+    if reader.has(":0123456789"):
+        if reader.has(":"):
             reader.one_of(":")
-            minutes = reader.digits(2)
-    if reader.left or hours > 23 or minutes > 59:
+        minutes = reader.digits(2)
+    # Go says the name of the zone, too.
+    has_name = reader.left.lower() == " utc"
+    if (reader.left and not has_name) or hours > 23 or minutes > 59 or (has_name and hours + minutes > 0):
         raise Doubt
     ahead = hours * HOUR + minutes * 60
     return -ahead if sign == "-" else ahead

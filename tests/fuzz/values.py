@@ -232,13 +232,19 @@ def _constant(word: float | str) -> Stored:
     return integer(word) if isinstance(word, int) else real(word)
 
 
+OFFSETS = (
+    *("Z", "+00:00", "+02:00", "-11:30", "+05:45", "-07", "+14", "+23:59", "", "", "z", "UTC", "utc", "+0000"),
+    *("-1130", "+0545", "+0000 UTC", "-00:00 utc", "+0200 UTC"),
+)
+
+
 def _written(chance: random.Random, seconds: float) -> Stored:
-    offset = chance.choice(["Z", "+00:00", "+02:00", "-11:30", "+05:45", "-07", "+14", "+23:59", "", ""])
+    offset = chance.choice(OFFSETS)
     moment = datetime.fromtimestamp(seconds, UTC).astimezone(_zone(offset))
-    said = f"{moment:%Y-%m-%d}{chance.choice('T ')}{moment:%H:%M}"
+    said = f"{moment:%Y-%m-%d}{chance.choice('TT  t')}{moment:%H:%M}"
     if chance.random() < 0.85:
         said += f":{moment:%S}"
-        said += chance.choice(["", "", ".5", ".123456", ".1234567", ".9999999", ".000000000", "." + "9" * 30])
+        said += chance.choice(["", "", ".5", ",25", ".123456", ".1234567", ".9999999", ".000000000", "." + "9" * 30])
     said += chance.choice(["", "", "", " "]) + offset
     return text(_misspelt(chance, said) if chance.random() < 0.25 else said)
 
@@ -250,13 +256,14 @@ def _read_twice(chance: random.Random) -> Stored:
 
 
 def _zone(offset: str) -> timezone:
-    if offset in ("", "Z"):
+    if offset[:1] not in ("+", "-"):
         return UTC
-    minutes = int(offset[1:3]) * 60 + int(offset[4:6] or 0)
+    digits = "".join(character for character in offset if character.isdigit())
+    minutes = int(digits[:2]) * 60 + int(digits[2:] or 0)
     return timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes))
 
 
-STRAY = "0123456789-:+.TtZz ,\x00\n\u0663\xb2\xbd\u2013"
+STRAY = "0123456789-:+.TtZzUC ,\x00\n\u0663\xb2\xbd\u2013"
 
 
 def _misspelt(chance: random.Random, said: str) -> str:

@@ -11,7 +11,8 @@ import pytest
 
 from autorelease.errors import UnusableError
 from autorelease.ledger import Ledger, Stamp, StampResult
-from autorelease.ledger.rows import StoredRow, Vocabulary
+from autorelease.ledger.rows import StoredRow
+from autorelease.ledger.values import Vocabulary
 from autorelease.model import Allocation, InvalidRow
 from autorelease.rules.expiry import find_expired
 

@@ -4,6 +4,7 @@ The reference knows no SQL but `SELECT everything`; it judges with `read_row` an
 """
 
 import itertools
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,9 +20,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from autorelease.ledger.instants import read_instant
 from autorelease.ledger.narrowing import certainly_readable, certainly_unexpired_from, literal, quoted
-from autorelease.ledger.rows import StoredRow, Unreadable, Vocabulary, read_instant, read_row
+from autorelease.ledger.rows import StoredRow, read_row
 from autorelease.ledger.sqlite import SQLiteLedger
+from autorelease.ledger.values import Unreadable, Vocabulary
 from autorelease.model import Allocation, Census, InvalidRow, RawRow, RawValue
 from autorelease.rules.expiry import find_expired
 
@@ -127,20 +130,32 @@ def numbers(draw: st.DrawFn, moment: datetime, units: int) -> Any:
     return draw(st.one_of(st.just(near), st.just(near), st.sampled_from([*strange, *UNDECODABLE, *NEVERS])))
 
 
+OFFSETS = ["", "Z", "Z", "+00:00", "+23:59", "-23:59", "+05:30", "-11", "+14", "+19:59", "+24:00"]
+FURTHER_OFFSETS = [
+    *("z", "UTC", "utc", "+0000", "+0530", "-1100", "+2359", "+0000 UTC", "-00:00 utc", "+00 UTC", "+0200 UTC"),
+    *("+02:00 UTC", "+000", "+00 UTC ", "GMT", "+2400", "+0060", "Z UTC"),
+]
+
+
+def ahead_of(offset: str) -> timedelta:
+    """How far the clock of an offset is ahead, as far as it says that; of a wrong one, anything near it."""
+    found = re.fullmatch(r"([+-])(\d\d):?(\d\d)?.*", offset)
+    ahead = timedelta(hours=int(found[2]), minutes=int(found[3] or 0)) if found else timedelta(0)
+    return -ahead if offset.startswith("-") else ahead
+
+
 @st.composite
 def texts(draw: st.DrawFn, moment: datetime) -> Any:
     """A stored expiry of a ledger that keeps text, in any spelling."""
-    offset = draw(
-        st.sampled_from(["", "Z", "Z", "+00:00", "+23:59", "-23:59", "+05:30", "-11", "+14", "+19:59", "+24:00"])
-    )
-    ahead = timedelta(hours=int(offset[1:3]), minutes=int(offset[4:] or 0)) if len(offset) > 1 else timedelta(0)
-    local = (moment + draw(distances)) + (-ahead if offset.startswith("-") else ahead)
+    offset = draw(st.sampled_from([*OFFSETS, *FURTHER_OFFSETS]))
+    local = (moment + draw(distances)) + ahead_of(offset)
     digits = draw(st.integers(0, 9))
-    fraction = "." + (f"{local:%f}" + draw(st.sampled_from(["000", "001", "999"])))[:digits] if digits else ""
+    beyond = draw(st.sampled_from(["000", "001", "999"]))
+    fraction = draw(st.sampled_from("..,")) + (f"{local:%f}" + beyond)[:digits] if digits else ""
     seconds = draw(st.sampled_from([f":{local:%S}{fraction}"] * 4 + ["", ":60"]))
     spelled = (
-        f"{local:%Y-%m-%d}{draw(st.sampled_from('TT  t'))}{local:%H:%M}{seconds}"
-        f"{draw(st.sampled_from(['', '', '', ' ']))}{offset}"
+        f"{local:%Y-%m-%d}{draw(st.sampled_from('TT  t_'))}{local:%H:%M}{seconds}"
+        f"{draw(st.sampled_from(['', '', '', ' ', '  ']))}{offset}"
     )
     strange: list[Any] = [
         None,
@@ -533,13 +548,16 @@ def test_what_sql_calls_certainly_readable_is_readable(
             pytest.fail(f"SQL is certain of {stored!r}, and {error}")
 
 
+COMMON_OFFSETS = ["Z", "z", "+02:00", "-08:00", "+0200", "+02", " UTC", " +0000 UTC", " +00:00", " Z"]
+
+
 @pytest.mark.parametrize("zone", [None, ZoneInfo("Europe/Berlin")], ids=["no zone", "a zone"])
 def test_the_common_spellings_need_no_second_look(zone: ZoneInfo | None) -> None:
     """A superset of everything would be right, too, and read ten million rows one by one."""
     words = Vocabulary(timestamps="iso8601", timezone=zone)
     spelled = [
         f"2026-12-31{separator}23:59:59{fraction}{offset}"
-        for separator, fraction, offset in itertools.product("T ", ["", ".123", ".123456"], ["Z", "+02:00", "-08:00"])
+        for separator, fraction, offset in itertools.product("Tt ", ["", ".1", ",123", ".123456789"], COMMON_OFFSETS)
     ]
     spelled += ["2026-12-31 23:59:59"] if zone else []
     with closing(sqlite3.connect(":memory:")) as connection:

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from autorelease import sqlitefile
 from autorelease.errors import UnusableError
 from autorelease.ledger import Stamp, StampResult
-from autorelease.ledger.rows import StoredRow, Vocabulary
+from autorelease.ledger.rows import StoredRow
 from autorelease.ledger.sqlite import SQLiteLedger
+from autorelease.ledger.values import Vocabulary
 from autorelease.model import Allocation, InvalidRow, RawValue
 from autorelease.sqlitefile import StampRefusedError
 from autorelease.text import folded
