@@ -16,7 +16,7 @@ from autorelease.journal import JournalReader, OpenIntent
 from autorelease.ledger import Ledger
 from autorelease.ledger.instants import read_instant
 from autorelease.ledger.rows import StoredRow
-from autorelease.ledger.values import Unreadable, Vocabulary, shown
+from autorelease.ledger.values import Unreadable, Vocabulary, is_word, shown
 from autorelease.model import Allocation, Attempts, Hold, InvalidRow, Known, Planned, RawValue, SkipReason, rfc3339
 from autorelease.rules.expiry import find_expired
 from autorelease.rules.plan import is_held
@@ -124,7 +124,7 @@ def _rule(subject: Subject, decision: Decision, terms: Terms) -> Iterator[Fact]:
     if isinstance(row, InvalidRow):
         yield "invalid", f"{row.reason}: it is never released"
         return
-    yield "not settled", _settled(row)
+    yield "not settled", _settled(row, terms.words)
     yield "expires_at known", "not looked at" if row.settled else "yes" if row.expires_at else "no: it never expires"
     if row.expires_at is not None:
         yield "expires_at + grace < now", _compared(row.expires_at, now, terms.grace)
@@ -151,9 +151,11 @@ def _here(instant: datetime) -> str:
     return f"{instant.astimezone():%Y-%m-%d %H:%M:%S %Z}"
 
 
-def _settled(row: Allocation) -> str:
+def _settled(row: Allocation, words: Vocabulary) -> str:
     if row.released:
         return f"no: {row.status!r} is the released status"
+    if row.settled and not is_word(row.raw.status, words.inactive):
+        return "no: deleted_at is set"
     return f"no: {row.status!r} is one of inactive" if row.settled else f"yes: {row.status!r}"
 
 

@@ -82,7 +82,10 @@ class Ledger(Protocol):
         """Count the live rows and judge those that look wrong; acknowledged: sids of whose rows somebody knows."""
 
     def due(self, now: datetime, grace: timedelta) -> Iterator[Sequence[Allocation]]:
-        """Pages of readable live allocations: a superset of what has expired, oldest first as stored."""
+        """Pages of readable live allocations: a superset of what has expired, oldest first as stored.
+
+        Those whose released_at is not NULL, and stands for nothing, may come behind all others.
+        """
 
     def holders(self, references: Sequence[str]) -> Iterator[Holder]:
         """The live rows, readable or not, whose VM has one of these references, of whatever provisioner and uid.
@@ -159,6 +162,7 @@ def vocabulary(settings: "Settings") -> "Vocabulary":
     return Vocabulary(
         released=ledger.released,
         inactive=frozenset(ledger.inactive),
+        live=frozenset(ledger.live),
         references=References(ledger.references),
         is_vm_ref_named="vm_ref" in settings.named_columns(),
         never=ledger.never,

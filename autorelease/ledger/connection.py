@@ -7,7 +7,8 @@ from pathlib import Path
 from autorelease.errors import UnusableError
 from autorelease.identity import References
 from autorelease.ledger.binding import lowered
-from autorelease.ledger.narrowing import literal, quoted
+from autorelease.ledger.conditions import is_live
+from autorelease.ledger.narrowing import quoted
 from autorelease.ledger.rows import StoredRow
 from autorelease.ledger.rules import NO_RULES
 from autorelease.ledger.values import Vocabulary
@@ -76,7 +77,8 @@ class LedgerConnection:
                     f"{self._path}: table {table!r} has no column {columns[role]!r} for {role}. Name it in "
                     f'[ledger.columns]: {role} = "…". Columns there: {", ".join(present.values())}'
                 )
-        return {role: columns[role] for role in ROLES if lowered(columns[role]) in present}
+        self._absent = [role for role, name in columns.items() if lowered(name) not in present]
+        return {role: columns[role] for role in ROLES if role in columns and role not in self._absent}
 
     def _no_such_table(self, table: str) -> str:
         # Imported for the bad news alone: it costs a tick a fifth of its start.
@@ -131,9 +133,8 @@ class LedgerConnection:
 
     @property
     def _live(self) -> str:
-        status = f"{self._column('status')} COLLATE BINARY"
-        settled = ", ".join(literal(word) for word in (self._words.released, *sorted(self._words.inactive)))
-        return f"({self._column('status')} IS NULL OR {status} NOT IN ({settled}))"
+        deleted_at = self._column("deleted_at") if self._has("deleted_at") else None
+        return f"({is_live(self._column('status'), deleted_at, self._words)})"
 
     @property
     def references(self) -> References:

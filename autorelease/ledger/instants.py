@@ -29,16 +29,12 @@ def read_instant(value: RawValue, words: Vocabulary) -> datetime | None:
 
     Raises Unreadable for anything that is not certain.
     """
-    if value is None or _is_never(value, words.never):
+    if words.is_not_set(value):
         return None
     instant = _from_text(value, words) if words.timestamps == "iso8601" else _from_number(value, words)
     if not EARLIEST <= instant < LATEST:
         raise Unreadable(f"expires_at {shown(value, 60)} is in the year {instant.year}, outside of 2000 to 2200")
     return instant
-
-
-def _is_never(value: RawValue, never: tuple[int | float | str, ...]) -> bool:
-    return any(value == word and isinstance(value, str) == isinstance(word, str) for word in never)
 
 
 def _from_number(value: RawValue, words: Vocabulary) -> datetime:

@@ -4,6 +4,7 @@ Each piece errs to one side, which its name says; what a value means is decided 
 """
 
 import math
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from autorelease.ledger.values import EARLIEST, EPOCH, LATEST, UNITS_PER_SECOND, Vocabulary
@@ -71,10 +72,22 @@ def certainly_unexpired_from(moment: datetime, words: Vocabulary) -> int | str:
 
 def certainly_readable(column: str, words: Vocabulary) -> str:
     """SQL: true only for values that `read_instant` understands; it may be false for some that it does, too."""
-    # The + strips the column's affinity, so that '0' is not the number 0.
-    never = " OR ".join(f"+{column} COLLATE BINARY = {_constant(word)}" for word in words.never)
+    never = any_of(column, words.never)
     readable = _readable_text(column, words) if words.timestamps == "iso8601" else _readable_number(column, words)
     return f"{never} OR {readable}" if never else readable
+
+
+def any_of(column: str, values: Iterable[float | str]) -> str:
+    """SQL: the value is exactly one of these; '' where there are none. NULL for NULL alone."""
+    # The + strips the column's affinity, so that '0' is not the number 0.
+    return " OR ".join(f"+{column} COLLATE BINARY = {_constant(word)}" for word in values)
+
+
+def certainly_invalid_below(words: Vocabulary) -> int | str:
+    """The stored value below which no expiry is one that can be read, in the ledger's own kind."""
+    if words.timestamps == "iso8601":
+        return f"{(EARLIEST - FURTHEST_OFFSET).date().isoformat()}"
+    return int((EARLIEST - EPOCH) / timedelta(seconds=1)) * UNITS_PER_SECOND[words.timestamps]
 
 
 def _constant(word: float | str) -> str:

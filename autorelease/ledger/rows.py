@@ -9,7 +9,7 @@ from functools import lru_cache
 import msgspec
 
 from autorelease.ledger.instants import read_instant
-from autorelease.ledger.values import Unreadable, Vocabulary, shown
+from autorelease.ledger.values import Unreadable, Vocabulary, Word, is_blank, is_word, shown
 from autorelease.model import DEFAULT_PROVISIONER, Allocation, InvalidRow, RawRow, RawValue
 from autorelease.text import folded
 
@@ -26,6 +26,7 @@ class StoredRow(msgspec.Struct, frozen=True):
     vm_ref: RawValue = None
     vm_uid: RawValue = None
     provisioner: RawValue = None
+    deleted_at: RawValue = None
 
 
 def read_row(row: StoredRow, words: Vocabulary) -> Allocation | InvalidRow:
@@ -50,10 +51,11 @@ def readable(value: RawValue) -> str | None:
 
 
 def _allocation(row: StoredRow, sid: str, raw: RawRow, words: Vocabulary) -> Allocation:
-    status = _status(row.status, words)
-    settled = status == words.released or status in words.inactive
-    if not settled and row.released_at is not None:
-        raise Unreadable(f"released_at is set ({shown(row.released_at, 40)}) while the status is {shown(status, 40)!r}")
+    deleted = _is_deleted(row.deleted_at, words)
+    status = shown(row.status) if deleted else _status(row.status, words)
+    settled = deleted or is_word(row.status, words.settled)
+    if not settled and not words.is_not_set(row.released_at):
+        raise Unreadable(_released_once(row.released_at, status))
     # Of a settled row nothing else matters: its expiry is not even looked at.
     expires_at = None if settled else read_instant(row.expires_at, words)
     return Allocation(
@@ -63,7 +65,7 @@ def _allocation(row: StoredRow, sid: str, raw: RawRow, words: Vocabulary) -> All
         settled=settled,
         vm_ref=_vm_ref(row.vm_ref, sid, words),
         raw=raw,
-        released=status == words.released,
+        released=is_word(row.status, (words.released,)),
         provisioner=_reference("provisioner", row.provisioner) or DEFAULT_PROVISIONER,
         vm_uid=_reference("vm_uid", row.vm_uid),
         owner=_note(row.owner),
@@ -82,23 +84,45 @@ def _sid(value: RawValue) -> str:
     return text
 
 
+def _is_deleted(value: RawValue, words: Vocabulary) -> bool:
+    if words.is_not_set(value):
+        return False
+    if is_blank(value):
+        raise Unreadable(f"deleted_at is {shown(value, 40)!r}: list it in ledger.never if it means that it is not set")
+    return True
+
+
+def _released_once(released_at: RawValue, status: str) -> str:
+    reason = f"released_at is set ({shown(released_at, 40)}) while the status is {shown(status, 40)!r}"
+    return f"{reason}; list it in ledger.never if it means that it is not set" if is_blank(released_at) else reason
+
+
 def _status(value: RawValue, words: Vocabulary) -> str:
     if value is None:
         raise Unreadable("status is NULL")
-    if not isinstance(value, str):
-        raise Unreadable(f"status is not text but {type(value).__name__}")
-    if value == words.released or value in words.inactive:
-        return value
-    meant = _settled(words.released, words.inactive).get(folded(value))
-    if meant is not None:
-        raise Unreadable(_nearly(value, meant))
-    return _decodable("status", value)
+    if not isinstance(value, type(words.released)):
+        wanted = "an integer" if words.has_numbers else "text"
+        raise Unreadable(f"status is not {wanted} but {type(value).__name__} ({shown(value, 40)})")
+    if not is_word(value, words.settled | words.live):
+        _check_is_live(value, words)
+    return _decodable("status", str(value))
+
+
+def _check_is_live(status: Word, words: Vocabulary) -> None:
+    """Raise Unreadable for a status that is none of the configured words, and cannot be taken for any other one."""
+    if isinstance(status, str):
+        meant = _words_by_form(words.settled, words.live).get(folded(status))
+        if meant is not None:
+            raise Unreadable(_nearly(status, meant))
+        _decodable("status", status)
+    if words.live:
+        raise Unreadable(f"status {shown(status, 40)!r} is not one of ledger.live, nor released or inactive")
 
 
 @lru_cache(maxsize=8)
-def _settled(released: str, inactive: frozenset[str]) -> Mapping[str, str]:
-    """The words for "settled", by what all their spellings have in common."""
-    return {folded(word): word for word in (*sorted(inactive), released)}
+def _words_by_form(settled: frozenset[str], live: frozenset[str]) -> Mapping[str, str]:
+    """The configured words, by what all their spellings have in common."""
+    return {folded(word): word for word in (*sorted(live), *sorted(settled))}
 
 
 def _nearly(status: str, meant: str) -> str:

@@ -9,7 +9,7 @@ from autorelease.ledger.instants import written_like
 from autorelease.ledger.lookup import Lookup
 from autorelease.ledger.narrowing import quoted
 from autorelease.ledger.rules import Row, read_rules, schema_version
-from autorelease.ledger.values import shown
+from autorelease.ledger.values import is_word, shown
 from autorelease.model import DEFAULT_PROVISIONER, Allocation, RawValue
 
 
@@ -64,10 +64,12 @@ class Stamping(Lookup):
         """The row as long as it holds the very values that were judged, and names the VM that was released."""
         raw, row = stamp.allocation.raw, self._row(stamp)
         status, expires_at = self._column("status"), self._column("expires_at")
-        judged = f"{status} COLLATE BINARY IS ? AND {expires_at} COLLATE BINARY IS ? AND typeof({expires_at}) = ?"
+        judged = " AND ".join(
+            f"{column} COLLATE BINARY IS ? AND typeof({column}) = ?" for column in (status, expires_at)
+        )
         vm, names = self._same_vm(stamp.allocation)
-        values = (*row.values, raw.status, raw.expires_at, storage_class(raw.expires_at), *names)
-        return Row(f"{row.condition} AND {judged}{vm}", values)
+        stored = [part for value in (raw.status, raw.expires_at) for part in (value, storage_class(value))]
+        return Row(f"{row.condition} AND {judged}{vm}", (*row.values, *stored, *names))
 
     def _same_vm(self, allocation: Allocation) -> tuple[str, Sequence[str]]:
         """A condition, and its values: absent names are read as they were when the row was judged."""
@@ -113,7 +115,7 @@ class Stamping(Lookup):
         if not self.connection.in_transaction:
             raise sqlite3.IntegrityError(f"a trigger ended the transaction of the stamp of sid {shown(sid)}")
         rows = self._matching(sid)
-        if changed != 1 or len(rows) != 1 or rows[0].status != self._words.released:
+        if changed != 1 or len(rows) != 1 or not is_word(rows[0].status, (self._words.released,)):
             raise sqlite3.IntegrityError(f"after the stamp of sid {shown(sid)} its row is not {self._words.released!r}")
 
     def _begin(self) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from autorelease.settings.values import Count, Duration, Finite, Name, Percent, PositiveDuration, Word, Zone
+from autorelease.text import folded
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -12,27 +13,29 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Columns(Section, frozen=True):
-    """`[ledger.columns]`: our word = the table's column."""
+    """`[ledger.columns]`: our word = the table's column; '': the table has none."""
 
     sid: Name = "sid"
     status: Name = "status"
     expires_at: Name = "expires_at"
-    released_at: Name = "released_at"
-    owner: Name = "owner"
-    plan: Name = "plan"
-    vm_ref: Name = "vm_ref"
-    vm_uid: Name = "vm_uid"
-    provisioner: Name = "provisioner"
+    released_at: Word = "released_at"
+    owner: Word = "owner"
+    plan: Word = "plan"
+    vm_ref: Word = "vm_ref"
+    vm_uid: Word = "vm_uid"
+    provisioner: Word = "provisioner"
+    deleted_at: Word = ""
 
     def __post_init__(self) -> None:
         # One column as both sid and vm_ref is fine; a status that is also the expiry is not.
-        roles = [name.lower() for name in (self.sid, self.status, self.expires_at, self.released_at)]
-        if len(set(roles)) < len(roles):
-            raise ValueError("sid, status, expires_at and released_at must be four different columns")
+        names = (self.sid, self.status, self.expires_at, self.released_at, self.deleted_at)
+        given = [name.lower() for name in names if name]
+        if len(set(given)) < len(given):
+            raise ValueError("sid, status, expires_at, released_at and deleted_at must be different columns")
 
     def by_role(self) -> dict[str, str]:
-        """Our word -> the table's column."""
-        return msgspec.structs.asdict(self)
+        """Our word -> the table's column. Left out: what the table is said not to have."""
+        return {role: name for role, name in msgspec.structs.asdict(self).items() if name}
 
 
 class LedgerSettings(Section, frozen=True):
@@ -40,8 +43,9 @@ class LedgerSettings(Section, frozen=True):
 
     url: Name | None = None
     table: Name = "vm_allocations"
-    released: Name = "Released"
-    inactive: tuple[Word, ...] = ()
+    released: Name | int = "Released"
+    inactive: tuple[Word | int, ...] = ()
+    live: tuple[Word | int, ...] = ()
     references: Literal["folded", "exact"] = "folded"
     never: tuple[int | Finite | Word, ...] = ()
     timestamps: Literal["epoch", "epoch_ms", "iso8601"] = "epoch"
@@ -52,6 +56,26 @@ class LedgerSettings(Section, frozen=True):
     def __post_init__(self) -> None:
         if self.released in self.inactive:
             raise ValueError(f"inactive must not list {self.released!r}, which is the released status")
+        kinds = {type(word) for word in (self.released, *self.inactive, *self.live)}
+        if len(kinds) > 1:
+            raise ValueError(
+                "released, inactive and live must be all text, or all integers, as the column of the status"
+            )
+        self._check_live()
+
+    def _check_live(self) -> None:
+        """Nobody can have meant a live status that could be taken for a settled one."""
+        settled = {_form(word): word for word in (*self.inactive, self.released)}
+        for word in self.live:
+            if (other := settled.get(_form(word))) is not None:
+                name = "the released status" if other == self.released else "one of inactive"
+                alike = "is" if word == other else f"could be taken for {other!r},"
+                raise ValueError(f"live must not list {word!r}, which {alike} {name}")
+
+
+def _form(word: str | int) -> str:
+    """What all spellings of a status have in common."""
+    return folded(str(word))
 
 
 class JournalSettings(Section, frozen=True):

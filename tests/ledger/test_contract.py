@@ -69,7 +69,7 @@ def sqlite_bench(folder: Path, *, table: str = "", mode: str = "DELETE") -> Benc
     from autorelease.ledger.sqlite import SQLiteLedger
 
     path = folder / "allocations.db"
-    columns = {role: role for role in StoredRow.__struct_fields__}
+    columns = {role: role for role in StoredRow.__struct_fields__ if role != "deleted_at"}
 
     def execute(statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(path)) as connection, connection:
@@ -339,7 +339,7 @@ def test_the_statuses_with_how_many_rows_have_each(bench: Bench) -> None:
 def test_the_shape_of_the_table(bench: Bench) -> None:
     bench.fill(*MIXED, row("in words", "soon"), row("settled", "soon", "Released"))
     shape = bench.open().shape()
-    assert {column.role for column in shape.columns} == set(StoredRow.__struct_fields__)
+    assert {column.role for column in shape.columns} == set(StoredRow.__struct_fields__) - {"deleted_at"}
     assert ("expires_at", "expires_at", "INTEGER") in {
         (column.role, column.name, column.declared) for column in shape.columns
     }

@@ -28,7 +28,7 @@ from autorelease.ledger.values import Unreadable, Vocabulary
 from autorelease.model import Allocation, Census, InvalidRow, RawRow, RawValue
 from autorelease.rules.expiry import find_expired
 
-ROLES = ("sid", "status", "expires_at", "released_at", "vm_ref", "vm_uid", "provisioner")
+ROLES = ("sid", "status", "expires_at", "released_at", "vm_ref", "vm_uid", "provisioner", "deleted_at")
 COLUMNS = {role: role for role in StoredRow.__struct_fields__}
 SECOND = timedelta(seconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -85,6 +85,13 @@ statuses = st.one_of(
 references = st.sampled_from([None, None, None, None, "", "vm", 5, "5", 2.5, b"vm", "é", "a\x00b", *UNDECODABLE])
 FURTHER = ["cancelled", "Gel\u00f6scht", "Gelo\u0308scht", "Stoff", "K", "\u212a", " Stopped"]
 released_ats = st.sampled_from([None, None, None, None, 0, 1_796_126_400, "2026-12-01", "", b""])
+deleted_ats = st.sampled_from(
+    [None] * 8 + [0, 0.0, 0.5, -1, 1_796_126_400, "2026-12-01", "", b"", "0", "never", "0000-00-00 00:00", "0000-00-00"]
+)
+numbers_of_statuses = st.one_of(
+    st.sampled_from([1, 1, 1, 2, 3, 4, 5]),
+    st.sampled_from(["3", "1", "4", 3.0, 1.0, 4.5, "3 ", " 1", None, b"3", "Released", 2**62, -(2**63), "", "03"]),
+)
 NEVERS: list[int | float | str] = [
     0,
     -1,
@@ -179,14 +186,34 @@ def texts(draw: st.DrawFn, moment: datetime) -> Any:
     return draw(st.one_of(st.just(spelled), st.just(spelled), st.sampled_from([*strange, *UNDECODABLE, *NEVERS])))
 
 
+worded = st.fixed_dictionaries(
+    {
+        "released": st.sampled_from(["Released", "Released", "Released", "3", "0"]),
+        "inactive": st.frozensets(
+            st.sampled_from(["Cancelled", "Stopped", "", "RELEASED", "é", "4", *FURTHER]), max_size=3
+        ),
+        "live": st.one_of(
+            st.just(frozenset()), st.frozensets(st.sampled_from(["Active", "1", "k", "Suspended"]), max_size=3)
+        ),
+    }
+)
+numbered = st.fixed_dictionaries(
+    {
+        "released": st.sampled_from([3, 3, -(2**63)]),
+        "inactive": st.frozensets(st.sampled_from([4, 5, 2**62]), max_size=2),
+        "live": st.one_of(st.just(frozenset()), st.frozensets(st.sampled_from([1, 2]), max_size=2)),
+    }
+)
+
+
 @st.composite
 def tables(draw: st.DrawFn) -> Table:
     """A whole ledger."""
     zone = draw(st.sampled_from([None, "Europe/Berlin", "Pacific/Kiritimati", "Pacific/Pago_Pago", "America/St_Johns"]))
+    has_numbers = draw(st.sampled_from([False, False, True]))
+    statuses_meant: dict[str, Any] = draw(numbered if has_numbers else worded)
     words = Vocabulary(
-        inactive=frozenset(
-            draw(st.lists(st.sampled_from(["Cancelled", "Stopped", "", "RELEASED", "é", *FURTHER]), max_size=3))
-        ),
+        **statuses_meant,
         never=tuple(draw(st.lists(st.sampled_from(NEVERS), max_size=3))),
         timestamps=draw(st.sampled_from(["epoch", "epoch_ms", "iso8601"])),
         timezone=ZoneInfo(zone) if zone else None,
@@ -195,7 +222,8 @@ def tables(draw: st.DrawFn) -> Table:
     units = {"epoch": 1, "epoch_ms": 1000}
     kind = words.timestamps
     expiries = texts(now - grace) if kind == "iso8601" else numbers(now - grace, units[kind])
-    row = st.tuples(sids, statuses, expiries, released_ats, references, references, references)
+    status = numbers_of_statuses if has_numbers else statuses
+    row = st.tuples(sids, status, expiries, released_ats, references, references, references, deleted_ats)
     return Table(
         declared=(draw(st.sampled_from(SIDS)), draw(st.sampled_from(STATUSES)), draw(st.sampled_from(EXPIRIES))),
         has_released_at=draw(st.sampled_from([True, True, False])),
@@ -250,11 +278,12 @@ def judged(path: Path, table: Table) -> Iterator[tuple[StoredRow, Allocation | I
         }
         released_at = "released_at" if table.has_released_at else "NULL"
         rows = connection.execute(
-            f"SELECT number, sid, status, expires_at, {released_at}, vm_ref, vm_uid, provisioner FROM t"
+            f"SELECT number, sid, status, expires_at, {released_at}, vm_ref, vm_uid, provisioner, deleted_at FROM t"
         ).fetchall()
     written = Counter(str(sid) for _, sid, *_ in rows if isinstance(sid, int | str))
-    for number, sid, status, expires_at, released, vm_ref, vm_uid, provisioner in rows:
+    for number, sid, status, expires_at, released, vm_ref, vm_uid, provisioner, deleted_at in rows:
         row = StoredRow(
+            deleted_at=deleted_at,
             sid=sid,
             status=status,
             expires_at=expires_at,
@@ -268,11 +297,22 @@ def judged(path: Path, table: Table) -> Iterator[tuple[StoredRow, Allocation | I
         yield row, InvalidRow(str(sid), "shared", None) if is_shared else verdict
 
 
+def is_settled(row: StoredRow, words: Vocabulary) -> bool:
+    """Whether nothing is left to release, whatever else is wrong with the row."""
+    settled = (words.released, *words.inactive)
+    if any(row.status == word and type(row.status) is type(word) for word in settled):
+        return True
+    value = row.deleted_at
+    kind = str if isinstance(value, str) else (int, float)
+    is_listed = any(value == word for word in words.never if isinstance(word, kind))
+    is_nothing = value in (None, 0, "", "0") or (isinstance(value, str) and value[:10] == "0000-00-00")
+    return not is_listed and not is_nothing
+
+
 def expected(path: Path, table: Table) -> tuple[list[Allocation], int, int]:
     """What has expired, how many rows are live, and how many of those are invalid."""
-    settled = {table.words.released, *table.words.inactive}
     rows = list(judged(path, table))
-    live = [verdict for row, verdict in rows if not (isinstance(row.status, str) and row.status in settled)]
+    live = [verdict for row, verdict in rows if not is_settled(row, table.words)]
     readable = [verdict for _, verdict in rows if isinstance(verdict, Allocation)]
     invalid = sum(isinstance(verdict, InvalidRow) for verdict in live)
     return list(find_expired(readable, table.now, grace=table.grace)), len(live), invalid
@@ -347,7 +387,7 @@ def one_kind(
         words=words,
         now=now,
         grace=timedelta(0),
-        rows=[(*row, None, None, None, None) for row in rows],
+        rows=[(*row, None, None, None, None, None) for row in rows],
     )
 
 

@@ -127,6 +127,67 @@ def test_where_the_column_is_named_a_row_without_vm_ref_has_no_vm(nothing: RawVa
     assert (judged.sid, judged.vm_ref, judged.expires_at) == ("a", "", NOON)
 
 
+def invalid(words: Vocabulary, **changes: RawValue) -> str:
+    """The reason for which this row is invalid."""
+    judged = read_row(msgspec.structs.replace(GOOD, **changes), words)
+    assert isinstance(judged, InvalidRow)
+    return judged.reason
+
+
+def valid(words: Vocabulary, **changes: RawValue) -> Allocation:
+    """What this row says, which is certain."""
+    judged = read_row(msgspec.structs.replace(GOOD, **changes), words)
+    assert isinstance(judged, Allocation)
+    return judged
+
+
+def test_where_live_statuses_are_listed_any_other_is_invalid() -> None:
+    words = Vocabulary(inactive=frozenset({"Cancelled"}), live=frozenset({"Active", "Suspended", "Gelöscht?"}))
+    assert not valid(words, status="Suspended").settled
+    assert valid(words, status="Cancelled").settled
+    for status in ("fraud", "in_review", ""):
+        reason = invalid(words, status=status)
+        assert repr(status) in reason
+        assert "ledger.live" in reason
+    assert "'active' is 'Active' but for case" in invalid(words, status="active")
+    assert "'Active' but for case" in invalid(words, status="Active ")
+    assert "form of its characters" in invalid(words, status="Gelo\u0308scht?")
+
+
+NUMBERED = Vocabulary(released=3, inactive=frozenset({4, 5}))
+
+
+def test_statuses_can_be_numbers() -> None:
+    assert (valid(NUMBERED, status=3).released, valid(NUMBERED, status=3).status) == (True, "3")
+    assert (valid(NUMBERED, status=4).settled, valid(NUMBERED, status=4).released) == (True, False)
+    assert not valid(NUMBERED, status=1).settled
+    assert valid(NUMBERED, status=1).raw.status == 1
+    for status in ("3", 3.0, "Active", b"3"):
+        assert "status is not an integer" in invalid(NUMBERED, status=status)
+    assert "status is NULL" in invalid(NUMBERED, status=None)
+    assert "ledger.live" in invalid(msgspec.structs.replace(NUMBERED, live=frozenset({1})), status=2)
+
+
+@pytest.mark.parametrize("status", ["Active", "Released", "released", None, 7, LATIN_1], ids=ascii)
+def test_a_row_that_is_deleted_has_nothing_left_to_release(status: RawValue) -> None:
+    judged = valid(EPOCH, status=status, deleted_at=NOON_EPOCH, released_at=1, expires_at="x")
+    assert (judged.settled, judged.released, judged.expires_at) == (True, status == "Released", None)
+    judged.status.encode("utf-8")
+
+
+@pytest.mark.parametrize("blank", [0, 0.0, "", "0", "0000-00-00", "0000-00-00 00:00:00"], ids=repr)
+def test_what_looks_like_nothing_is_not_set_only_where_it_is_listed(blank: int | float | str) -> None:
+    """Every row of a table with such a default would be settled without a word."""
+    for role in ("deleted_at", "released_at"):
+        reason = invalid(EPOCH, **{role: blank})
+        assert f"{role} is " in reason
+        assert "ledger.never" in reason
+    listed = Vocabulary(never=(blank,))
+    assert not valid(listed, deleted_at=blank, released_at=blank).settled
+    assert valid(listed, deleted_at="2026-12-01").settled
+    assert "released_at is set" in invalid(listed, released_at=1)
+
+
 VALID: dict[str, dict[str, RawValue]] = {
     "plain": {},
     "sid an integer": {"sid": 5},

@@ -221,7 +221,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     columns=st.lists(names, min_size=len(COLUMNS), max_size=len(COLUMNS), unique_by=lambda name: name.lower()),
     unique=st.booleans(),
 )
-@example(table="vm_allocations", columns=["KUNDEN_Ä", *"bcdefghi"], unique=True)
+@example(table="vm_allocations", columns=["KUNDEN_Ä", *"bcdefghij"], unique=True)
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 def test_every_name_that_sqlite_allows(folder: Path, table: str, columns: list[str], *, unique: bool) -> None:
     path = folder / "names.db"
@@ -801,8 +801,10 @@ def test_the_index_of_due_rows_is_used_for_every_page(
     database.make(rows, f"CREATE INDEX due_rows ON vm_allocations {index}")
     ledger = opened(words=words)
     statements = traced(ledger, lambda: due(ledger))
-    assert len(statements) == 4
-    for plan in plans(database, statements):
+    # Behind the pages of what has no released_at: the page of what has one that stands for nothing, and is empty.
+    assert len(statements) == 4 + len(words.never)
+    others = statements[: 4 if "released_at" in index else None]
+    for plan in plans(database, others):
         assert "USING INDEX due_rows (" in plan
         assert "SCAN" not in plan
         assert ("TEMP B-TREE" in plan) == ("sid" not in index)
@@ -1026,6 +1028,37 @@ def test_an_index_is_judged_by_what_the_query_does_with_it(
     assert (access.is_indexed, access.has_settled) == (is_indexed, has_settled), access.how
 
 
+@pytest.mark.parametrize("index", [*INDEXES.values(), "(expires_at, sid) WHERE deleted_at IS NULL"])
+def test_the_index_of_due_rows_is_used_where_statuses_are_numbers(database: Database, opened: Open, index: str) -> None:
+    table = TABLE.replace("status TEXT", "deleted_at TEXT, status INTEGER")
+    assert table != TABLE
+    rows = [row(f"s{number}", PAST, status=1) for number in range(5)]
+    database.make(rows, f"CREATE INDEX due_rows ON vm_allocations {index.replace(repr('Released'), '3')}", table=table)
+    ledger = opened(words=Vocabulary(released=3, inactive=frozenset({4, 5}), live=frozenset({1})))
+    [plan] = plans(database, traced(ledger, lambda: due(ledger))[:1])
+    assert "USING INDEX due_rows (" in plan
+    assert due(ledger) == [f"s{number}" for number in range(5)]
+    assert ledger.due_access(NOW, timedelta(0)).is_indexed
+
+
+def test_the_access_that_is_shown_is_the_worst_one(database: Database, opened: Open) -> None:
+    """Where a released_at can be set and stand for nothing, an index on NULL finds only a part of what is due."""
+    database.make(
+        [row("a", PAST)], "CREATE INDEX due_rows ON vm_allocations (expires_at, sid) WHERE released_at IS NULL"
+    )
+    assert opened().due_access(NOW, timedelta(0)).is_indexed
+    found = opened(words=Vocabulary(never=(0,))).due_access(NOW, timedelta(0))
+    assert (found.is_indexed, "SCAN" in found.how) == (False, True)
+
+
+def test_what_never_expires_by_its_word_is_not_even_fetched(database: Database, opened: Open) -> None:
+    """There may be a million of them, before everything that is due."""
+    database.make([row("a", PAST), *(row(f"never {number}", 0) for number in range(50))])
+    ledger = opened(words=Vocabulary(never=(0, -1)))
+    [page, *_] = list(ledger.due(NOW, NONE))
+    assert [allocation.sid for allocation in page] == ["a"]
+
+
 def test_the_index_that_would_help_fits_any_names(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     connection = sqlite3.connect(path)
@@ -1042,4 +1075,4 @@ def test_the_index_that_would_help_fits_any_names(tmp_path: Path) -> None:
             connection.execute(accesses[0].remedy)
     connection.close()
     assert [access.is_indexed for access in accesses] == [False, True]
-    assert absent == ["released_at", "owner", "plan", "vm_ref", "vm_uid", "provisioner"]
+    assert absent == ["released_at", "owner", "plan", "vm_ref", "vm_uid", "provisioner", "deleted_at"]
