@@ -95,7 +95,7 @@ def test_the_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
 def test_every_key_that_exists_is_in_the_contracts_list() -> None:
     """A key that is not listed above has no default there that anybody could rely on."""
     assert set(module.LedgerSettings.__struct_fields__) == {
-        *("url", "table", "released", "inactive", "live", "references", "never"),
+        *("url", "table", "released", "inactive", "live", "where", "references", "never"),
         *("timestamps", "timezone", "stamp", "columns"),
     }
     assert set(module.JournalSettings.__struct_fields__) == {"url", "keep"}
@@ -220,6 +220,17 @@ REFUSED = {
         "'ledger.columns.expires_at'",
         "not empty",
     ),
+    "a where that is a word": (URL + 'where = "a = 1"', "'ledger.where'", "a table"),
+    "a list for a value of where": (URL + "where = { kind = [1] }", "'ledger.where.kind'", "an integer"),
+    "a real for a value of where": (URL + "where = { kind = 1.0 }", "'ledger.where.kind'", "an integer"),
+    "a where of no column": (URL + 'where = { "" = 1 }', "'ledger.where.'", "not empty"),
+    "a where that the stamp changes": (URL + 'where = { STATUS = "Active" }', "'ledger'", "inactive and live"),
+    "a where of the release": (
+        URL + "where = { gone = 0 }\n[ledger.columns]\nreleased_at = 'Gone'",
+        "'ledger'",
+        "changes the released_at",
+    ),
+    "a where of one column twice": (URL + "where = { kind = 1, KIND = 2 }", "'ledger'", "twice"),
     "a value for a section": ("release = 3", "'release'", "3"),
     "a provisioner that is no section": ("[provisioners]\ndefault = 3", "'provisioners.default'", "3"),
 }

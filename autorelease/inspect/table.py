@@ -72,6 +72,9 @@ def statuses(ledger: Ledger, words: Vocabulary) -> Check:
     if found and words.released not in [status for status, _ in found]:
         message = f"no row says {words.released!r}, which is right only before the first release: {told}"
         return Check("statuses", State.WARN, message, "[ledger] released in the configuration")
+    if not found and words.where:
+        message = "no row of the table is one that [ledger] where admits"
+        return Check("statuses", State.WARN, message, "[ledger] where in the configuration")
     return Check("statuses", State.OK, told or "the table is empty")
 
 
@@ -93,6 +96,7 @@ def columns(ledger: Ledger, settings: Settings) -> Check:
     if "vm_ref" in settings.named_columns():
         told += "; a NULL vm_ref is invalid, because the file names that column"
     told += f'; references = "{settings.ledger.references}"'
+    told += "".join(f"; only rows with {name} = {value!r}" for name, value in settings.ledger.where.items())
     spelling = settings.ledger.timestamps
     stored = {kind for kind, rows in shape.expiries.items() if rows and kind != "null"}
     if stored and not stored & CLASSES[spelling]:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from autorelease.settings import Settings
 
 
+# The reason of a row that is there, and is not one of ours.
+NOT_ADMITTED = "[ledger] where does not admit it"
+
+
 class StampResult(Enum):
     """What the compare-and-set of one stamp did. UNCHANGED: no row held the judged values any more."""
 
@@ -100,7 +104,7 @@ class Ledger(Protocol):
         """A number that changes whenever somebody else has written; None: nobody can say."""
 
     def read(self, sid: str) -> Allocation | InvalidRow | None:
-        """The allocation with this sid as it is now; None: no such row."""
+        """The allocation with this sid as it is now; None: no such row. One that is not ours is NOT_ADMITTED."""
 
     def read_many(self, sids: Sequence[str]) -> Mapping[str, Allocation | InvalidRow]:
         """The rows with these sids as they are now, in one look; one that is shared by several is any of them."""
@@ -109,7 +113,7 @@ class Ledger(Protocol):
         """The rows that somebody could mean by this sid, as they are stored; two stand for any number above one."""
 
     def statuses(self, limit: int) -> Sequence[tuple[RawValue, int]]:
-        """The statuses of all rows, with how many rows have each; the most frequent ones, at most `limit` of them."""
+        """The statuses of the rows of ours, with how many rows have each; the most frequent ones, at most `limit`."""
 
     def shape(self) -> Shape:
         """What the table is like."""
@@ -168,6 +172,8 @@ def vocabulary(settings: "Settings") -> "Vocabulary":
         never=ledger.never,
         timestamps=ledger.timestamps,
         timezone=_zone(ledger.timezone) if ledger.timezone else None,
+        # SQLite has no truth but 1 and 0.
+        where=tuple((name, int(value) if isinstance(value, bool) else value) for name, value in ledger.where.items()),
     )
 
 

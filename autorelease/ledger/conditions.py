@@ -4,7 +4,7 @@ Each piece is exact and never NULL: it is true for the very rows of which `rows`
 or collation the column has. `narrowing` has what errs to one side.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 
 from autorelease.ledger.narrowing import any_of, literal
 from autorelease.ledger.values import ZERO_DATE, Vocabulary, Word
@@ -25,6 +25,20 @@ def is_one_of(column: str, words: Collection[Word]) -> str:
     kind = "text" if all(isinstance(word, str) for word in words) else "integer"
     # The + keeps the column's affinity away, in which '3' would be 3; and typeof tells 3 from 3.0.
     return f"(typeof({column}) = '{kind}' AND +{column} COLLATE BINARY IN ({constants(words)}))"
+
+
+def is_admitted(column: Callable[[str], str], words: Vocabulary) -> str:
+    """SQL: the row is one of ours. column: the SQL for a column by its name."""
+    return " AND ".join(is_one_of(column(name), (value,)) for name, value in words.where) or "1"
+
+
+def may_be_admitted(column: Callable[[str], str], words: Vocabulary) -> Iterator[str]:
+    """SQL, each to stand alone between ANDs: true for all rows of ours, and in a form that an index is chosen by.
+
+    Most rows are ours, as far as SQLite can know: an index on such a column alone would be worse than one on the
+    expiry.
+    """
+    return (f"likely({column(name)} = {constant(value)})" for name, value in words.where)
 
 
 def is_not_set(column: str, words: Vocabulary) -> str:

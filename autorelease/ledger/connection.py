@@ -7,7 +7,7 @@ from pathlib import Path
 from autorelease.errors import UnusableError
 from autorelease.identity import References
 from autorelease.ledger.binding import lowered
-from autorelease.ledger.conditions import is_live
+from autorelease.ledger.conditions import is_admitted, is_live, may_be_admitted
 from autorelease.ledger.narrowing import quoted
 from autorelease.ledger.rows import StoredRow
 from autorelease.ledger.rules import NO_RULES
@@ -77,6 +77,12 @@ class LedgerConnection:
                     f"{self._path}: table {table!r} has no column {columns[role]!r} for {role}. Name it in "
                     f'[ledger.columns]: {role} = "…". Columns there: {", ".join(present.values())}'
                 )
+        for name, _ in self._words.where:
+            if lowered(name) not in present:
+                raise UnusableError(
+                    f"{self._path}: table {table!r} has no column {name!r}, which [ledger] where names. "
+                    f"Columns there: {', '.join(present.values())}"
+                )
         self._absent = [role for role, name in columns.items() if lowered(name) not in present]
         return {role: columns[role] for role in ROLES if role in columns and role not in self._absent}
 
@@ -92,7 +98,7 @@ class LedgerConnection:
         return f"{self._path}: table {table!r} {kind}. {REMEDY}. Tables there: {tables}"
 
     def _is_unique(self, table: str, sid: str) -> bool:
-        """Whether the schema itself lets no two rows have the same sid, however it is compared."""
+        """Whether the schema itself lets no two rows of ours have the same sid, however it is compared."""
         info = self.connection.execute(
             "SELECT lower(name), upper(type), pk FROM pragma_table_xinfo(?)", (table,)
         ).fetchall()
@@ -116,7 +122,10 @@ class LedgerConnection:
 
     def _covers(self, sid: str, index: str, sql: str | None) -> bool:
         names = [name for (name,) in self.connection.execute("SELECT name FROM pragma_index_info(?)", (index,))]
-        return [lowered(name or "") for name in names] == [lowered(sid)] and "COLLATE" not in (sql or "").upper()
+        # In a column that where names all rows of ours are the same.
+        same = {lowered(name) for name, _ in self._words.where} - {lowered(sid)}
+        is_of_sid = {lowered(name or "") for name in names} - same == {lowered(sid)}
+        return is_of_sid and "COLLATE" not in (sql or "").upper()
 
     def _mentions_collations(self, table: str) -> bool:
         rows = self.connection.execute(
@@ -134,7 +143,20 @@ class LedgerConnection:
     @property
     def _live(self) -> str:
         deleted_at = self._column("deleted_at") if self._has("deleted_at") else None
-        return f"({is_live(self._column('status'), deleted_at, self._words)})"
+        return f"({self._admitted} AND {is_live(self._column('status'), deleted_at, self._words)})"
+
+    @property
+    def _admitted(self) -> str:
+        return f"({is_admitted(self._named, self._words)})"
+
+    @property
+    def _ours(self) -> str:
+        """The same, in a form by which an index can be chosen."""
+        return " AND ".join([*may_be_admitted(self._named, self._words), self._admitted])
+
+    def _named(self, name: str) -> str:
+        """A column by its own name."""
+        return f"{self._table}.{quoted(name)}"
 
     @property
     def references(self) -> References:

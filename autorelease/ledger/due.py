@@ -68,6 +68,7 @@ class Due(Lookup):
         # the key of sid instead.
         status, sid = self._column("status"), self._column("sid")
         conditions = [f"{status} <> {constant(self._words.released)}", f"+{sid} IS NOT NULL"]
+        conditions.append(self._ours)
         if self._words.inactive:
             conditions.append(f"{status} COLLATE BINARY NOT IN ({constants(self._words.inactive)})")
         if self._has("deleted_at"):

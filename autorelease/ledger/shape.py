@@ -16,12 +16,12 @@ class Shaped(Due):
     """Nothing of this is needed by a tick."""
 
     def statuses(self, limit: int) -> Sequence[tuple[RawValue, int]]:
-        """The statuses of all rows, with how many rows have each; the most frequent ones, at most `limit` of them."""
+        """The statuses of the rows of ours, with how many rows have each; the most frequent ones, at most `limit`."""
         status = self._column("status")
         with self._file.in_use():
             return self.connection.execute(
-                f"SELECT {status}, count(*) FROM {self._table} GROUP BY typeof({status}), {status} COLLATE BINARY "
-                "ORDER BY count(*) DESC, 1 LIMIT ?",
+                f"SELECT {status}, count(*) FROM {self._table} WHERE {self._admitted} "
+                f"GROUP BY typeof({status}), {status} COLLATE BINARY ORDER BY count(*) DESC, 1 LIMIT ?",
                 (limit,),
             ).fetchall()
 

@@ -57,7 +57,7 @@ class Stamping(Lookup):
 
     def _row(self, stamp: Stamp) -> Row:
         sid, raw = self._column("sid"), stamp.allocation.raw
-        condition = f"{sid} = ? AND {sid} COLLATE BINARY IS ? AND typeof({sid}) = ?"
+        condition = f"{sid} = ? AND {sid} COLLATE BINARY IS ? AND typeof({sid}) = ? AND {self._admitted}"
         return Row(condition, (raw.sid, raw.sid, storage_class(raw.sid)))
 
     def _judged_row(self, stamp: Stamp) -> Row:
@@ -116,7 +116,10 @@ class Stamping(Lookup):
             raise sqlite3.IntegrityError(f"a trigger ended the transaction of the stamp of sid {shown(sid)}")
         rows = self._matching(sid)
         if changed != 1 or len(rows) != 1 or not is_word(rows[0].status, (self._words.released,)):
-            raise sqlite3.IntegrityError(f"after the stamp of sid {shown(sid)} its row is not {self._words.released!r}")
+            outside = ", or not one that [ledger] where admits" if self._words.where else ""
+            raise sqlite3.IntegrityError(
+                f"after the stamp of sid {shown(sid)} its row is not {self._words.released!r}{outside}"
+            )
 
     def _begin(self) -> None:
         self.connection.execute("BEGIN IMMEDIATE")

@@ -24,7 +24,8 @@ class Vocabulary(msgspec.Struct, frozen=True):
 
     released, inactive, live: statuses, all of one type; live empty: every other status is live. never: of an expiry;
     of released_at and deleted_at: not set. timezone: for naive text only; None: naive text is invalid.
-    is_vm_ref_named: the file names the column of vm_ref, so that a row without a value there has no VM.
+    is_vm_ref_named: the file names the column of vm_ref, so that a row without a value there has no VM. where: columns,
+    by their own names, and the value that a row of ours has there.
     """
 
     released: Word = "Released"
@@ -35,6 +36,7 @@ class Vocabulary(msgspec.Struct, frozen=True):
     timezone: tzinfo | None = None
     references: References = References.FOLDED
     is_vm_ref_named: bool = False
+    where: tuple[tuple[str, Word], ...] = ()
 
     @property
     def settled(self) -> frozenset[Word]:

@@ -46,6 +46,7 @@ class LedgerSettings(Section, frozen=True):
     released: Name | int = "Released"
     inactive: tuple[Word | int, ...] = ()
     live: tuple[Word | int, ...] = ()
+    where: dict[Name, bool | int | Word] = msgspec.field(default_factory=dict)
     references: Literal["folded", "exact"] = "folded"
     never: tuple[int | Finite | Word, ...] = ()
     timestamps: Literal["epoch", "epoch_ms", "iso8601"] = "epoch"
@@ -62,6 +63,7 @@ class LedgerSettings(Section, frozen=True):
                 "released, inactive and live must be all text, or all integers, as the column of the status"
             )
         self._check_live()
+        self._check_where()
 
     def _check_live(self) -> None:
         """Nobody can have meant a live status that could be taken for a settled one."""
@@ -71,6 +73,19 @@ class LedgerSettings(Section, frozen=True):
                 name = "the released status" if other == self.released else "one of inactive"
                 alike = "is" if word == other else f"could be taken for {other!r},"
                 raise ValueError(f"live must not list {word!r}, which {alike} {name}")
+
+    def _check_where(self) -> None:
+        """The stamp must not make a row one that is not ours."""
+        stamped = {self.columns.status.lower(): "status", self.columns.released_at.lower(): "released_at"}
+        names = [name.lower() for name in self.where]
+        for name in names:
+            if name in stamped:
+                raise ValueError(
+                    f"where must not name {name!r}: a release changes the {stamped[name]}. Statuses are for released, "
+                    "inactive and live"
+                )
+            if names.count(name) > 1:
+                raise ValueError(f"where names the column {name!r} twice")
 
 
 def _form(word: str | int) -> str:

@@ -1,13 +1,23 @@
 """What the configuration says of the words of a table: what must go goes, and nothing else; dry runs show the same."""
 
 import re
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from tests.e2e.reports import listed, sids, sweep
-from tests.support.place import DAY, LEDGER_PROVISIONER, NOW, PERMISSIVE, Place, allocation
+from tests.support.place import (
+    DAY,
+    LEDGER_PROVISIONER,
+    NOW,
+    PERMISSIVE,
+    Place,
+    allocation,
+    command_provisioner,
+    program,
+)
 
 PAST = datetime(2025, 1, 31, 12, 0, tzinfo=UTC)
 
@@ -208,3 +218,112 @@ def test_a_number_is_not_its_text(place: Place) -> None:
     report = swept(place, code=3)
     assert {row["sid"] for row in report["invalid"]} == {"a", "b"}
     assert all("status is not text" in row["reason"] for row in report["invalid"])
+
+
+# --- which rows are ours ----------------------------------------------------------------------------------------------
+
+SERVICES = "CREATE TABLE vm_allocations (sid, kind, status TEXT, expires_at INTEGER, released_at INTEGER, vm_ref TEXT)"
+OURS = 'where = { kind = "proxmox" }\n'
+
+
+def service(sid: str | int, kind: Any, expires_at: int, **columns: Any) -> dict[str, Any]:
+    """A row of a table of all services, in which the sid is of one kind alone."""
+    return {**allocation(sid, expires_at), "kind": kind, **columns}
+
+
+@pytest.mark.parametrize(
+    "unique", ["", ", PRIMARY KEY (kind, sid)", ", UNIQUE (sid, kind)"], ids=["no key", "a primary key", "a key"]
+)
+@pytest.mark.parametrize("declared", ["sid INTEGER", "sid"])
+def test_only_the_rows_that_where_admits_are_ours(place: Place, declared: str, unique: str) -> None:
+    rows = [
+        *(service(17, kind, GONE) for kind in ("proxmox", "domain", "Proxmox", "proxmox ", None, b"proxmox")),
+        # A domain holds no VM, whatever its id is: nobody else has the VM 18.
+        service(18, "proxmox", GONE),
+        service(18, "domain", AHEAD),
+        service(19, "domain", GONE, status=None),
+        service(20, "domain", GONE, status="fraud"),
+        service(21, "proxmox", AHEAD),
+    ]
+    place.make_ledger(rows, table=SERVICES.replace("sid", declared, 1).replace("vm_ref TEXT", f"vm_ref TEXT{unique}"))
+    place.configure(LEDGER_PROVISIONER, PERMISSIVE, ledger=OURS + 'live = ["Active"]\n')
+    report = swept(place, "17", "18")
+    assert report["rows_examined"] == 3
+    stamped = place.query("SELECT sid, kind FROM vm_allocations WHERE status = 'Released' OR released_at IS NOT NULL")
+    assert sorted(stamped) == [(17, "proxmox"), (18, "proxmox")]
+    told = place.run("doctor").out
+    assert "Released 2 (released), Active 1 (live: released when its time is up)" in told
+    assert "only rows with kind = 'proxmox'" in told
+    assert ("the same sid" in told) == (not unique or declared == "sid")
+    assert swept(place)["rows_examined"] == 1
+
+
+@pytest.mark.parametrize("written", ["true", "1"])
+@pytest.mark.parametrize("declared", ["bool NOT NULL", "INTEGER", ""])
+def test_a_truth_is_one(place: Place, written: str, declared: str) -> None:
+    place.make_ledger(
+        [{**allocation(f"{is_ours!r}", GONE), "is_ours": is_ours} for is_ours in (True, False, 1.5)],
+        table=table(f"status TEXT, is_ours {declared}"),
+    )
+    place.configure(LEDGER_PROVISIONER, PERMISSIVE, ledger=f"where = {{ is_ours = {written} }}\n")
+    assert swept(place, "True")["rows_examined"] == 1
+
+
+def test_a_row_that_is_not_ours_cannot_be_named(place: Place) -> None:
+    place.make_ledger([service("dns", "domain", GONE), service("vm", "proxmox", GONE)], table=SERVICES)
+    place.configure(LEDGER_PROVISIONER, PERMISSIVE, ledger=OURS)
+    for arguments in (("release", "dns", "--yes"), ("hold", "dns", "--reason", "x"), ("explain", "dns")):
+        ran = place.run(*arguments)
+        assert ran.code == 2
+        assert "'dns' is in the table, but [ledger] where does not admit it" in ran.err
+    assert "is in the ledger" in place.run("release", "nobody", "--yes").err
+    assert place.run("release", "vm", "dns", "--yes").code == 2
+    assert statuses(place) == {"dns": "Active", "vm": "Active"}
+
+
+def test_a_column_of_where_must_be_there(place: Place) -> None:
+    place.make_ledger()
+    place.configure(LEDGER_PROVISIONER, ledger="where = { kinds = 1 }\n")
+    ran = place.run("tick", "--once")
+    assert ran.code == 5
+    assert "has no column 'kinds', which [ledger] where names. Columns there: sid" in ran.err
+
+
+def test_where_that_admits_nothing_shows(place: Place) -> None:
+    place.make_ledger([service("a", "Proxmox", GONE)], table=SERVICES)
+    place.configure(LEDGER_PROVISIONER, PERMISSIVE, ledger=OURS)
+    assert swept(place)["rows_examined"] == 0
+    assert "no row of the table is one that [ledger] where admits" in place.run("doctor").out
+
+
+def sqlite(place: Place, statement: str) -> str:
+    """A line of a shell script that changes the ledger."""
+    script = place.folder / "change.py"
+    script.write_text(
+        f"import sqlite3\nconnection = sqlite3.connect({str(place.ledger)!r})\n"
+        f"connection.execute({statement!r})\nconnection.commit()\n",
+        encoding="utf-8",
+    )
+    return f"{sys.executable} {script}"
+
+
+def test_a_row_that_is_ours_no_more_is_not_called(place: Place) -> None:
+    """Judged again before its call: the first release makes the second row one of another kind."""
+    place.make_ledger([service("a", "proxmox", GONE), service("b", "proxmox", GONE + 1)], table=SERVICES)
+    moved = sqlite(place, "UPDATE vm_allocations SET kind = 'domain' WHERE sid = 'b'")
+    script = program(place.folder, f'echo "$AUTORELEASE_SID" >> {place.folder}/called\n{moved}')
+    place.configure(command_provisioner([script, "{vm_ref}"]), PERMISSIVE, "[release]\nconcurrency = 1\n", ledger=OURS)
+    report = sweep(place)
+    assert (report["rows_released"], report["skipped"]["changed"]) == (1, 1)
+    assert (place.folder / "called").read_text("utf-8") == "a\n"
+    assert statuses(place) == {"a": "Released", "b": "Active"}
+
+
+def test_a_row_that_stops_being_ours_while_its_vm_goes_is_a_conflict(place: Place) -> None:
+    """It is live, and somebody may pay for it: the stamp does not meet it, and nobody calls that tidied up."""
+    place.make_ledger([service("a", "proxmox", GONE)], table=SERVICES)
+    script = program(place.folder, sqlite(place, "UPDATE vm_allocations SET kind = 'domain', expires_at = 4000000000"))
+    place.configure(command_provisioner([script, "{vm_ref}"]), PERMISSIVE, ledger=OURS)
+    report = sweep(place, code=3)
+    assert [error["code"] for error in report["errors"]] == ["conflict"]
+    assert statuses(place) == {"a": "Active"}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -28,7 +29,7 @@ from autorelease.ledger.values import Unreadable, Vocabulary
 from autorelease.model import Allocation, Census, InvalidRow, RawRow, RawValue
 from autorelease.rules.expiry import find_expired
 
-ROLES = ("sid", "status", "expires_at", "released_at", "vm_ref", "vm_uid", "provisioner", "deleted_at")
+ROLES = ("sid", "status", "expires_at", "released_at", "vm_ref", "vm_uid", "provisioner", "deleted_at", "kind")
 COLUMNS = {role: role for role in StoredRow.__struct_fields__}
 SECOND = timedelta(seconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -51,6 +52,8 @@ class Table:
     now: datetime
     grace: timedelta
     rows: Sequence[tuple[Any, ...]]
+    kind: str = ""
+    unique: str = ""
 
 
 # --- generated ledgers ------------------------------------------------------------------------------------------------
@@ -186,6 +189,11 @@ def texts(draw: st.DrawFn, moment: datetime) -> Any:
     return draw(st.one_of(st.just(spelled), st.just(spelled), st.sampled_from([*strange, *UNDECODABLE, *NEVERS])))
 
 
+wheres = st.sampled_from(
+    [(), (), (), (("kind", "vps"),), (("KIND", 1),), (("kind", ""),), (("kind", "1"),), (("sid", "a"), ("kind", "vps"))]
+)
+kinds_of_rows = st.sampled_from(["vps", "VPS", "vps ", "vps\x00", 1, "1", 1.0, b"vps", None, "", 0, "0", "1.0", "é"])
+UNIQUE_WITH_KIND = ["", "", ", UNIQUE (kind, sid)", ", UNIQUE (sid, kind)"]
 worded = st.fixed_dictionaries(
     {
         "released": st.sampled_from(["Released", "Released", "Released", "3", "0"]),
@@ -223,9 +231,15 @@ def tables(draw: st.DrawFn) -> Table:
     kind = words.timestamps
     expiries = texts(now - grace) if kind == "iso8601" else numbers(now - grace, units[kind])
     status = numbers_of_statuses if has_numbers else statuses
-    row = st.tuples(sids, status, expiries, released_ats, references, references, references, deleted_ats)
+    where = draw(wheres)
+    words = msgspec.structs.replace(words, where=where)
+    # Most rows are ours, or nothing would be seen of them.
+    kind_of_row = st.one_of(st.sampled_from([value for _, value in where]), kinds_of_rows) if where else kinds_of_rows
+    row = st.tuples(sids, status, expiries, released_ats, references, references, references, deleted_ats, kind_of_row)
     return Table(
         declared=(draw(st.sampled_from(SIDS)), draw(st.sampled_from(STATUSES)), draw(st.sampled_from(EXPIRIES))),
+        kind=draw(st.sampled_from(STATUSES)),
+        unique=draw(st.sampled_from(UNIQUE_WITH_KIND)),
         has_released_at=draw(st.sampled_from([True, True, False])),
         words=words,
         now=now,
@@ -240,7 +254,8 @@ def make(path: Path, table: Table) -> None:
         Path(f"{path}{end}").unlink(missing_ok=True)
     roles = [role for role in ROLES if role != "released_at" or table.has_released_at]
     declared = dict(zip(ROLES, table.declared, strict=False))
-    columns = ", ".join(f"{role} {declared.get(role, '')}" for role in roles)
+    declared["kind"] = table.kind
+    columns = ", ".join(f"{role} {declared.get(role, '')}" for role in roles) + table.unique
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("BEGIN")
@@ -269,17 +284,25 @@ def judged(path: Path, table: Table) -> Iterator[tuple[StoredRow, Allocation | I
     """Every row of the table, and what it says; a sid that several rows have makes each of them invalid."""
     with closing(sqlite3.connect(path)) as connection:
         connection.text_factory = lambda stored: stored.decode("utf-8", "surrogateescape")
+        ours = {
+            number
+            for number, sid, kind in connection.execute("SELECT number, sid, kind FROM t")
+            if all(is_exactly(sid if name == "sid" else kind, value) for name, value in table.words.where)
+        }
         # Which sids are equal only the column can say: its declaration may take a for A, or 1 for '1'.
         alike = {
             number
-            for (number,) in connection.execute(
-                "SELECT one.number FROM t one JOIN t other ON one.sid = other.sid AND one.number <> other.number"
+            for number, other in connection.execute(
+                "SELECT one.number, other.number FROM t one JOIN t other "
+                "ON one.sid = other.sid AND one.number <> other.number"
             )
+            if {number, other} <= ours
         }
         released_at = "released_at" if table.has_released_at else "NULL"
         rows = connection.execute(
             f"SELECT number, sid, status, expires_at, {released_at}, vm_ref, vm_uid, provisioner, deleted_at FROM t"
         ).fetchall()
+    rows = [row for row in rows if row[0] in ours]
     written = Counter(str(sid) for _, sid, *_ in rows if isinstance(sid, int | str))
     for number, sid, status, expires_at, released, vm_ref, vm_uid, provisioner, deleted_at in rows:
         row = StoredRow(
@@ -297,10 +320,15 @@ def judged(path: Path, table: Table) -> Iterator[tuple[StoredRow, Allocation | I
         yield row, InvalidRow(str(sid), "shared", None) if is_shared else verdict
 
 
+def is_exactly(value: RawValue, word: int | str) -> bool:
+    """Whether a stored value is this one, in its class as well."""
+    return type(value) is type(word) and value == word
+
+
 def is_settled(row: StoredRow, words: Vocabulary) -> bool:
     """Whether nothing is left to release, whatever else is wrong with the row."""
     settled = (words.released, *words.inactive)
-    if any(row.status == word and type(row.status) is type(word) for word in settled):
+    if any(is_exactly(row.status, word) for word in settled):
         return True
     value = row.deleted_at
     kind = str if isinstance(value, str) else (int, float)
@@ -387,7 +415,7 @@ def one_kind(
         words=words,
         now=now,
         grace=timedelta(0),
-        rows=[(*row, None, None, None, None, None) for row in rows],
+        rows=[(*row, None, None, None, None, None, None) for row in rows],
     )
 
 
