@@ -96,7 +96,7 @@ def test_every_key_that_exists_is_in_the_contracts_list() -> None:
     """A key that is not listed above has no default there that anybody could rely on."""
     assert set(module.LedgerSettings.__struct_fields__) == {
         *("url", "table", "released", "inactive", "live", "where", "references", "never"),
-        *("timestamps", "timezone", "stamp", "columns"),
+        *("timestamps", "dates", "timezone", "stamp", "columns"),
     }
     assert set(module.JournalSettings.__struct_fields__) == {"url", "keep"}
     assert set(module.Release.__struct_fields__) == {
@@ -220,6 +220,9 @@ REFUSED = {
         "'ledger.columns.expires_at'",
         "not empty",
     ),
+    "dates without a zone": (URL + 'timestamps = "iso8601"\ndates = "end"', "'ledger'", "needs timezone"),
+    "dates among numbers": (URL + 'dates = "start"\ntimezone = "UTC"', "'ledger'", "timestamps"),
+    "dates in the middle": (URL + 'dates = "noon"', "'ledger.dates'", "'end'"),
     "a where that is a word": (URL + 'where = "a = 1"', "'ledger.where'", "a table"),
     "a list for a value of where": (URL + "where = { kind = [1] }", "'ledger.where.kind'", "an integer"),
     "a real for a value of where": (URL + "where = { kind = 1.0 }", "'ledger.where.kind'", "an integer"),

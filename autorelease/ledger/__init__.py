@@ -172,6 +172,7 @@ def vocabulary(settings: "Settings") -> "Vocabulary":
         never=ledger.never,
         timestamps=ledger.timestamps,
         timezone=_zone(ledger.timezone) if ledger.timezone else None,
+        dates=ledger.dates,
         # SQLite has no truth but 1 and 0.
         where=tuple((name, int(value) if isinstance(value, bool) else value) for name, value in ledger.where.items()),
     )

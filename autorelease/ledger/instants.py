@@ -19,6 +19,7 @@ INSTANT = re.compile(
     r"(?::(?P<seconds>[0-9]{2})(?:(?P<mark>[.,])(?P<fraction>[0-9]+))?)?(?P<space> ?)"
     r"(?P<offset>[Zz]|[Uu][Tt][Cc]|[+-][0-9]{2}(?::?[0-9]{2})?(?: [Uu][Tt][Cc])?)?"
 )
+DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 FORM = "YYYY-MM-DD HH:MM[:SS[.digits]][Z|UTC|±HH:MM]"
 OFFSET = re.compile(r"(?P<sign>[+-])(?P<hours>[0-9]{2}):?(?P<minutes>[0-9]{2})?(?P<zone> [Uu][Tt][Cc])?")
 MICROSECONDS = 6
@@ -55,16 +56,28 @@ def _from_text(value: RawValue, words: Vocabulary) -> datetime:
     if not isinstance(value, str):
         kind = "blob" if isinstance(value, bytes) else "a number"
         raise Unreadable(f"expires_at is {kind} ({shown(value, 40)}) where iso8601 takes text")
+    is_date = DATE.fullmatch(value) is not None
     match = INSTANT.fullmatch(value)
-    if match is None:
+    if is_date and words.dates is None:
+        raise Unreadable(f"expires_at {value!r} has no time and ledger.dates is not set")
+    if not is_date and match is None:
         raise Unreadable(f"expires_at {shown(value, 60)!r} is not {FORM}")
-    fraction = match["fraction"] or ""
     try:
-        naive = datetime.fromisoformat(f"{match['date']}T{match['minutes']}:{match['seconds'] or '00'}")
-        # Clocks change at whole seconds: what is rounded up must not come out of an hour that is skipped or read twice.
-        return _placed(naive, match["offset"], words, value) + timedelta(microseconds=_rounded_up(fraction))
+        return _exactly(match, words, value) if match else _of_day(value, words)
     except (ValueError, OverflowError):
         raise Unreadable(f"expires_at {shown(value, 60)!r} is no instant that exists") from None
+
+
+def _of_day(date: str, words: Vocabulary) -> datetime:
+    """Where a day begins or ends; where clocks are changed at midnight, the later of two readings."""
+    midnight = datetime.fromisoformat(f"{date}T00:00")
+    return _placed(midnight + timedelta(days=1 if words.dates == "end" else 0), None, words, date)
+
+
+def _exactly(match: re.Match[str], words: Vocabulary, value: str) -> datetime:
+    naive = datetime.fromisoformat(f"{match['date']}T{match['minutes']}:{match['seconds'] or '00'}")
+    # Clocks change at whole seconds: what is rounded up must not come out of an hour that is skipped or read twice.
+    return _placed(naive, match["offset"], words, value) + timedelta(microseconds=_rounded_up(match["fraction"] or ""))
 
 
 def _rounded_up(fraction: str) -> int:
@@ -100,7 +113,7 @@ def written_like(pattern: RawValue, instant: datetime, words: Vocabulary) -> Raw
     A pattern that is no instant (NULL, a word for "never") gives the plainest spelling of the configured kind.
     """
     if words.timestamps == "iso8601":
-        return _text_like(INSTANT.fullmatch(pattern) if isinstance(pattern, str) else None, instant, words)
+        return _text_like(pattern if isinstance(pattern, str) else "", instant, words)
     exact = Fraction((instant - EPOCH) // timedelta(microseconds=1), 10**MICROSECONDS)
     units = exact * UNITS_PER_SECOND[words.timestamps]
     if not isinstance(pattern, float):
@@ -109,7 +122,10 @@ def written_like(pattern: RawValue, instant: datetime, words: Vocabulary) -> Raw
     return nearest if Fraction(nearest) <= units else math.nextafter(nearest, -math.inf)
 
 
-def _text_like(match: re.Match[str] | None, instant: datetime, words: Vocabulary) -> str:
+def _text_like(pattern: str, instant: datetime, words: Vocabulary) -> str:
+    if words.dates and DATE.fullmatch(pattern):
+        return f"{instant.astimezone(words.timezone):%Y-%m-%d}"
+    match = INSTANT.fullmatch(pattern)
     if match is None:
         return f"{instant:%Y-%m-%d %H:%M:%S}Z"
     zone = _fixed(match["offset"]) if match["offset"] else words.timezone or UTC

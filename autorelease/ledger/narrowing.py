@@ -108,14 +108,25 @@ def _readable_number(column: str, words: Vocabulary) -> str:
 
 def _readable_text(column: str, words: Vocabulary) -> str:
     """The common spellings; the rare ones and the last days of months of unusual length go the long way."""
-    month, day = f"substr({column}, 6, 2)", f"substr({column}, 9, 2)"
-    head = f"{DIGIT * 4}-{DIGIT * 2}-{DIGIT * 2}[Tt ]{DIGIT * 2}:[0-5]{DIGIT}:[0-5]{DIGIT}"
+    time = f"[Tt ]{DIGIT * 2}:[0-5]{DIGIT}:[0-5]{DIGIT}"
+    times = (
+        f"substr({column}, 11, 9) GLOB {literal(time)} AND substr({column}, 12, 2) <= '23'"
+        f" AND ({_readable_offset(column, words)})"
+    )
+    rest = f"({times} OR length({column}) = 10)" if words.dates else times
     return (
         f"(typeof({column}) = 'text' AND length({column}) = length(CAST({column} AS BLOB))"
-        f" AND substr({column}, 1, 19) GLOB {literal(head)} AND ({_readable_offset(column, words)})"
+        f" AND {_readable_day(column)} AND {rest})"
+    )
+
+
+def _readable_day(column: str) -> str:
+    month, day = f"substr({column}, 6, 2)", f"substr({column}, 9, 2)"
+    return (
+        f"substr({column}, 1, 10) GLOB {literal(f'{DIGIT * 4}-{DIGIT * 2}-{DIGIT * 2}')}"
         f" AND substr({column}, 1, 4) BETWEEN '2001' AND '2198' AND {month} BETWEEN '01' AND '12'"
         f" AND ({day} BETWEEN '01' AND '28' OR {day} IN ('29', '30') AND {month} <> '02'"
-        f" OR {day} = '31' AND {month} IN ({LONG_MONTHS})) AND substr({column}, 12, 2) <= '23')"
+        f" OR {day} = '31' AND {month} IN ({LONG_MONTHS}))"
     )
 
 

@@ -23,7 +23,8 @@ class Vocabulary(msgspec.Struct, frozen=True):
     """What the operator's configuration says about the meaning of stored values.
 
     released, inactive, live: statuses, all of one type; live empty: every other status is live. never: of an expiry;
-    of released_at and deleted_at: not set. timezone: for naive text only; None: naive text is invalid.
+    of released_at and deleted_at: not set. timezone: for naive text only; None: naive text is invalid. dates: what a
+    date without a time means, "end" or "start" of that day in the timezone; None: it is invalid.
     is_vm_ref_named: the file names the column of vm_ref, so that a row without a value there has no VM. where: columns,
     by their own names, and the value that a row of ours has there.
     """
@@ -34,6 +35,7 @@ class Vocabulary(msgspec.Struct, frozen=True):
     never: tuple[int | float | str, ...] = ()
     timestamps: str = "epoch"
     timezone: tzinfo | None = None
+    dates: str | None = None
     references: References = References.FOLDED
     is_vm_ref_named: bool = False
     where: tuple[tuple[str, Word], ...] = ()

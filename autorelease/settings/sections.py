@@ -50,6 +50,7 @@ class LedgerSettings(Section, frozen=True):
     references: Literal["folded", "exact"] = "folded"
     never: tuple[int | Finite | Word, ...] = ()
     timestamps: Literal["epoch", "epoch_ms", "iso8601"] = "epoch"
+    dates: Literal["end", "start"] | None = None
     timezone: Zone | None = None
     stamp: bool = True
     columns: Columns = Columns()
@@ -64,6 +65,7 @@ class LedgerSettings(Section, frozen=True):
             )
         self._check_live()
         self._check_where()
+        self._check_dates()
 
     def _check_live(self) -> None:
         """Nobody can have meant a live status that could be taken for a settled one."""
@@ -73,6 +75,15 @@ class LedgerSettings(Section, frozen=True):
                 name = "the released status" if other == self.released else "one of inactive"
                 alike = "is" if word == other else f"could be taken for {other!r},"
                 raise ValueError(f"live must not list {word!r}, which {alike} {name}")
+
+    def _check_dates(self) -> None:
+        """A day has its beginning and its end by the clock of some place."""
+        if self.dates and self.timestamps != "iso8601":
+            raise ValueError(f'dates = "{self.dates}" goes only with timestamps = "iso8601": a number is no date')
+        if self.dates and self.timezone is None:
+            raise ValueError(
+                f'dates = "{self.dates}" needs timezone, in which the day begins and ends: "Europe/Berlin"'
+            )
 
     def _check_where(self) -> None:
         """The stamp must not make a row one that is not ours."""

@@ -4,6 +4,7 @@ import re
 import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -82,6 +83,40 @@ def test_to_the_very_instant_the_owner_still_has_the_vm(place: Place, text: str)
     [row] = listed(place)["rows"]
     assert PAST <= datetime.fromisoformat(row["expires_at"]) < PAST + timedelta(seconds=1)
     assert sids(listed(place, "--at", row["expires_at"])) == set()
+
+
+# --- dates without a time ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("meaning", "released"), [("end", "yesterday"), ("start", "yesterday today")])
+def test_a_date_alone_is_what_the_configuration_says(place: Place, meaning: str, released: str) -> None:
+    # In a zone where it is the middle of the day now, so that no midnight comes in between.
+    hour = datetime.now(UTC).hour
+    zone = f"Etc/GMT{hour - 12:+d}"
+    today = datetime.now(ZoneInfo(zone)).date()
+    days = {"yesterday": -1, "today": 0, "tomorrow": 1}
+    rows = [allocation(name, f"{today + timedelta(days=ahead)}") for name, ahead in days.items()]
+    rows += [allocation("instant", "2025-05-31T00:00:00Z"), allocation("none", "2025-02-30")]
+    place.make_ledger(rows)
+    place.configure(
+        LEDGER_PROVISIONER,
+        PERMISSIVE,
+        ledger=f'timestamps = "iso8601"\ndates = "{meaning}"\ntimezone = "{zone}"\nnever = ["9999-12-31"]\n',
+    )
+    report = swept(place, *released.split(), "instant", code=3)
+    assert [row["sid"] for row in report["invalid"]] == ["none"]
+    stamped = dict(place.query("SELECT sid, released_at FROM vm_allocations WHERE status = 'Released'"))
+    assert masked(stamped.pop("instant")) == "0000-00-00T00:00:00Z"
+    assert stamped == dict.fromkeys(released.split(), f"{today}")
+
+
+def test_a_day_needs_a_clock(place: Place) -> None:
+    place.make_ledger()
+    place.configure(LEDGER_PROVISIONER, ledger='timestamps = "iso8601"\ndates = "end"\n')
+    ran = place.run("tick", "--once")
+    assert ran.code == 4
+    assert 'dates = "end" needs timezone' in ran.err
+    assert str(place.config) in ran.err
 
 
 # --- what is not set --------------------------------------------------------------------------------------------------

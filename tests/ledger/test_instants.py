@@ -225,6 +225,62 @@ def test_any_text_is_an_instant_or_unreadable(text: str) -> None:
             assert str(error)  # noqa: PT017 - both ends are right
 
 
+# --- dates without a time ---------------------------------------------------------------------------------------------
+
+
+def of_day(date: str, meaning: str, zone: str) -> str:
+    """What a date means there."""
+    words = Vocabulary(timestamps="iso8601", timezone=ZoneInfo(zone), dates=meaning)
+    instant = read_instant(date, words)
+    assert instant is not None
+    return f"{instant:%Y-%m-%d %H:%M}"
+
+
+DAYS = {
+    "a day in winter": ("2026-12-01", "Europe/Berlin", "2026-11-30 23:00", "2026-12-01 23:00"),
+    "a day in summer": ("2026-07-01", "Europe/Berlin", "2026-06-30 22:00", "2026-07-01 22:00"),
+    "a day of 23 hours": ("2026-03-29", "Europe/Berlin", "2026-03-28 23:00", "2026-03-29 22:00"),
+    "the last day of February": ("2028-02-29", "UTC", "2028-02-29 00:00", "2028-03-01 00:00"),
+    "the last day of a year": ("2026-12-31", "America/New_York", "2026-12-31 05:00", "2027-01-01 05:00"),
+    # The clocks of Brazil went from 00:00 to 01:00: the day began at one.
+    "a midnight that never was": ("2018-11-04", "America/Sao_Paulo", "2018-11-04 03:00", "2018-11-05 02:00"),
+    "the day before that": ("2018-11-03", "America/Sao_Paulo", "2018-11-03 03:00", "2018-11-04 03:00"),
+    # Those of Cuba went from 01:00 back to 00:00.
+    "a midnight that was twice": ("2015-11-01", "America/Havana", "2015-11-01 05:00", "2015-11-02 05:00"),
+    "the day before that one": ("2015-10-31", "America/Havana", "2015-10-31 04:00", "2015-11-01 05:00"),
+    # Samoa went over the date line, and had no 30th of December.
+    "a day that never was": ("2011-12-30", "Pacific/Apia", "2011-12-30 10:00", "2011-12-30 10:00"),
+}
+
+
+@pytest.mark.parametrize(("date", "zone", "start", "end"), DAYS.values(), ids=DAYS.keys())
+def test_where_a_day_begins_and_where_it_ends(date: str, zone: str, start: str, end: str) -> None:
+    assert of_day(date, "start", zone) == start
+    assert of_day(date, "end", zone) == end
+
+
+@pytest.mark.parametrize(
+    "date", ["2026-02-29", "2026-13-01", "9999-12-31", "0000-00-00", "2026-1-1", "20261201", "1999-12-29"]
+)
+def test_a_day_that_is_none(date: str) -> None:
+    for meaning in ("end", "start"):
+        with pytest.raises(Unreadable):
+            of_day(date, meaning, "Europe/Berlin")
+
+
+def test_a_date_says_nothing_where_nobody_says_what_it_means() -> None:
+    with pytest.raises(Unreadable, match=r"no time and ledger\.dates is not set"):
+        read_instant("2026-12-01", LOCAL)
+
+
+def test_a_date_is_written_as_a_date_and_an_instant_as_an_instant() -> None:
+    late = datetime(2026, 11, 30, 23, 30, tzinfo=UTC)
+    words = msgspec.structs.replace(LOCAL, dates="end")
+    assert written_like("2025-05-31", late, words) == "2026-12-01"
+    assert written_like("2025-05-31 00:00:00", late, words) == "2026-12-01 00:30:00"
+    assert written_like("9999-12-31", late, LOCAL) == "2026-11-30 23:30:00Z"
+
+
 # --- local times ------------------------------------------------------------------------------------------------------
 
 CLOCKS = {

@@ -155,7 +155,7 @@ def ahead_of(offset: str) -> timedelta:
 
 
 @st.composite
-def texts(draw: st.DrawFn, moment: datetime) -> Any:
+def texts(draw: st.DrawFn, moment: datetime, *, has_dates: bool = False) -> Any:
     """A stored expiry of a ledger that keeps text, in any spelling."""
     offset = draw(st.sampled_from([*OFFSETS, *FURTHER_OFFSETS]))
     local = (moment + draw(distances)) + ahead_of(offset)
@@ -167,6 +167,8 @@ def texts(draw: st.DrawFn, moment: datetime) -> Any:
         f"{local:%Y-%m-%d}{draw(st.sampled_from('TT  t_'))}{local:%H:%M}{seconds}"
         f"{draw(st.sampled_from(['', '', '', ' ', '  ']))}{offset}"
     )
+    if has_dates and draw(st.booleans()):
+        return f"{local:%Y-%m-%d}" + draw(st.sampled_from(["", "", "", "", " ", "T", "\n", "Z", "\x00", "é"]))
     strange: list[Any] = [
         None,
         f"{local:%Y-%m-%d}",
@@ -187,6 +189,13 @@ def texts(draw: st.DrawFn, moment: datetime) -> Any:
     ]
     strange += [spelled + "\n", " " + spelled, spelled + "\x00", "2030-06-31T10:00:00Z", "2028-02-29T24:00:00Z"]
     return draw(st.one_of(st.just(spelled), st.just(spelled), st.sampled_from([*strange, *UNDECODABLE, *NEVERS])))
+
+
+def expiries_of(words: Vocabulary, moment: datetime) -> st.SearchStrategy[Any]:
+    """Stored expiries of a ledger of this kind, mostly near the moment that decides."""
+    if words.timestamps == "iso8601":
+        return texts(moment, has_dates=words.dates is not None)
+    return numbers(moment, {"epoch": 1, "epoch_ms": 1000}[words.timestamps])
 
 
 wheres = st.sampled_from(
@@ -225,11 +234,10 @@ def tables(draw: st.DrawFn) -> Table:
         never=tuple(draw(st.lists(st.sampled_from(NEVERS), max_size=3))),
         timestamps=draw(st.sampled_from(["epoch", "epoch_ms", "iso8601"])),
         timezone=ZoneInfo(zone) if zone else None,
+        dates=draw(st.sampled_from([None, "end", "start"])) if zone else None,
     )
     now, grace = draw(nows), draw(graces)
-    units = {"epoch": 1, "epoch_ms": 1000}
-    kind = words.timestamps
-    expiries = texts(now - grace) if kind == "iso8601" else numbers(now - grace, units[kind])
+    expiries = expiries_of(words, now - grace)
     status = numbers_of_statuses if has_numbers else statuses
     where = draw(wheres)
     words = msgspec.structs.replace(words, where=where)
@@ -590,17 +598,20 @@ def test_a_number_from_the_bound_on_has_not_expired(moment: datetime, kind: str,
     declared=st.sampled_from(EXPIRIES),
     never=st.lists(st.sampled_from(NEVERS) | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False), max_size=2),
     zone=st.sampled_from([None, ZoneInfo("Europe/Berlin")]),
+    dates=st.sampled_from([None, "end", "start"]),
     data=st.data(),
 )
 @slowly(max_examples=500)
 def test_what_sql_calls_certainly_readable_is_readable(
-    kind: str, declared: str, never: list[int | float | str], zone: ZoneInfo | None, data: st.DataObject
+    kind: str,
+    declared: str,
+    never: list[int | float | str],
+    zone: ZoneInfo | None,
+    dates: str | None,
+    data: st.DataObject,
 ) -> None:
-    words = Vocabulary(timestamps=kind, never=tuple(never), timezone=zone)
-    units = {"epoch": 1, "epoch_ms": 1000}
-    value = data.draw(
-        (texts(NOW) if kind == "iso8601" else numbers(NOW, units[kind])) | st.sampled_from([*never, None])
-    )
+    words = Vocabulary(timestamps=kind, never=tuple(never), timezone=zone, dates=dates if zone else None)
+    value = data.draw(expiries_of(words, NOW) | st.sampled_from([*never, None]))
     place = "CAST(? AS TEXT)" if isinstance(value, Undecodable) else "?"
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.text_factory = lambda stored: stored.decode("utf-8", "surrogateescape")
@@ -633,6 +644,17 @@ def test_the_common_spellings_need_no_second_look(zone: ZoneInfo | None) -> None
         connection.executemany("INSERT INTO t VALUES (?)", [(text,) for text in spelled])
         [(certain,)] = connection.execute(f"SELECT sum({certainly_readable('t.e', words)}) FROM t")
     assert certain == len(spelled)
+
+
+def test_dates_need_no_second_look() -> None:
+    words = Vocabulary(timestamps="iso8601", timezone=ZoneInfo("Europe/Berlin"), dates="end")
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE t (e TEXT)")
+        connection.executemany(
+            "INSERT INTO t VALUES (?)", [("2026-12-31",), ("2026-02-28",), ("2026-12-31 23:59:59Z",)]
+        )
+        [(certain,)] = connection.execute(f"SELECT sum({certainly_readable('t.e', words)}) FROM t")
+    assert certain == 3
 
 
 def test_the_reference_sees_rows(path: Path) -> None:

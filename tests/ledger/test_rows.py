@@ -1,7 +1,6 @@
-"""What a row says: which are invalid and why, which instants are understood, and how one is written back."""
+"""What a row says: which are invalid and why, and what the words of the configuration make of the others."""
 
-from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
@@ -12,19 +11,10 @@ from autorelease.ledger.rows import StoredRow, read_row
 from autorelease.ledger.values import Vocabulary, shown
 from autorelease.model import Allocation, InvalidRow, RawRow, RawValue
 
-BERLIN = ZoneInfo("Europe/Berlin")
 EPOCH = Vocabulary()
-MILLISECONDS = Vocabulary(timestamps="epoch_ms")
-TEXT = Vocabulary(timestamps="iso8601")
-LOCAL = Vocabulary(timestamps="iso8601", timezone=BERLIN)
 NOON = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
 NOON_EPOCH = 1_796_126_400
-MICROSECOND = timedelta(microseconds=1)
 LATIN_1 = b"M\xfcller".decode("utf-8", "surrogateescape")
-
-
-def test_the_two_spellings_of_noon_agree() -> None:
-    assert NOON.timestamp() == NOON_EPOCH
 
 
 # --- which rows are invalid -------------------------------------------------------------------------------------------
