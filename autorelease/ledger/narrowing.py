@@ -87,7 +87,8 @@ def certainly_invalid_below(words: Vocabulary) -> int | str:
     """The stored value below which no expiry is one that can be read, in the ledger's own kind."""
     if words.timestamps == "iso8601":
         return f"{(EARLIEST - FURTHEST_OFFSET).date().isoformat()}"
-    return int((EARLIEST - EPOCH) / timedelta(seconds=1)) * UNITS_PER_SECOND[words.timestamps]
+    # What is just before the first instant is rounded up to it.
+    return (int((EARLIEST - EPOCH) / timedelta(seconds=1)) - 1) * UNITS_PER_SECOND[words.timestamps]
 
 
 def _constant(word: float | str) -> str:

@@ -464,6 +464,19 @@ def test_a_bound_that_is_moved_by_the_least_step_loses_a_row(
 
 TEXT = Vocabulary(timestamps="iso8601")
 HOLES: dict[str, tuple[Table, int]] = {
+    "a real that is rounded up to the year 2000": (one_kind(Vocabulary(), ("a", "Active", 946_684_799.999_999_9)), 0),
+    "milliseconds that are rounded up to it": (
+        one_kind(Vocabulary(timestamps="epoch_ms"), ("a", "Active", 946_684_799_999.999_9)),
+        0,
+    ),
+    "text that is rounded up to it": (one_kind(TEXT, ("a", "Active", "1999-12-31T00:59:59.9999999-23:00")), 0),
+    "the last day before 2000, far in the west": (
+        one_kind(
+            Vocabulary(timestamps="iso8601", timezone=ZoneInfo("Pacific/Pago_Pago"), dates="end"),
+            ("a", "Active", "1999-12-31"),
+        ),
+        0,
+    ),
     "a sid in Latin-1": (one_kind(Vocabulary(), (Undecodable(b"M\xfcller"), "Active", NOON - 1)), 1),
     "a status in Latin-1": (one_kind(Vocabulary(), ("a", Undecodable(b"Pr\xfcfung"), NOON - 1)), 1),
     "a status of a lone continuation byte": (one_kind(Vocabulary(), ("a", Undecodable(b"\x80"), NOON - 1)), 1),
