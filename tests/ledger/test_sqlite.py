@@ -1041,6 +1041,16 @@ def test_the_index_of_due_rows_is_used_where_statuses_are_numbers(database: Data
     assert ledger.due_access(NOW, timedelta(0)).is_indexed
 
 
+def test_what_has_a_released_at_that_stands_for_nothing_is_due(
+    database: Database, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autorelease.ledger.due.PAGE_ROWS", 2)
+    blanks = [None, "", 0, None, "", 0, None, "0"]
+    database.make([row(f"s{number}", PAST, released_at=blank) for number, blank in enumerate(blanks)])
+    assert sorted(due(opened(words=Vocabulary(never=("", 0))))) == [f"s{number}" for number in range(7)]
+    assert due(opened()) == ["s0", "s3", "s6"]
+
+
 def test_the_access_that_is_shown_is_the_worst_one(database: Database, opened: Open) -> None:
     """Where a released_at can be set and stand for nothing, an index on NULL finds only a part of what is due."""
     database.make(
