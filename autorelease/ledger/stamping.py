@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from autorelease.ledger import Stamp, StampResult
 from autorelease.ledger.binding import storage_class
+from autorelease.ledger.conditions import is_not_set
 from autorelease.ledger.instants import written_like
 from autorelease.ledger.lookup import Lookup
 from autorelease.ledger.narrowing import quoted
@@ -69,7 +70,8 @@ class Stamping(Lookup):
         )
         vm, names = self._same_vm(stamp.allocation)
         stored = [part for value in (raw.status, raw.expires_at) for part in (value, storage_class(value))]
-        return Row(f"{row.condition} AND {judged}{vm}", (*row.values, *stored, *names))
+        deleted = f" AND {is_not_set(self._column('deleted_at'), self._words)}" if self._has("deleted_at") else ""
+        return Row(f"{row.condition} AND {judged}{vm}{deleted}", (*row.values, *stored, *names))
 
     def _same_vm(self, allocation: Allocation) -> tuple[str, Sequence[str]]:
         """A condition, and its values: absent names are read as they were when the row was judged."""

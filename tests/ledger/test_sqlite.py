@@ -1041,6 +1041,17 @@ def test_the_index_of_due_rows_is_used_where_statuses_are_numbers(database: Data
     assert ledger.due_access(NOW, timedelta(0)).is_indexed
 
 
+def test_a_row_that_is_deleted_meanwhile_is_not_stamped(database: Database, opened: Open) -> None:
+    """It is settled, and its application will not look at it again."""
+    table = TABLE.replace("released_at", "released_at, deleted_at NOT NULL DEFAULT 0")
+    database.make([row("a", PAST), row("b", PAST)], table=table)
+    ledger = opened(words=Vocabulary(never=(0,)))
+    stamps = [Stamp(judged(ledger, sid), NOW) for sid in "ab"]
+    database.execute("UPDATE vm_allocations SET deleted_at = ? WHERE sid = 'a'", NOON)
+    assert ledger.stamp(stamps) == [StampResult.UNCHANGED, StampResult.STAMPED]
+    assert database.statuses() == {"a": "Active", "b": "Released"}
+
+
 def test_what_has_a_released_at_that_stands_for_nothing_is_due(
     database: Database, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
