@@ -145,8 +145,9 @@ class Lookup(LedgerConnection):
         """Those of these stored sids that somebody could mean another row by, too."""
         if self._sid_is_unique:
             return set()
-        # Every other kind of sid is invalid anyhow.
-        wanted = [sid for sid in dict.fromkeys(sids) if isinstance(sid, int | str) and not is_undecodable(sid)]
+        # Every other kind of sid is invalid anyhow. Left out first: 7.0 would stand for 7 in a dictionary.
+        usable = (sid for sid in sids if isinstance(sid, int | str) and not is_undecodable(sid))
+        wanted = list(dict.fromkeys(usable))
         pages = (wanted[start : start + SIDS_AT_ONCE] for start in range(0, len(wanted), SIDS_AT_ONCE))
         return {sid for page in pages for sid in self._shared(page)}
 

@@ -1041,6 +1041,13 @@ def test_the_index_of_due_rows_is_used_where_statuses_are_numbers(database: Data
     assert ledger.due_access(NOW, timedelta(0)).is_indexed
 
 
+@pytest.mark.parametrize("index", ["", "CREATE INDEX sids ON vm_allocations (sid)"])
+def test_a_real_before_it_on_its_page_hides_no_shared_sid(database: Database, opened: Open, index: str) -> None:
+    rows = [row(7.0, PAST - 1), row(7, PAST), row(7, PAST)]
+    database.make(rows, *([index] if index else []), table=UNTYPED)
+    assert due(opened()) == []
+
+
 def test_a_row_that_is_deleted_meanwhile_is_not_stamped(database: Database, opened: Open) -> None:
     """It is settled, and its application will not look at it again."""
     table = TABLE.replace("released_at", "released_at, deleted_at NOT NULL DEFAULT 0")
