@@ -137,4 +137,6 @@ def _readable_offset(column: str, words: Vocabulary) -> str:
     rest = f"CASE WHEN {has_fraction} THEN ltrim(substr({column}, 21), '0123456789') ELSE substr({column}, 20) END"
     offset = f"substr({rest}, 1 + ({rest} GLOB ' *'))"
     listed = f"{ZERO_OFFSETS}, ''" if words.timezone else ZERO_OFFSETS
-    return " OR ".join([f"{offset} IN ({listed})", *(f"{offset} GLOB {literal(form)}" for form in OFFSETS)])
+    # What needs no taking apart is looked at first: it is most of what there is.
+    whole = f"substr({column}, 20) IN ({listed})"
+    return " OR ".join([whole, f"{offset} IN ({listed})", *(f"{offset} GLOB {literal(form)}" for form in OFFSETS)])
