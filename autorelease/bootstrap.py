@@ -74,7 +74,7 @@ kind = "ledger"                   # the stamp is the release: nothing but the le
 # already = []                    # exit statuses: the VM was not there any more
 # pending = []                    # accepted, and not gone yet
 # retry = [75]                    # try again soon
-# down = [77, 78]                 # nothing can be released at the moment
+# down = [77, 78, 126, 127]       # nothing can be released at the moment
 # allow_dash = false              # whether a value may begin with a dash
 """
 

@@ -130,3 +130,7 @@ class ProvisionerError(Exception):
 
 class ProvisionerDown(ProvisionerError):  # noqa: N818 - the field's word for it
     """The provisioner as a whole cannot release anything now: unreachable, or refuses our credentials."""
+
+
+class ProvisionerSeemsDown(ProvisionerDown):
+    """The provisioner seems to be down. If a call that began after this one gets an answer, it was this row alone."""

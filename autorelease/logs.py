@@ -1,4 +1,7 @@
-"""The log: lines on stderr, as text or as JSON. What a row says is escaped, so that one event is one line."""
+"""The log: lines on stderr, as text or as JSON. What a row says is escaped, so that one event is one line.
+
+That nobody waits for who reads them is `stderr`'s part.
+"""
 
 import json
 import logging
@@ -6,6 +9,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from autorelease import stderr
 from autorelease.model import rfc3339
 from autorelease.text import escaped
 
@@ -20,6 +24,7 @@ def configure(level: str, form: str) -> None:
     logger.handlers = [handler]
     logger.setLevel(level.upper())
     logger.propagate = False
+    stderr.describe_lost(lambda number: _lost_line(handler, number))
 
 
 class _Stderr(logging.StreamHandler[TextIO]):
@@ -33,8 +38,19 @@ class _Stderr(logging.StreamHandler[TextIO]):
     def stream(self, _: TextIO) -> None:
         """Fixed."""
 
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line, by whose level it is decided whether it may be left out."""
+        with stderr.at_level(record.levelno):
+            super().emit(record)
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
         """Stderr is gone: there is nobody left to tell, and the work is worth more than its log."""
+
+
+def _lost_line(handler: logging.Handler, number: int) -> str:
+    what = "log line was" if number == 1 else "log lines were"
+    message = f"{number} {what} not taken: nobody read them in time. The journal has every outcome"
+    return handler.format(logging.LogRecord(ROOT, logging.WARNING, "", 0, message, None, None)) + "\n"
 
 
 def _facts(record: logging.LogRecord) -> dict[str, Any]:

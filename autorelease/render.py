@@ -4,18 +4,17 @@ Plain: a header line, then one line a row, tab-separated, never truncated; what 
 """
 
 import csv
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from typing import Any, TextIO
 
 from autorelease.errors import OutputError, ReaderGoneError
 from autorelease.model import Outcome
 from autorelease.sweep.report import TickReport, exit_code, status
-from autorelease.text import escaped
+from autorelease.text import as_json, escaped
 
 LINES_OF_DETAIL = 20
 LONGEST_BAR = 40
@@ -67,18 +66,18 @@ def show_rows(form: Form, columns: Sequence[str], rows: Iterable[Row]) -> None:
 
 def show_json(head: Mapping[str, Any], lists: Mapping[str, Iterable[Row]]) -> None:
     """Write one object to stdout: `head`, then each list under its name, row by row, so that none is held in memory."""
-    _write(json.dumps(head)[:-1])
+    _write(as_json(head)[:-1])
     for name, rows in lists.items():
         _write(f', "{name}": [')
         for number, row in enumerate(rows):
-            _write((",\n " if number else "\n ") + json.dumps(row))
+            _write((",\n " if number else "\n ") + as_json(row))
         _write("]")
     _write("}\n")
 
 
 def show_object(value: Mapping[str, Any]) -> None:
     """Write one JSON object to stdout, on one line."""
-    _write(json.dumps(value) + "\n")
+    _write(as_json(value) + "\n")
 
 
 def show_lines(lines: Iterable[str]) -> None:
@@ -102,7 +101,7 @@ def bars(counts: Mapping[str, int]) -> Iterator[str]:
         yield f"{name}  {count:>{width}}  {'#' * -(-count * LONGEST_BAR // most)}"
 
 
-def tick_lines(report: TickReport) -> Iterator[str]:
+def tick_lines(report: TickReport, *, log_lines_lost: int = 0) -> Iterator[str]:
     """A tick for people: its end, its counters, and what is wrong."""
     counts = report.outcomes
     kind = "dry run" if report.dry_run else "release" if report.is_ordered else "tick"
@@ -122,6 +121,8 @@ def tick_lines(report: TickReport) -> Iterator[str]:
     yield from (f"refused: {refusal.code}: {refusal.message}" for refusal in report.refused)
     if report.lost is not None:
         yield f"lost: {report.lost}"
+    if log_lines_lost:
+        yield f"log lines that nobody took: {log_lines_lost}. All of it is in the journal: autorelease history"
     if report.stopped_by is not None:
         yield f"stopped by {report.stopped_by}: what was not reached is left for the next tick"
 
@@ -190,6 +191,12 @@ def progress(total: int, what: str) -> Iterator[Callable[[], None]]:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with ExitStack() as stack:
+        try:
+            bar = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
+        except RuntimeError:
+            # A machine that has no thread to give still has work to do.
+            yield lambda: None
+            return
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)

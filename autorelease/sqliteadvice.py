@@ -9,7 +9,8 @@ OLDEST = (3, 34, 0)
 # How SQLite says that it does not understand the schema, or the form, of a file.
 NOT_UNDERSTOOD = ("malformed database schema", "unsupported file format")
 # What a schema can name and a connection lack.
-MISSING = ("no such function", "unknown function", "no such window function", "no such module")
+NO_COLLATION = "no such collation sequence"
+MISSING = ("no such function", "unknown function", "no such window function", "no such module", NO_COLLATION)
 LOOK_FIRST = (
     "Only if the newest sqlite3 shell, too, finds it damaged (PRAGMA integrity_check), restore it from a backup: that "
     "has lost all that was written since"
@@ -41,7 +42,7 @@ def primary_code(error: sqlite3.Error) -> int:
 
 
 def names_what_is_missing(error: sqlite3.Error) -> bool:
-    """Whether the schema uses a function or a module that this connection has not: so no row can be changed."""
+    """Whether the schema uses what this connection has not (a function, say): then no row at all can be changed."""
     return str(error).startswith(MISSING)
 
 
@@ -52,6 +53,8 @@ def remedy(error: sqlite3.Error, busy_seconds: float) -> str:
             "Whoever wrote it last was killed, and what was half written must be taken back first, which takes the "
             "right to write: look as the owner, or wait for the next tick"
         )
+    if str(error).startswith(NO_COLLATION):
+        return _remedy_of_a_collation()
     if str(error).startswith(NOT_UNDERSTOOD):
         return _remedy_of_a_newer_file()
     if names_what_is_missing(error):
@@ -91,4 +94,13 @@ def _remedy_of_what_is_missing() -> str:
         f"Python's SQLite ({version_in_use()}) has none. If a newer SQLite has it, use a Python with that one. If the "
         "application brings it along, either the schema does without it, or the application alone stamps: "
         "[ledger] stamp = false"
+    )
+
+
+def _remedy_of_a_collation() -> str:
+    return (
+        "The application brings this collation along, and no other program has it; nothing is wrong with the file. "
+        "Where columns have it: make a view that shows each of them without it (sid COLLATE BINARY AS sid, and so on), "
+        "and name the table behind it in [ledger.stamp]. Where an index, a CHECK or a trigger over the status has it: "
+        "make that anew without it, or the application alone stamps: [ledger] stamp = false"
     )

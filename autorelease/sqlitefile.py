@@ -33,8 +33,10 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     """
     check_version()
     with speaking_of(path):
+        mode = "ro" if read_only and not _can_only_be_read_by_a_writer(path) else "rw"
         connection = sqlite3.connect(
-            f"file:{quote(str(path))}?mode={'ro' if read_only and not _can_only_be_read_by_a_writer(path) else 'rw'}",
+            # As the bytes that it is on the disk, which need not be UTF-8.
+            f"file:{quote(os.fsencode(path))}?mode={mode}",
             uri=True,
             timeout=BUSY_SECONDS,
             isolation_level=None,

@@ -70,8 +70,8 @@ def _read(kind: type, value: object) -> object:
 
 def _problems(value: object, kind: Any, keys: tuple[str, ...]) -> Iterator[TableError]:
     """What is wrong in a value, the innermost first."""
-    bare = _bare(kind)
-    if isinstance(value, dict) and isinstance(bare, type) and issubclass(bare, msgspec.Struct):
+    bare = _bare(kind, value)
+    if isinstance(value, dict) and _is_table(bare):
         yield from _problems_of_table(value, bare, keys)
     elif isinstance(value, dict) and get_origin(bare) is dict:
         name, inner = get_args(bare)
@@ -107,14 +107,20 @@ def _problem(value: object, kind: Any, keys: tuple[str, ...]) -> Iterator[TableE
         yield TableError(keys, f"{message} (it says {shown if len(shown) < SHOWN else shown[: SHOWN - 3] + '...'})")
 
 
-def _bare(kind: Any) -> Any:
-    """The type itself, without its limits and without None, which no file can say."""
+def _bare(kind: Any, value: object) -> Any:
+    """The type itself, without its limits and without what this value cannot be meant as: None, or no table."""
     if get_origin(kind) is Annotated:
-        return _bare(get_args(kind)[0])
+        return _bare(get_args(kind)[0], value)
     if get_origin(kind) in (Union, UnionType):
         others = [each for each in get_args(kind) if each is not NoneType]
-        return _bare(others[0]) if len(others) == 1 else kind
+        tables = [each for each in others if isinstance(value, dict) and _is_table(each)]
+        meant = tables or others
+        return _bare(meant[0], value) if len(meant) == 1 else kind
     return kind
+
+
+def _is_table(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
 def _wanted(kind: Any) -> str:

@@ -2,8 +2,9 @@
 folded, so that two spellings of one word are found to be one. And the names of users.
 """
 
+import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pwd import getpwuid
 from unicodedata import normalize
 
@@ -53,6 +54,20 @@ def plain(said: object, longest: int = 8192) -> str:
     except Exception:  # noqa: BLE001 - an exception whose own text raises, too
         return "(its text cannot be read)"
     return text if len(text) <= longest else f"{text[:longest]}…"
+
+
+def as_json(value: object) -> str:
+    """JSON that every reader takes: lone surrogates, as in the name of a file, are written as their escape."""
+    text = json.dumps(value)
+    return json.dumps(_without_surrogates(value)) if "\\ud" in text else text
+
+
+def _without_surrogates(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {_without_surrogates(key): _without_surrogates(each) for key, each in value.items()}
+    return [_without_surrogates(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def folded(text: str) -> str:

@@ -14,9 +14,9 @@ from tests.support.place import DAY, NOW, Place, allocation
 
 ROOT = Path(autorelease.__file__).parent
 # The house, from its ground up: a room may know what is on the floors below it, and beside it only what is named.
-GROUND = {"model", "errors", "text", "limits", "structs", "identity"}
+GROUND = {"model", "errors", "text", "limits", "structs", "identity", "backlog"}
 FLOORS = [
-    GROUND | {"sqliteadvice", "sqlitefile", "processes", "trust", "logs"},
+    GROUND | {"sqliteadvice", "sqlitefile", "processes", "trust", "stderr", "logs"},
     {"settings", "rules"},
     {"ledger", "journal", "provisioners"},
     {"deciding"},
@@ -30,7 +30,8 @@ BESIDE = {
     "sqlitefile": {"errors", "sqliteadvice", "text"},
     "processes": set[str](),
     "trust": {"errors", "text"},
-    "logs": {"model", "text"},
+    "stderr": {"backlog"},
+    "logs": {"model", "stderr", "text"},
     "identity": {"model", "text"},
 }
 EFFECTS = {"sqlite3", "os", "subprocess", "typer", "rich", "sqlite_utils", "socket", "threading", "pathlib", "time"}

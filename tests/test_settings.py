@@ -294,12 +294,17 @@ def test_every_integer_of_64_bits_is_one(tmp_path: Path) -> None:
         ("a = " + "[" * 20_000, "not valid TOML"),
         (b"a = '\xff'", "not UTF-8"),
         (b"\xff\xfe[\x00", "not UTF-8"),
-        (b"\xef\xbb\xbf[ledger]", "not valid TOML"),
     ],
-    ids=["broken", "a key twice", "a huge number", "no such day", "nested too deep", "latin-1", "utf-16", "a BOM"],
+    ids=["broken", "a key twice", "a huge number", "no such day", "nested too deep", "latin-1", "utf-16"],
 )
 def test_what_is_no_toml_is_refused(tmp_path: Path, text: str | bytes, expected: str) -> None:
     assert expected in refusal(tmp_path, text)
+
+
+def test_a_byte_order_mark_at_the_beginning_is_none_of_the_text(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_bytes(b'\xef\xbb\xbf[ledger]\nurl = "sqlite:///a.db"\n')
+    assert load_settings(tmp_path / "c.toml", None, {}).ledger_path == tmp_path / "a.db"
+    assert "not valid TOML" in refusal(tmp_path, b"\xef\xbb\xbf\xef\xbb\xbf[ledger]")
 
 
 def test_a_file_that_is_missing_is_refused_with_the_remedy(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import typer
 from autorelease import __version__, logs
 from autorelease.cli import history, init, inspect, listing, operate, sweep
 from autorelease.cli.shared import Shared
+from autorelease.errors import UsageError
 
 app = typer.Typer(
     name="autorelease",
@@ -57,6 +58,10 @@ def shared_options(
         str | None, typer.Option(metavar="FORMAT", help="text or json.", autocompletion=_log_formats)
     ] = None,
     *,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="Log errors alone; no report where the exit code is 0, but for JSON."),
+    ] = False,
     version: Annotated[
         bool,
         typer.Option(
@@ -69,8 +74,10 @@ def shared_options(
 ) -> None:
     """Release expired VM allocations: the hourly sweep."""
     _ = version
-    logs.configure(*_log_settings(log_level, log_format))
-    context.obj = Shared(Path(config) if config else None, ledger)
+    if quiet and log_level is not None:
+        raise UsageError("--quiet is a log level, too: give it, or --log-level")
+    logs.configure(*_log_settings("error" if quiet else log_level, log_format))
+    context.obj = Shared(Path(config) if config else None, ledger, quiet)
 
 
 def _log_settings(level: str | None, form: str | None) -> tuple[str, str]:

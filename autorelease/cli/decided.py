@@ -37,7 +37,7 @@ def check_provisioners(settings: "Settings") -> None:
     """Raise ConfigurationError where a tick would; nothing is asked of any provisioner."""
     from autorelease.provisioners import check_provisioners as check
 
-    check(settings.provisioners, settings.config, settings.release.timeout, stamps=settings.ledger.stamp)
+    check(settings.provisioners, settings.config, settings.release.timeout, stamps=settings.ledger.is_stamped)
 
 
 @contextmanager

@@ -53,7 +53,12 @@ def history(
     tick: Annotated[str | None, typer.Option(metavar="ID", help="This tick and its events.")] = None,
     form: Annotated[
         TextForm | None,
-        typer.Option("--format", help="Default: table on a terminal, plain in a pipe.", show_default=False),
+        typer.Option(
+            "--format",
+            case_sensitive=False,
+            help="Default: table on a terminal, plain in a pipe.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Show the ticks, newest first; of one allocation or of one tick, the events.

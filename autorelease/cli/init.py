@@ -38,7 +38,8 @@ def init(
         return
     now = clock()
     make_folder(folder, sample=sample, now=now)
-    show_lines(describe_folder(folder, sample=sample, now=now))
+    if shared(context).shows():
+        show_lines(describe_folder(folder, sample=sample, now=now))
 
 
 def _make_journal(options: Shared) -> None:
@@ -52,9 +53,11 @@ def _make_journal(options: Shared) -> None:
         copy = _bring_up_to_date(settings)
         if copy is None:
             raise UsageError(f"{path}: a journal is there already, and init overwrites nothing") from error
-        show_lines([f"brought {path} up to date; as it was before: {copy}"])
-        return
-    show_lines([f"made {path}"])
+        done = f"brought {path} up to date; as it was before: {copy}"
+    else:
+        done = f"made {path}"
+    if options.shows():
+        show_lines([done])
 
 
 def _bring_up_to_date(settings: "Settings") -> Path | None:

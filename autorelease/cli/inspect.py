@@ -45,7 +45,12 @@ def upcoming(
     within: Annotated[str, typer.Option(metavar="DURATION", help="How far to look ahead.")] = "72h",
     form: Annotated[
         TextForm | None,
-        typer.Option("--format", help="Default: table on a terminal, plain in a pipe.", show_default=False),
+        typer.Option(
+            "--format",
+            case_sensitive=False,
+            help="Default: table on a terminal, plain in a pipe.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Show what expires next, and when the guard will refuse because too much ends together.
@@ -174,7 +179,9 @@ def health(
     max_overdue: Annotated[
         str, typer.Option(metavar="DURATION", help="How long an expired VM may have been waiting.")
     ] = "2h",
-    form: Annotated[LineForm, typer.Option("--format", help="The shape of the output.")] = LineForm.PLAIN,
+    form: Annotated[
+        LineForm, typer.Option("--format", case_sensitive=False, help="The shape of the output.")
+    ] = LineForm.PLAIN,
 ) -> None:
     """Tell whether the sweep is alive, for monitoring: exit code 0, or 9 with a line for each thing that is wrong.
 
@@ -184,12 +191,14 @@ def health(
 
     now = clock()
     age, overdue = parse_length(max_age), parse_length(max_overdue)
-    found = find_health(shared(context).settings(), now, max_age=age, max_overdue=overdue)
+    options = shared(context)
+    found = find_health(options.settings(), now, max_age=age, max_overdue=overdue)
+    code = ExitCode.UNHEALTHY if found.problems else ExitCode.OK
     if form is LineForm.JSON:
         show_object(health_object(found, now))
-    else:
+    elif options.shows(code):
         show_lines(lines(found))
-    raise typer.Exit(ExitCode.UNHEALTHY if found.problems else ExitCode.OK)
+    raise typer.Exit(code)
 
 
 # --- doctor -----------------------------------------------------------------------------------------------------------
@@ -200,7 +209,12 @@ def doctor(
     *,
     form: Annotated[
         TextForm | None,
-        typer.Option("--format", help="Default: table on a terminal, plain in a pipe.", show_default=False),
+        typer.Option(
+            "--format",
+            case_sensitive=False,
+            help="Default: table on a terminal, plain in a pipe.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Check the whole installation, each part with its remedy: exit code 0, or 9 where one of them fails.
@@ -220,8 +234,10 @@ def doctor(
     else:
         values = list(effective(settings, config_from=options.config_from, ledger_from=options.ledger_from))
         checks = list(examine(settings, moment(settings, now), limits(settings)))
-    _show_doctor(Form(form) if form else default_form(), now, values, checks)
-    raise typer.Exit(ExitCode.UNHEALTHY if has_failed(checks) else ExitCode.OK)
+    code, shape = ExitCode.UNHEALTHY if has_failed(checks) else ExitCode.OK, Form(form) if form else default_form()
+    if shape is Form.JSON or options.shows(code):
+        _show_doctor(shape, now, values, checks)
+    raise typer.Exit(code)
 
 
 def _show_doctor(form: Form, now: datetime, values: "Sequence[Value]", checks: "Sequence[Check]") -> None:

@@ -40,7 +40,12 @@ def list_expired(
     every: Annotated[bool, typer.Option("--all", help="Also what is skipped, and the invalid rows.")] = False,
     form: Annotated[
         Form | None,
-        typer.Option("--format", help="Default: table on a terminal, plain in a pipe.", show_default=False),
+        typer.Option(
+            "--format",
+            case_sensitive=False,
+            help="Default: table on a terminal, plain in a pipe.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Show what a tick would release, and whether the guard would let it.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec.structs import replace
 
+from autorelease import stderr
 from autorelease.cli.decided import judge_of
 from autorelease.cli.shared import TIMES, actor, check_utf8, clock, parse_time, shared
 from autorelease.cli.sweep import log_finding, means_of, show_report, start_of, stop_at_deadline
@@ -45,10 +46,12 @@ def release(
     now = clock()
     check_utf8("a SID", sids)
     check_utf8("--reason", [reason or ""])
-    settings = shared(context).settings()
+    options = shared(context)
+    settings = options.settings()
     if not yes and not sys.stdin.isatty():
         raise UsageError("release asks before it releases, and there is no terminal to ask on: add --yes")
-    show_report(_release(settings, list(dict.fromkeys(sids)), now, reason, is_confirmed=yes), as_json=False)
+    report = _release(settings, list(dict.fromkeys(sids)), now, reason, is_confirmed=yes)
+    show_report(report, options, as_json=False)
 
 
 def _release(
@@ -63,7 +66,7 @@ def _release(
     from autorelease.sweep.edge.stop import stopped_by_signals
 
     provisioners = open_provisioners(
-        settings.provisioners, settings.config, settings.release.timeout, stamps=settings.ledger.stamp
+        settings.provisioners, settings.config, settings.release.timeout, stamps=settings.ledger.is_stamped
     )
     stop = stop_at_deadline(settings.release.deadline)
     with ExitStack() as stack:
@@ -118,8 +121,9 @@ def _ask(order: "Order") -> None:
         for row in (item.allocation for item in order.planned)
     )
     sys.stdout.flush()
-    if order.planned and not typer.confirm(f"Release {len(order.planned)} now? There is no undo.", err=True):
-        raise typer.Abort
+    with stderr.directly():
+        if order.planned and not typer.confirm(f"Release {len(order.planned)} now? There is no undo.", err=True):
+            raise typer.Abort
 
 
 def hold(
@@ -145,7 +149,8 @@ def hold(
         raise UsageError(f"--until {until} is not in the future")
     if not reason.strip():
         raise UsageError("--reason is empty: say why, for whoever finds this hold")
-    settings = shared(context).settings()
+    options = shared(context)
+    settings = options.settings()
     with ExitStack() as stack:
         journal = open_journal(settings)
         stack.callback(journal.close)
@@ -153,7 +158,8 @@ def hold(
         stack.callback(ledger.close)
         _named_rows(ledger, [sid])
         begun = journal.hold(Hold(sid, now, ends, reason, actor()))
-    show_lines([f"{sid} is held{f' until {rfc3339(ends)}' if ends else ''}"])
+    if begun is not None or options.shows():
+        show_lines([f"{sid} is held{f' until {rfc3339(ends)}' if ends else ''}"])
     if begun is not None:
         show_lines(
             [f"too late for this tick: its release began at {rfc3339(begun)}. See: autorelease history --sid {sid}"]
@@ -170,7 +176,8 @@ def unhold(context: typer.Context, sid: Sid) -> None:
 
     now = clock()
     check_utf8("SID", [sid])
-    settings = shared(context).settings()
+    options = shared(context)
+    settings = options.settings()
     journal = open_journal(settings)
     try:
         ended = journal.end_hold(sid, now, actor())
@@ -179,7 +186,8 @@ def unhold(context: typer.Context, sid: Sid) -> None:
     if ended is None:
         raise UsageError(f"{sid!r} is not held")
     first = rfc3339((now + settings.release.hold_grace).replace(microsecond=0))
-    show_lines([f"{sid} is not held any more; no tick before {first} releases it"])
+    if options.shows():
+        show_lines([f"{sid} is not held any more; no tick before {first} releases it"])
 
 
 def retry(
@@ -200,11 +208,14 @@ def retry(
     if [bool(sids), every, provisioner is not None].count(True) != 1:
         raise UsageError("retry wants either SIDs, or --all, or --provisioner NAME")
     check_utf8("a SID", sids or [])
-    settings = shared(context).settings()
+    options = shared(context)
+    settings = options.settings()
     if provisioner is not None and provisioner not in settings.provisioners:
         known = ", ".join(sorted(settings.provisioners)) or "none"
         raise UsageError(f"the configuration has no section [provisioners.{provisioner}]; there are: {known}")
-    show_lines(_retry_these(settings, list(dict.fromkeys(sids))) if sids else _retry_all(settings, provisioner))
+    done = _retry_these(settings, list(dict.fromkeys(sids))) if sids else _retry_all(settings, provisioner)
+    if options.shows():
+        show_lines(done)
 
 
 def _retry_all(settings: "Settings", provisioner: str | None) -> Sequence[str]:

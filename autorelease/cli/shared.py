@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import typer
 
-from autorelease.errors import UsageError
+from autorelease.errors import ExitCode, UsageError
 from autorelease.processes import boot_id
 from autorelease.text import escaped, user_name
 
@@ -26,6 +26,11 @@ class Shared(msgspec.Struct, frozen=True):
 
     config: Path | None
     ledger: str | None
+    is_quiet: bool = False
+
+    def shows(self, code: int = ExitCode.OK) -> bool:
+        """Whether a command that ends so says in its text what it did or found; the exit code alone may do."""
+        return code != ExitCode.OK or not self.is_quiet
 
     def settings(self) -> "Settings":
         """Load the configuration; raises ConfigurationError."""

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autorelease import __version__
+from autorelease import __version__, stderr
 from autorelease.cli.decided import check_provisioners, decided, judge_of, limits
-from autorelease.cli.shared import TIMES, actor, clock, jitter, moment, new_tick_id, parse_time, shared
+from autorelease.cli.shared import TIMES, Shared, actor, clock, jitter, moment, new_tick_id, parse_time, shared
 from autorelease.errors import OutputError, ReaderGoneError, UnusableError, UsageError
 from autorelease.model import rfc3339
 
@@ -63,21 +63,24 @@ def tick(
         raise UsageError("--confirm releases, --dry-run does not: give one of them")
     # Read once: this instant alone decides, however long the tick takes.
     now = clock()
-    settings = shared(context).settings()
+    options = shared(context)
+    settings = options.settings()
     report = _dry_run(settings, now, at) if dry_run else _sweep(settings, now, confirm)
-    show_report(report, as_json=as_json)
+    show_report(report, options, as_json=as_json)
 
 
-def show_report(report: "TickReport", *, as_json: bool) -> None:
+def show_report(report: "TickReport", options: Shared, *, as_json: bool) -> None:
     """Show a report, and end with its exit code."""
     from autorelease.render import let_go_of, show_lines, show_object, tick_lines
     from autorelease.sweep.report import exit_code, tick_object
 
+    # The lock is free: whoever reads the log may take a while, and has it before the report.
+    lost = stderr.not_taken_at_end()
     try:
         if as_json:
             show_object(tick_object(report))
-        else:
-            show_lines(tick_lines(report))
+        elif options.shows(exit_code(report)):
+            show_lines(tick_lines(report, log_lines_lost=lost))
         sys.stdout.flush()
     except (OutputError, ReaderGoneError, OSError) as error:
         # The exit code says what became of the sweep, not of its reader.
@@ -108,7 +111,7 @@ def _sweep(settings: "Settings", now: datetime, confirm: int | None) -> "TickRep
 
     release = settings.release
     provisioners = open_provisioners(
-        settings.provisioners, settings.config, release.timeout, stamps=settings.ledger.stamp
+        settings.provisioners, settings.config, release.timeout, stamps=settings.ledger.is_stamped
     )
     stop = stop_at_deadline(release.deadline)
     with ExitStack() as stack:
@@ -175,7 +178,7 @@ def means_of(
         attempts=release.attempts,
         quarantine_after=release.quarantine_after,
         max_gone_percent=settings.guard.max_gone_percent,
-        stamps=settings.ledger.stamp,
+        stamps=settings.ledger.is_stamped,
     )
     return Means(provisioners, options, stop, clock, jitter, watch, lambda run: is_running(run, clock()))
 

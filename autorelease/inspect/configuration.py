@@ -23,7 +23,11 @@ def effective(settings: Settings, *, config_from: str, ledger_from: str) -> Iter
     """Every key with its value. config_from, ledger_from: where these two came from, which settings do not know."""
     yield Value("config", _spelt("config", str(settings.config)), config_from)
     yield Value("ledger.url", _spelt("url", f"sqlite:///{settings.ledger_path}"), ledger_from)
-    yield from _section("ledger", settings.ledger, settings.named, {"url", "columns"})
+    stamp = settings.ledger.stamp
+    of_a_view = set() if isinstance(stamp, bool) else {"stamp"}
+    yield from _section("ledger", settings.ledger, settings.named, {"url", "columns"} | of_a_view)
+    if not isinstance(stamp, bool):
+        yield from _section("ledger.stamp", stamp, settings.named)
     yield from _section("ledger.columns", settings.ledger.columns, settings.named)
     journal_from = "file" if settings.journal.url is not None else "default"
     yield Value("journal.url", _spelt("url", f"sqlite:///{settings.journal_path}"), journal_from)

@@ -201,7 +201,7 @@ def _clock(journal: JournalReader, moment: guard.Moment, limits: guard.Limits) -
 def _provisioners(settings: Settings, moment: guard.Moment) -> Iterator[Check]:
     try:
         found = open_provisioners(
-            settings.provisioners, settings.config, settings.release.timeout, stamps=settings.ledger.stamp
+            settings.provisioners, settings.config, settings.release.timeout, stamps=settings.ledger.is_stamped
         )
     except ConfigurationError as error:
         yield Check("provisioners", State.FAIL, str(error), CONFIGURATION)

@@ -120,7 +120,8 @@ def _rule(subject: Subject, decision: Decision, terms: Terms) -> Iterator[Fact]:
     if row is None:
         yield "not judged", "there is no row"
         return
-    yield from _expiry(row, terms)
+    # A view may leave out what is released, and its expiry with it.
+    yield from _expiry(row, terms) if subject.stored else ()
     if isinstance(row, InvalidRow):
         yield "invalid", f"{row.reason}: it is never released"
         return

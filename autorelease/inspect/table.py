@@ -69,7 +69,7 @@ def statuses(ledger: Ledger, words: Vocabulary) -> Check:
     if len(found) > MOST_STATUSES:
         message = f"more than {MOST_STATUSES} different ones; is this the right column? {told}"
         return Check("statuses", State.WARN, message, "[ledger.columns] status in the configuration")
-    if found and words.released not in [status for status, _ in found]:
+    if found and words.released not in [status for status, _ in found] and not ledger.shape().is_view:
         message = f"no row says {words.released!r}, which is right only before the first release: {told}"
         return Check("statuses", State.WARN, message, "[ledger] released in the configuration")
     if not found and words.where:
@@ -91,6 +91,8 @@ def columns(ledger: Ledger, settings: Settings) -> Check:
     """Which column is what, and whether the expiries are stored as the configuration says."""
     shape = ledger.shape()
     told = ", ".join(f"{column.role} = {column.name} {column.declared}".rstrip() for column in shape.columns)
+    if shape.is_view:
+        told = f"a view; {f'stamped is {shape.base}' if shape.base else 'nothing is stamped'}: {told}"
     if shape.absent:
         told += f"; absent: {', '.join(shape.absent)}"
     if "vm_ref" in settings.named_columns():
@@ -102,7 +104,10 @@ def columns(ledger: Ledger, settings: Settings) -> Check:
     if stored and not stored & CLASSES[spelling]:
         message = f'timestamps = "{spelling}", but every live expires_at is {" or ".join(sorted(stored))}: {told}'
         return Check("columns", State.FAIL, message, "[ledger] timestamps in the configuration")
-    if not shape.is_sid_unique:
+    if not shape.is_base_key_unique:
+        message = f"nothing keeps two rows of the base table from having the same key: {told}"
+        return Check("columns", State.WARN, message, "a PRIMARY KEY or UNIQUE index on [ledger.stamp] sid in its table")
+    if not shape.is_sid_unique and not shape.is_view:
         message = f"nothing keeps two rows from having the same sid, so every row is looked up twice: {told}"
         return Check(
             "columns", State.WARN, message, "a PRIMARY KEY or UNIQUE index on the sid alone, of type TEXT or INTEGER"

@@ -14,6 +14,7 @@ class Step(StrEnum):
     """The kinds of events."""
 
     INTENT = "intent"
+    ATTEMPT = "attempt"
     MISS = "miss"
     OUTCOME = "outcome"
     SKIP = "skip"

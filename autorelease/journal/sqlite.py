@@ -35,6 +35,15 @@ def make_journal(path: Path) -> None:
         raise
     except OSError as error:
         raise UnusableError(f"{path}: the journal cannot be made: {error.strerror}. Make its folder first") from error
+    try:
+        _fill(path)
+    except BaseException:
+        # Left behind, it would be taken for a journal that is there already.
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _fill(path: Path) -> None:
     connection = connect(path, read_only=False)
     try:
         with speaking_of(path):

@@ -18,6 +18,7 @@ from autorelease.model import Allocation, Census, InvalidRow, RawValue
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
+    from autorelease.ledger.base import Base
     from autorelease.ledger.rows import StoredRow
     from autorelease.ledger.values import Vocabulary
     from autorelease.settings import Settings
@@ -53,13 +54,17 @@ class Shape(msgspec.Struct, frozen=True):
     """What the table is like.
 
     absent: our words for the columns that it lacks. is_sid_unique: it lets no two rows have the same sid.
-    expiries: how many live rows store their expiry in which class (null, integer, real, text, blob).
+    expiries: how many live rows store their expiry in which class (null, integer, real, text, blob). is_view: it is
+    one, which has no keys. base: what is stamped behind it; empty: nothing. is_base_key_unique: as is_sid_unique.
     """
 
     columns: Sequence[Column]
     absent: Sequence[str]
     is_sid_unique: bool
     expiries: Mapping[str, int]
+    is_view: bool = False
+    base: str = ""
+    is_base_key_unique: bool = True
 
 
 class Access(msgspec.Struct, frozen=True):
@@ -154,7 +159,26 @@ def open_ledger(settings: "Settings", *, read_only: bool) -> Ledger:
         settings.ledger.columns.by_role(),
         words=vocabulary(settings),
         named=settings.named_columns(),
+        base=_base(settings),
+        is_stamped=settings.ledger.is_stamped,
         read_only=read_only,
+    )
+
+
+def _base(settings: "Settings") -> "Base | None":
+    """The table behind a view, as configured; what is not named there is named as in the view."""
+    from autorelease.ledger.base import Base
+
+    stamp, columns = settings.ledger.stamp, settings.ledger.columns
+    if isinstance(stamp, bool):
+        return None
+    return Base(
+        table=stamp.table,
+        sid=stamp.sid or columns.sid,
+        status=stamp.status or columns.status,
+        released_at=columns.released_at if stamp.released_at is None else stamp.released_at,
+        released=settings.ledger.released if stamp.released is None else stamp.released,
+        may_lack_released_at=stamp.released_at is None,
     )
 
 

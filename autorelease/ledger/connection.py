@@ -1,17 +1,20 @@
 """The operator's file and table: opened, checked, and its columns by their roles. One thread alone uses it."""
 
+import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from autorelease.errors import UnusableError
 from autorelease.identity import References
+from autorelease.ledger.base import Base, check_base, kind_of
 from autorelease.ledger.binding import lowered
 from autorelease.ledger.conditions import is_admitted, is_live, may_be_admitted
 from autorelease.ledger.narrowing import quoted
 from autorelease.ledger.rows import StoredRow
 from autorelease.ledger.rules import NO_RULES
 from autorelease.ledger.values import Vocabulary
+from autorelease.sqliteadvice import names_what_is_missing, primary_code
 from autorelease.sqlitefile import (
     OpenFile,
     check_file,
@@ -27,7 +30,10 @@ REMEDY = "Check [ledger] url and table in the configuration"
 
 
 class LedgerConnection:
-    """What every part of the ledger stands on. Raises UnusableError where the table is none that can be used."""
+    """What every part of the ledger stands on. Raises UnusableError where the table is none that can be used.
+
+    base: the table that is stamped where the ledger is a view. is_stamped: whether anything is stamped at all.
+    """
 
     def __init__(
         self,
@@ -37,6 +43,8 @@ class LedgerConnection:
         *,
         words: Vocabulary,
         named: frozenset[str] = frozenset(),
+        base: Base | None = None,
+        is_stamped: bool = True,
         read_only: bool = False,
     ) -> None:
         check_file(path, "ledger", REMEDY)
@@ -54,6 +62,8 @@ class LedgerConnection:
                 if not read_only:
                     # Of our own connection alone. Without it a stamp would break the operator's keys without a word.
                     self.connection.execute("PRAGMA foreign_keys = ON")
+                self._is_view = self._checked_kind(table, base, is_stamped=is_stamped)
+                self._base = base and check_base(self.connection, base, str(path))
                 self._columns = self._checked_columns(table, columns, named)
                 self._sid_is_unique = self._is_unique(table, self._columns["sid"])
         except BaseException:
@@ -62,19 +72,33 @@ class LedgerConnection:
         self._table = f"main.{quoted(table)}"
         self._select = ", ".join(self._column(role) if role in self._columns else "NULL" for role in ROLES)
 
-    def _checked_columns(self, table: str, columns: Mapping[str, str], named: frozenset[str]) -> dict[str, str]:
-        kinds = self.connection.execute(
-            "SELECT type FROM sqlite_master WHERE lower(name) = lower(?) AND type IN ('table', 'view')", (table,)
-        ).fetchone()
-        if kinds != ("table",):
+    def _checked_kind(self, table: str, base: Base | None, *, is_stamped: bool) -> bool:
+        """Whether it is a view. Raises UnusableError where it is nothing, or nobody knows what is to be stamped."""
+        kind = kind_of(self.connection, table)
+        if kind is None:
             raise UnusableError(self._no_such_table(table))
-        rows = self.connection.execute("SELECT name FROM pragma_table_xinfo(?)", (table,)).fetchall()
+        if kind == "table" and base is not None:
+            raise UnusableError(
+                f"{self._path}: {table!r} is a table, and is stamped itself: [ledger.stamp] is for a view. Remove "
+                "[ledger.stamp], or name in [ledger] table the view that shows what is in both tables"
+            )
+        if kind == "view" and base is None and is_stamped:
+            raise UnusableError(
+                f"{self._path}: {table!r} is a view, and a view cannot be stamped. Name the table behind it, with its "
+                "own columns, in [ledger.stamp]: table, sid, status; or, where the provisioner's own application "
+                "stamps: [ledger] stamp = false"
+            )
+        return kind == "view"
+
+    def _checked_columns(self, table: str, columns: Mapping[str, str], named: frozenset[str]) -> dict[str, str]:
+        rows = self._column_names(table)
         present = {lowered(name): name for (name,) in rows}
         needed = {*REQUIRED, *named}
         for role in sorted(needed):
             if lowered(columns[role]) not in present:
+                kind = "view" if self._is_view else "table"
                 raise UnusableError(
-                    f"{self._path}: table {table!r} has no column {columns[role]!r} for {role}. Name it in "
+                    f"{self._path}: {kind} {table!r} has no column {columns[role]!r} for {role}. Name it in "
                     f'[ledger.columns]: {role} = "…". Columns there: {", ".join(present.values())}'
                 )
         for name, _ in self._words.where:
@@ -86,16 +110,27 @@ class LedgerConnection:
         self._absent = [role for role, name in columns.items() if lowered(name) not in present]
         return {role: columns[role] for role in ROLES if role in columns and role not in self._absent}
 
+    def _column_names(self, table: str) -> list[tuple[str]]:
+        try:
+            return self.connection.execute("SELECT name FROM pragma_table_xinfo(?)", (table,)).fetchall()
+        except sqlite3.OperationalError as error:
+            if not self._is_view or primary_code(error) != sqlite3.SQLITE_ERROR or names_what_is_missing(error):
+                raise
+            raise UnusableError(
+                f"{self._path}: the view {table!r} cannot be read: {error}. What it is made of has changed: make it "
+                "anew (DROP VIEW, CREATE VIEW), or put back what is missing"
+            ) from error
+
     def _no_such_table(self, table: str) -> str:
         # Imported for the bad news alone: it costs a tick a fifth of its start.
         from sqlite_utils import Database
 
         # Left to itself the library would turn recursive triggers on, for the operator's own triggers too.
         database = Database(self.connection, execute_plugins=False, recursive_triggers=False)
-        is_view = lowered(table) in {lowered(name) for name in database.view_names()}
-        kind = "is a view: name the table behind it" if is_view else "is not in this database"
         tables = ", ".join(sorted(database.table_names())[:10]) or "none"
-        return f"{self._path}: table {table!r} {kind}. {REMEDY}. Tables there: {tables}"
+        views = ", ".join(sorted(database.view_names())[:10])
+        more = f"; views: {views}" if views else ""
+        return f"{self._path}: table {table!r} is not in this database. {REMEDY}. Tables there: {tables}{more}"
 
     def _is_unique(self, table: str, sid: str) -> bool:
         """Whether the schema itself lets no two rows of ours have the same sid, however it is compared."""
@@ -128,9 +163,12 @@ class LedgerConnection:
         return is_of_sid and "COLLATE" not in (sql or "").upper()
 
     def _mentions_collations(self, table: str) -> bool:
+        # A column of a view may come from any table, or be made by the view.
+        is_the_view = self._is_view and table == self._name
         rows = self.connection.execute(
-            "SELECT 1 FROM sqlite_master WHERE type = 'table' AND lower(name) = lower(?) AND sql LIKE '%COLLATE%'",
-            (table,),
+            "SELECT 1 FROM sqlite_master WHERE sql LIKE '%COLLATE%' AND "
+            "(type = 'table' AND lower(name) = lower(?1) OR ?2 AND type IN ('table', 'view'))",
+            (table, is_the_view),
         )
         return rows.fetchone() is not None
 

@@ -45,12 +45,14 @@ class Rehearsal(Stamping):
         return None
 
     def _rehearse_one(self, stamp: Stamp) -> None:
-        children = self._rules.children(self.connection, self._judged_row(stamp))
+        before = self._count_live()
+        children = self._rules.children(self.connection, self._row_before(stamp))
         if self._stamp_one(stamp) is StampResult.STAMPED:
             # A deferred key says nothing before the COMMIT that never comes here.
-            self._rules.check_parents(self.connection, self._row(stamp))
+            self._rules.check_parents(self.connection, self._row_after(stamp))
             self._rules.check_children(self.connection, children)
-        elif self._holds_judged_values(stamp):
+            self._check_gone(before, [stamp], 1)
+        elif self._base is None and self._holds_judged_values(stamp):
             raise sqlite3.IntegrityError("the stamp is ignored without an error (a trigger's RAISE(IGNORE)?)")
 
     def _holds_judged_values(self, stamp: Stamp) -> bool:

@@ -35,11 +35,15 @@ class Shaped(Due):
             expiries = self.connection.execute(
                 f"SELECT typeof({expires_at}), count(*) FROM {self._table} WHERE {self._live} GROUP BY 1"
             ).fetchall()
+            is_base_key_unique = self._base is None or self._is_unique(self._base.table, self._base.sid)
         return Shape(
             columns=[Column(role, name, declared[lowered(name)]) for role, name in self._columns.items()],
             absent=self._absent,
             is_sid_unique=self._sid_is_unique,
             expiries=dict(expiries),
+            is_view=self._is_view,
+            base=self._base.described if self._base else "",
+            is_base_key_unique=is_base_key_unique,
         )
 
     def due_access(self, now: datetime, grace: timedelta) -> Access:
@@ -52,6 +56,8 @@ class Shaped(Due):
     def _access(self, statement: str, bound: int | str) -> Access:
         rows = self.connection.execute(f"EXPLAIN QUERY PLAN {statement}", (bound,)).fetchall()
         steps = [detail for *_, detail in rows]
+        if self._is_view:
+            return self._access_through(steps)
         found = re.fullmatch(r"SEARCH .* USING (?:INDEX (?P<index>.*)|.*) \((?P<terms>.*)\)", steps[0])
         # An index on the expiry alone leaves only rows of the very same expiry to be sorted ("RIGHT PART OF").
         is_sorted = "USE TEMP B-TREE FOR ORDER BY" not in steps
@@ -63,6 +69,18 @@ class Shaped(Due):
             is_indexed=is_indexed,
             has_settled=is_indexed and not is_partial,
             remedy=self._index_statement(),
+        )
+
+    def _access_through(self, steps: Sequence[str]) -> Access:
+        """Of a view, whose columns have other names in the tables that it is made of."""
+        is_sorted = "USE TEMP B-TREE FOR ORDER BY" not in steps
+        expires_at, status = self._columns["expires_at"], self._columns["status"]
+        return Access(
+            how="; ".join(steps),
+            is_indexed=is_sorted and "<?)" in steps[0] and not any(step.startswith("SCAN") for step in steps),
+            has_settled=False,
+            remedy=f"an index in the table that the view {self._name!r} takes {expires_at!r} from, on that column, and "
+            f"one on each column that it joins the table of {status!r} by; a view itself can have none",
         )
 
     def _is_partial(self, index: str | None) -> bool:

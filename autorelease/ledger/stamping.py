@@ -1,34 +1,39 @@
 """The stamp: a compare-and-set of one row, and many of them in one durable transaction."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from autorelease.errors import UnusableError
 from autorelease.ledger import Stamp, StampResult
+from autorelease.ledger.base import kind_of
 from autorelease.ledger.binding import storage_class
 from autorelease.ledger.conditions import is_not_set
 from autorelease.ledger.instants import written_like
-from autorelease.ledger.lookup import Lookup
 from autorelease.ledger.narrowing import quoted
 from autorelease.ledger.rules import Row, read_rules, schema_version
 from autorelease.ledger.values import is_word, shown
+from autorelease.ledger.views import Through
 from autorelease.model import DEFAULT_PROVISIONER, Allocation, RawValue
 
 
-class Stamping(Lookup):
+class Stamping(Through):
     """Rows change only as long as they hold the very values that were judged."""
 
     def has_rules(self) -> bool:
         """Whether the table's own rules could refuse one row's stamp and take another's; in doubt they could."""
         with self._file.in_use():
             self._look_at_rules()
-        return self._rules.refuses
+        # What becomes of a row in a view is different for each of them.
+        return self._rules.refuses or self._is_view
 
     def stamp(self, stamps: Sequence[Stamp]) -> Sequence[StampResult]:
         """Mark all as Released in one durable transaction; raises, with nothing changed, where one of them fails."""
         with self._file.in_use():
             try:
                 self._begin()
+                before = self._count_live()
                 results = [self._stamp_one(stamp) for stamp in stamps]
+                self._check_gone(before, stamps, results.count(StampResult.STAMPED))
                 self.connection.execute("COMMIT")
             finally:
                 self._roll_back()
@@ -37,24 +42,49 @@ class Stamping(Lookup):
     def _look_at_rules(self) -> None:
         """Read the rules again where the schema is another one; within a transaction it stays what it is."""
         if self._rules.version != schema_version(self.connection):
-            stamped = [self._columns[role] for role in ("status", "released_at") if self._has(role)]
-            self._rules = read_rules(self.connection, self._name, stamped)
+            if (kind_of(self.connection, self._name) == "view") != self._is_view:
+                # An UPDATE of ours must never meet a view.
+                raise UnusableError(f"{self._path}: {self._name!r} was made anew while it was in use: start again")
+            table = self._base.table if self._base else self._name
+            self._rules = read_rules(self.connection, table, [*self._changes(None)])
 
     def _stamp_one(self, stamp: Stamp) -> StampResult:
-        row = self._judged_row(stamp)
-        changes = {"status": self._words.released, **self._released_at(stamp)}
-        assignments = ", ".join(f"{quoted(self._columns[role])} = ?" for role in changes)
+        row, sid = self._judged_row(stamp), stamp.allocation.raw.sid
+        if self._base is not None:
+            if not self._is_as_judged(row, stamp.allocation):
+                return StampResult.UNCHANGED
+            self._base.check_row(self.connection, sid)
+            row = self._row_before(stamp)
         self._rules.check_carries_nothing(self.connection, row)
+        changed = self._change(row, self._changes(self._released_at(stamp)))
+        if changed == 0 and self._base is None:
+            return StampResult.UNCHANGED
+        self._check_stamped(sid, changed)
+        return StampResult.STAMPED
+
+    def _change(self, row: Row, changes: Mapping[str, RawValue]) -> int:
+        assignments = ", ".join(f"{quoted(column)} = ?" for column in changes)
         # Said only where it is needed: it holds for the statements of the table's own triggers, too.
         conflict = "OR ABORT " if self._rules.replaces else ""
-        changed = self._update(
-            f"UPDATE {conflict}{self._table} SET {assignments} WHERE {row.condition}",
-            (*changes.values(), *row.values),
+        table = self._base.source if self._base else self._table
+        return self._update(
+            f"UPDATE {conflict}{table} SET {assignments} WHERE {row.condition}", (*changes.values(), *row.values)
         )
-        if changed == 0:
-            return StampResult.UNCHANGED
-        self._check_stamped(stamp.allocation.raw.sid, changed)
-        return StampResult.STAMPED
+
+    def _changes(self, released_at: RawValue) -> dict[str, RawValue]:
+        """What a stamp writes, by column."""
+        if self._base is not None:
+            return self._base.changes(released_at)
+        values = {"status": self._words.released, "released_at": released_at}
+        return {self._columns[role]: value for role, value in values.items() if self._has(role)}
+
+    def _row_before(self, stamp: Stamp) -> Row:
+        """The row that a stamp would change."""
+        return self._base.row(stamp.allocation.raw.sid) if self._base else self._judged_row(stamp)
+
+    def _row_after(self, stamp: Stamp) -> Row:
+        """The same row when it was stamped."""
+        return self._base.row(stamp.allocation.raw.sid) if self._base else self._row(stamp)
 
     def _row(self, stamp: Stamp) -> Row:
         sid, raw = self._column("sid"), stamp.allocation.raw
@@ -107,23 +137,36 @@ class Stamping(Lookup):
             return False
         return True
 
-    def _released_at(self, stamp: Stamp) -> dict[str, RawValue]:
-        if not self._has("released_at"):
-            return {}
-        return {"released_at": written_like(stamp.allocation.raw.expires_at, stamp.at, self._words)}
+    def _released_at(self, stamp: Stamp) -> RawValue:
+        return written_like(stamp.allocation.raw.expires_at, stamp.at, self._words)
 
     def _check_stamped(self, sid: RawValue, changed: int) -> None:
         # A trigger can undo a change that was counted, or end the transaction behind our back.
         if not self.connection.in_transaction:
             raise sqlite3.IntegrityError(f"a trigger ended the transaction of the stamp of sid {shown(sid)}")
-        rows = self._matching(sid)
-        if changed != 1 or len(rows) != 1 or not is_word(rows[0].status, (self._words.released,)):
-            outside = ", or not one that [ledger] where admits" if self._words.where else ""
+        if changed != 1 or not self._is_stamped(sid):
             raise sqlite3.IntegrityError(
-                f"after the stamp of sid {shown(sid)} its row is not {self._words.released!r}{outside}"
+                f"after the stamp of sid {shown(sid)} its row is not {self._stamped_word}; a trigger can do that"
             )
+        if self._base is not None:
+            self._check_shown_settled(sid)
+
+    def _is_stamped(self, sid: RawValue) -> bool:
+        if self._base is not None:
+            return self._base.is_released(self.connection, sid)
+        rows = self._matching(sid)
+        return len(rows) == 1 and is_word(rows[0].status, (self._words.released,))
+
+    @property
+    def _stamped_word(self) -> str:
+        if self._base:
+            return f"{self._base.released!r} in {self._base}"
+        outside = ", or not one that [ledger] where admits" if self._words.where else ""
+        return f"{self._words.released!r}{outside}"
 
     def _begin(self) -> None:
+        if self._is_view and self._base is None:
+            raise UnusableError(f"{self._path}: the view {self._name!r} has no [ledger.stamp], and cannot be stamped")
         self.connection.execute("BEGIN IMMEDIATE")
         self._look_at_rules()
 

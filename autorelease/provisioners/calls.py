@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 
-from autorelease.errors import ProvisionerDown, ProvisionerError
+from autorelease.errors import ProvisionerDown, ProvisionerError, ProvisionerSeemsDown
 from autorelease.model import Allocation, Release, Result
 from autorelease.provisioners import Identifying, Probing, Provisioner, Registered
 from autorelease.text import plain
@@ -93,7 +93,11 @@ def _in_time(call: Callable[[], object], limit: timedelta) -> object:
     came_back: list[object] = []
     # A daemon, and named as the workers are: the end of the process does not wait for it.
     thread = threading.Thread(target=lambda: came_back.append(_returned(call)), name="release-once", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:
+        # This machine has no thread to give now.
+        return Failure(error)
     thread.join(limit.total_seconds())
     return came_back[0] if came_back else TooSlow(f"did not come back within {limit.total_seconds():g} s")
 
@@ -116,7 +120,8 @@ def _returned(call: Callable[[], object]) -> object:
 
 def _understood(error: ProvisionerError) -> ProvisionerError:
     """The error in our own words: a subclass may lack what it should have, or have it of another type."""
-    kind = ProvisionerDown if isinstance(error, ProvisionerDown) else ProvisionerError
+    kinds = (ProvisionerSeemsDown, ProvisionerDown)
+    kind = next((kind for kind in kinds if isinstance(error, kind)), ProvisionerError)
     return kind(
         plain(error),
         retryable=bool(getattr(error, "retryable", False)),

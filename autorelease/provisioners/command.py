@@ -2,7 +2,8 @@
 
 Never a shell. The exit status is the answer: 0 released, `already` not there any more, `pending` accepted and not gone
 yet, `retry` try again soon, `down` and a program that cannot be started: nothing can be released now; anything else,
-and a signal: failed. What the program wrote last is the evidence of each.
+and a signal: failed. 126 and 127 are `down`, unless a call that began later shows that it was one row alone. What the
+program wrote last is the evidence of each.
 """
 
 import json
@@ -16,7 +17,7 @@ from typing import Annotated
 
 import msgspec
 
-from autorelease.errors import ConfigurationError, ProvisionerDown, ProvisionerError
+from autorelease.errors import ConfigurationError, ProvisionerDown, ProvisionerError, ProvisionerSeemsDown
 from autorelease.model import Allocation, Release, Result, rfc3339
 from autorelease.provisioners import Kind, Section, refuse_unknown
 from autorelease.provisioners.identity import fingerprint_of
@@ -31,6 +32,9 @@ PLACES = ("sid", "vm_ref", "vm_uid", "owner", "plan", "expires_at", "token")
 VARIABLES = ("sid", "vm_ref", "vm_uid", "expires_at", "token")
 # "URL malformed" of curl(1), "file I/O error" of wget(1): what many take for "not there" is a call never made.
 ONCE_ALREADY = 3
+# Of a shell: a command was found but cannot be run, or was not found (POSIX, 2.8.2). That is most likely so for all
+# rows, and may be so for one alone, whose values name the command.
+OF_SHELLS = (126, 127)
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,7 +45,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     already: tuple[int, ...] = ()
     pending: tuple[int, ...] = ()
     retry: tuple[int, ...] = (75,)
-    down: tuple[int, ...] = (77, 78)
+    down: tuple[int, ...] = (77, 78, *OF_SHELLS)
     allow_dash: bool = False
 
 
@@ -113,6 +117,8 @@ class CommandProvisioner:
             )
         how = _how(ended.status)
         if ended.status in self._options.down:
+            if ended.status in OF_SHELLS:
+                return ProvisionerSeemsDown(f"{what} did not find what it runs, or could not run it ({how}){tail}")
             return ProvisionerDown(f"{what} says that its system is down ({how}){tail}")
         if ended.status == ONCE_ALREADY and not self._options.already:
             how += (

@@ -20,6 +20,8 @@ import msgspec
 from autorelease.errors import ProvisionerDown, ProvisionerError
 
 TAIL_BYTES = 4096
+# Of the bytes of a character all but the first (RFC 3629).
+CONTINUATIONS = bytes(range(0x80, 0xC0))
 # Where the kernel does not say when a child ends, it is asked this often.
 ASK_EVERY_SECONDS = 0.05
 # After SIGKILL a process is gone at once, unless it belongs to somebody else or is stuck in the kernel.
@@ -135,6 +137,13 @@ def _descriptor_of(process: "subprocess.Popen[bytes]") -> int | None:
         return None
 
 
+def _text(tail: bytes) -> str:
+    """The end of an output, which may have been cut in the midst of a character: what is left of that is left out."""
+    if len(tail) == TAIL_BYTES:
+        tail = tail[:3].lstrip(CONTINUATIONS) + tail[3:]
+    return tail.decode("utf-8", "replace").strip()
+
+
 class _Conversation:
     """Feeds a child its input and keeps the tail of its output until it ends, or is ended.
 
@@ -163,8 +172,7 @@ class _Conversation:
             self._read()
         finally:
             self._close()
-        output = self._tail[-TAIL_BYTES:].decode("utf-8", "replace").strip()
-        return Ended(status, output, timed_out)
+        return Ended(status, _text(self._tail), timed_out)
 
     def _listen(self) -> None:
         os.set_blocking(self._stdin.fileno(), False)

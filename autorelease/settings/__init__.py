@@ -60,7 +60,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def ledger_name(self) -> str:
         """Which ledger this is: its file, as it is found through links, and its table."""
-        return f"{os.path.realpath(self.ledger_path)} table {self.ledger.table}"
+        # A name on the disk need not be UTF-8, and what the journal stores must be.
+        path = os.fsencode(os.path.realpath(self.ledger_path)).decode("utf-8", "backslashreplace")
+        return f"{path} table {self.ledger.table}"
 
     def named_columns(self) -> frozenset[str]:
         """Our words for the columns that the file names, which must therefore exist."""
@@ -105,12 +107,12 @@ def sqlite_path(url: str, base: Path, place: str) -> Path:
 
 
 def log_choice(flag: str | None, variable: str, choices: tuple[str, ...], default: str) -> str:
-    """A logging setting from its flag, else its environment variable, else the default."""
+    """A logging setting, in any case, from its flag, else its environment variable, else the default."""
     value = flag or os.environ.get(variable) or default
-    if value not in choices:
+    if value.lower() not in choices:
         place = "the flag" if flag else variable
         raise UsageError(f"{place} says {value!r}: choose one of {', '.join(choices)}")
-    return value
+    return value.lower()
 
 
 def _config_path(config: Path | None, environment: Mapping[str, str]) -> Path:

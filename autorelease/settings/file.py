@@ -29,7 +29,8 @@ def read_file(path: Path) -> tuple[File, frozenset[str]]:
 
 def _parsed(path: Path) -> dict[str, Any]:
     try:
-        with path.open(encoding="utf-8") as file:
+        # Some editors begin a file with a byte order mark.
+        with path.open(encoding="utf-8-sig") as file:
             # Of the open file: what is judged is what is read.
             refuse_untrusted(path, os.fstat(file.fileno()), os.geteuid())
             return tomllib.loads(file.read())

@@ -38,6 +38,16 @@ class Columns(Section, frozen=True):
         return {role: name for role, name in msgspec.structs.asdict(self).items() if name}
 
 
+class BaseTable(Section, frozen=True):
+    """`[ledger.stamp]`: the table behind a view, in its own names; a name that is not there is that of the view."""
+
+    table: Name
+    sid: Name | None = None
+    status: Name | None = None
+    released_at: Word | None = None
+    released: int | Name | None = None
+
+
 class LedgerSettings(Section, frozen=True):
     """`[ledger]`: the operator's table, and the words it is written in."""
 
@@ -52,10 +62,12 @@ class LedgerSettings(Section, frozen=True):
     timestamps: Literal["epoch", "epoch_ms", "iso8601"] = "epoch"
     dates: Literal["end", "start"] | None = None
     timezone: Zone | None = None
-    stamp: bool = True
+    stamp: bool | BaseTable = True
     columns: Columns = Columns()
 
     def __post_init__(self) -> None:
+        if isinstance(self.stamp, BaseTable):
+            _check_base(self.stamp, self.columns)
         if self.released in self.inactive:
             raise ValueError(f"inactive must not list {self.released!r}, which is the released status")
         kinds = {type(word) for word in (self.released, *self.inactive, *self.live)}
@@ -97,6 +109,18 @@ class LedgerSettings(Section, frozen=True):
                 )
             if names.count(name) > 1:
                 raise ValueError(f"where names the column {name!r} twice")
+
+    @property
+    def is_stamped(self) -> bool:
+        """Whether we write the status; False: the provisioner's own application does."""
+        return self.stamp is not False
+
+
+def _check_base(base: BaseTable, columns: Columns) -> None:
+    released_at = columns.released_at if base.released_at is None else base.released_at
+    names = [name.lower() for name in (base.sid or columns.sid, base.status or columns.status, released_at) if name]
+    if len(set(names)) < len(names):
+        raise ValueError("stamp: sid, status and released_at must be three different columns of its table")
 
 
 def _form(word: str | int) -> str:

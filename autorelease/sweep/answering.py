@@ -1,7 +1,9 @@
 """What becomes of a piece of work by what its call came to: a stamp, a miss that is held back, a wait, or an end."""
 
+import logging
+
 from autorelease.deciding.judging import Judge
-from autorelease.errors import ProvisionerDown, ProvisionerError
+from autorelease.errors import ProvisionerDown, ProvisionerError, ProvisionerSeemsDown
 from autorelease.journal import Journal
 from autorelease.model import Answer, Release, Result, SkipReason
 from autorelease.rules.retry import LONGEST_PAUSE_IN_RUN, pause_seconds
@@ -13,6 +15,8 @@ from autorelease.sweep.misses import Misses
 from autorelease.sweep.verdicts import Charge
 from autorelease.sweep.vms import VMs
 from autorelease.sweep.work import State, Work
+
+logger = logging.getLogger(__name__)
 
 
 class Answering:
@@ -60,6 +64,23 @@ class Answering:
         work.end_unknown = work.end_unknown or error.end_unknown
         self._books.settle(work, verdicts.skipped(work, SkipReason.DEFERRED, self._means.clock()))
 
+    def take_seems_down(self, work: Work, error: ProvisionerSeemsDown) -> None:
+        """Its provisioner does not work at all, or it is this row alone: that is for a later call to tell."""
+        self._crew.seems_down(work.allocation, str(error))
+        work.error = error
+        work.end_unknown = work.end_unknown or error.end_unknown
+        self._works.move(work, State.DOUBTED)
+
+    def settle_doubted(self, *, is_over: bool) -> None:
+        """Those after whose call another one got an answer have failed. is_over: no other call will be made."""
+        for work in self._works.of(State.DOUBTED):
+            assert work.error is not None  # noqa: S101 - it is what is in doubt
+            if self._crew.has_answered_later(work):
+                self.fail(work, work.error)
+            elif is_over:
+                self._crew.said_down(work.allocation, str(work.error))
+                self._books.settle(work, verdicts.skipped(work, SkipReason.DEFERRED, self._means.clock()))
+
     def take_error(self, work: Work, error: ProvisionerError) -> None:
         """It failed: tried again after a pause, or charged."""
         work.error = error
@@ -69,11 +90,13 @@ class Answering:
         if is_tried_again and pause <= LONGEST_PAUSE_IN_RUN.total_seconds() and not self._means.stop.wished():
             work.due_at = self._means.monotonic() + pause
             self._works.move(work, State.WAITING)
+            self._books.outbox.put_with_others(verdicts.attempt_event(work, error, self._means.clock()))
+            _log_attempt(work, error, pause)
             return
         if error.timed_out:
             self._crew.timed_out(work.allocation)
         else:
-            self._crew.answered(work.allocation)
+            self._crew.answered(work)
         self.fail(work, error)
 
     def fail(self, work: Work, error: ProvisionerError) -> None:
@@ -82,3 +105,15 @@ class Answering:
 
     def _charge(self) -> Charge:
         return Charge(self._judge.now, self._means.options.quarantine_after, self._means.jitter())
+
+
+def _log_attempt(work: Work, error: ProvisionerError, pause: float) -> None:
+    facts = {
+        "sid": work.allocation.sid,
+        "provisioner": work.allocation.provisioner,
+        "vm_ref": work.allocation.vm_ref,
+        "attempt": work.calls,
+        "error": str(error),
+        "duration_ms": work.milliseconds_of_last,
+    }
+    logger.info("failed, and is tried again in %.1f s", pause, extra={"facts": facts})

@@ -8,6 +8,7 @@ from autorelease.model import Allocation
 from autorelease.provisioners import Registered, calls
 from autorelease.rules.retry import Breaker
 from autorelease.sweep.acting import Means
+from autorelease.sweep.work import Work
 
 
 class Crew:
@@ -18,6 +19,7 @@ class Crew:
         self._means = means
         self._fingerprints: dict[str, str | None] = {}
         self._breakers: defaultdict[str, Breaker] = defaultdict(Breaker)
+        self._answered: dict[str, float] = {}
 
     def prepare(self, names: Iterable[str]) -> None:
         """Ask each whether it can be used, and what it is known by."""
@@ -49,14 +51,27 @@ class Crew:
         """What it has earned belief under; None: nothing that it says earns any."""
         return self._fingerprints.get(name) or None
 
-    def answered(self, allocation: Allocation) -> None:
+    def answered(self, work: Work) -> None:
         """It said something about an allocation."""
-        self._breakers[allocation.provisioner].answered()
+        name = work.allocation.provisioner
+        self._breakers[name].answered()
+        self._answered[name] = max(work.called, self._answered.get(name, 0.0))
+
+    def has_answered_later(self, work: Work) -> bool:
+        """Whether a call of the same provisioner that began after this one's got an answer."""
+        return self._answered.get(work.allocation.provisioner, 0.0) > work.called
 
     def said_down(self, allocation: Allocation, message: str) -> None:
         """A call found it unusable as a whole."""
         self._breakers[allocation.provisioner].said_down()
         self.down.setdefault(allocation.provisioner, message)
+
+    def seems_down(self, allocation: Allocation, message: str) -> None:
+        """The same, unless a later call gets an answer."""
+        breaker = self._breakers[allocation.provisioner]
+        breaker.said_down()
+        if breaker.open:
+            self.down.setdefault(allocation.provisioner, message)
 
     def timed_out(self, allocation: Allocation) -> None:
         """An allocation's last call came to no end."""

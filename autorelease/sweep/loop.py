@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from autorelease.deciding.judging import Judge
-from autorelease.errors import ProvisionerDown
+from autorelease.errors import ProvisionerDown, ProvisionerSeemsDown
 from autorelease.journal import Journal
 from autorelease.model import Release, SkipReason
 from autorelease.provisioners import Registered
@@ -173,8 +173,10 @@ class Loop:
                 self._again.grew_old()
                 self._works.move(work, State.READY)
             elif isinstance(answer, Release):
-                self._crew.answered(work.allocation)
+                self._crew.answered(work)
                 self._answering.take_release(work, answer)
+            elif isinstance(answer, ProvisionerSeemsDown):
+                self._answering.take_seems_down(work, answer)
             elif isinstance(answer, ProvisionerDown):
                 self._answering.take_down(work, answer)
             else:
@@ -182,6 +184,7 @@ class Loop:
             # Who will be tried again in a moment keeps the VM to itself until then.
             if work.state is not State.WAITING:
                 self._unblock(work)
+        self._answering.settle_doubted(is_over=False)
         started = self._means.monotonic()
         self._stamper.stamp_all()
         self._underway.write_seconds = self._means.monotonic() - started
@@ -200,6 +203,7 @@ class Loop:
     def _leave_the_rest(self, worklist: Worklist) -> None:
         """Each of those that were not reached, or were left in the middle of their way, has its finding, too."""
         self._stamper.leave_all(self._trouble.lost or "")
+        self._answering.settle_doubted(is_over=True)
         for work in self._works.unsettled():
             if work.error is not None:
                 self._answering.fail(work, work.error)

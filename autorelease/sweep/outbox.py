@@ -18,14 +18,20 @@ class Outbox:
         self._run = run
         self._trouble = trouble
         self._events: list[Event] = []
+        self._with_others = 0
         self._answers: list[GivenAnswer] = []
 
     def __len__(self) -> int:
-        return len(self._events) + len(self._answers)
+        return len(self._events) - self._with_others + len(self._answers)
 
     def put(self, event: Event) -> None:
         """Write this with the next group."""
         self._events.append(event)
+
+    def put_with_others(self, event: Event) -> None:
+        """Write this when anything else is written; more will follow of its row."""
+        self._events.append(event)
+        self._with_others += 1
 
     def put_answer(self, fingerprint: str | None, answer: Answer) -> None:
         """Write what a provisioner said with the next group; what is said under no fingerprint earns nothing."""
@@ -59,5 +65,6 @@ class Outbox:
             return False
         self._trouble.over(JOURNAL)
         self._events.clear()
+        self._with_others = 0
         self._answers.clear()
         return True

@@ -39,6 +39,7 @@ class Underway:
         started = self._means.monotonic()
         work.calls += 1
         work.begun = work.begun or started
+        work.called = started
         work.due_at = started + (self._means.options.timeout + limits.ABANDONED_AFTER).total_seconds()
         self._works.move(work, State.CALLED)
         self._flights[work.number] = (work, registered.immediate)

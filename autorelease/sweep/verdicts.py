@@ -70,6 +70,11 @@ def miss_event(work: Work, earned: Earned) -> Event:
     return replace(_event(work, Step.MISS, earned.at, intent=change), evidence=earned.evidence)
 
 
+def attempt_event(work: Work, error: ProvisionerError, at: datetime) -> Event:
+    """That a call failed which is not the last one of this run."""
+    return replace(_event(work, Step.ATTEMPT, at), error=str(error), duration_ms=work.milliseconds_of_last)
+
+
 def intent_event(work: Work, fingerprint: str | None, at: datetime) -> Event:
     """That its release is about to begin."""
     return replace(_event(work, Step.INTENT, at, intent=IntentChange.OPENED), fingerprint=fingerprint or "")

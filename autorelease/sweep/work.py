@@ -18,7 +18,7 @@ class State(Enum):
 
     READY: to be begun. BLOCKED: another row of the same VM goes first. WAITING: for its next attempt. CALLED: a call is
     under way. EARNED: the provisioner has answered, and the ledger is to be stamped. MISSED: "not found", which is
-    judged in the end.
+    judged in the end. DOUBTED: its provisioner seems to be down; what a later call comes to tells whether it is.
     """
 
     READY = auto()
@@ -27,6 +27,7 @@ class State(Enum):
     CALLED = auto()
     EARNED = auto()
     MISSED = auto()
+    DOUBTED = auto()
     SETTLED = auto()
 
 
@@ -52,7 +53,8 @@ class Earned(msgspec.Struct, frozen=True):
 class Work(msgspec.Struct, eq=False):
     """One planned release. end_unknown: an earlier call may have gone through unheard.
 
-    calls: how many were made in this run. begun, over: monotonic instants of its first call and its last answer.
+    calls: how many were made in this run. begun, called, over: monotonic instants of its first call, of its last call,
+    and of that one's answer.
     due_at: the monotonic instant of its next attempt (WAITING), or at which its call is given up (CALLED).
     is_begun: this run has written its intent down. is_twin_gone: another row's release was that of the same VM.
     is_abandoned: its call was given up, and may go on for ever.
@@ -64,6 +66,7 @@ class Work(msgspec.Struct, eq=False):
     end_unknown: bool
     calls: int = 0
     begun: float = 0.0
+    called: float = 0.0
     over: float = 0.0
     due_at: float = 0.0
     error: ProvisionerError | None = None
@@ -81,6 +84,11 @@ class Work(msgspec.Struct, eq=False):
     def milliseconds(self) -> int | None:
         """How long its calls took; None: none has come back."""
         return round((self.over - self.begun) * 1000) if self.over > self.begun else None
+
+    @property
+    def milliseconds_of_last(self) -> int | None:
+        """How long its last call took; None: it has not come back."""
+        return round((self.over - self.called) * 1000) if self.over > self.called else None
 
 
 class Works:

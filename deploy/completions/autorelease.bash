@@ -47,7 +47,7 @@ _autorelease() {
     if [[ -z $kind ]]; then
         kind=words
         case $command in
-            '') words='--config --ledger --log-level --log-format --version -h --help'; [[ $word == -* ]] || words='tick list-expired upcoming release hold unhold retry explain history health doctor init' ;;
+            '') words='--config --ledger --log-level --log-format -q --quiet --version -h --help'; [[ $word == -* ]] || words='tick list-expired upcoming release hold unhold retry explain history health doctor init' ;;
             tick) words='--once --dry-run --at --json --confirm -h --help' ;;
             list-expired) words='--at --all --format -h --help' ;;
             upcoming) words='--within --format -h --help' ;;

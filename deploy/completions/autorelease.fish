@@ -34,6 +34,7 @@ complete -c autorelease -n 'test (__autorelease_command) = none' -l config -r -F
 complete -c autorelease -n 'test (__autorelease_command) = none' -l ledger -x -d 'Another ledger than the configured one: sqlite:///PATH.'
 complete -c autorelease -n 'test (__autorelease_command) = none' -l log-level -x -a 'debug info warning error' -d 'debug, info, warning or error.'
 complete -c autorelease -n 'test (__autorelease_command) = none' -l log-format -x -a 'text json' -d 'text or json.'
+complete -c autorelease -n 'test (__autorelease_command) = none' -s q -l quiet -d 'Log errors alone; no report where the exit code is 0, but for JSON.'
 complete -c autorelease -n 'test (__autorelease_command) = none' -l version -d 'Show the version.'
 complete -c autorelease -n 'test (__autorelease_command) = none' -s h -l help -d 'Show this message and exit.'
 complete -c autorelease -n 'test (__autorelease_command) = tick' -l once -d 'Sweep once. Required: the timer is the loop.'

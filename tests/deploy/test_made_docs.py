@@ -41,7 +41,9 @@ def shown_options() -> list[tuple[str, str]]:
     for fence in fences(COMMANDS_PAGE.read_text("utf-8"), "console"):
         command = re.match(r"\$ autorelease ?([a-z-]*) --help", fence.body)
         assert command
-        found += [(command[1], option) for option in re.findall(r"^  (?:-h, )?(--[a-z-]+)", fence.body, re.MULTILINE)]
+        found += [
+            (command[1], option) for option in re.findall(r"^  (?:-[a-z], )?(--[a-z-]+)", fence.body, re.MULTILINE)
+        ]
     return found
 
 

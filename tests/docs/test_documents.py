@@ -22,6 +22,7 @@ from autorelease.provisioners.command import PLACES, VARIABLES, Options
 from autorelease.rules import guard
 from autorelease.rules.belief import Control, Standing, disbelief
 from autorelease.settings import File, parse_duration
+from autorelease.settings.sections import BaseTable
 from autorelease.structs import read_struct
 from tests.docs.documents import (
     COMMANDS_PAGE,
@@ -256,7 +257,8 @@ def test_the_example_of_readme_goes_as_it_is_told(tmp_path: Path) -> None:
 
 
 def test_the_worked_example_goes_as_it_is_told(tmp_path: Path) -> None:
-    assert follow(section(LEDGERS, "Your own table, by example"), tmp_path) == [0, 0, 3, 3, 0]
+    told, _, _ = section(LEDGERS, "Your own table, by example").partition("\n## ")
+    assert follow(told, tmp_path) == [0, 0, 3, 3, 0]
     place = Place(tmp_path / "panel")
     place.ledger = place.folder / "panel.db"
     rows = dict(place.query("SELECT id, state FROM servers"))
@@ -266,6 +268,24 @@ def test_the_worked_example_goes_as_it_is_told(tmp_path: Path) -> None:
     assert re.fullmatch(r"[0-9-]{10}T[0-9:]{8}(\.[0-9]+)?\+02:00", stamped[3])
     again = run(tmp_path, "--config", "panel/config.toml", "tick", "--once")
     assert again.returncode == 0, "with the index that the reader was told to make"
+
+
+def test_the_example_of_a_view_goes_as_it_is_told(tmp_path: Path) -> None:
+    assert follow(section(LEDGERS, "A view over two tables"), tmp_path) == [0, 0, 0]
+    place = Place(tmp_path / "panel")
+    place.ledger = place.folder / "panel.db"
+    assert place.query("SELECT vmid, state, destroyed_at IS NULL FROM vms ORDER BY vmid") == [
+        (101, "destroyed", 0),
+        (102, "stopped", 1),
+        (103, "running", 1),
+    ]
+    again = run(tmp_path, "--config", "panel/config.toml", "tick", "--once")
+    assert again.returncode == 0, "with the indexes that the reader was told to make"
+
+
+def test_every_key_of_a_view_s_stamp_is_told() -> None:
+    keys = [row[0].strip("`") for row in table(section(LEDGERS, "A view over two tables"))]
+    assert keys == list(BaseTable.__struct_fields__)
 
 
 def test_the_sql_of_the_runbook_fits_the_default_table(sample: Path, tmp_path: Path) -> None:

@@ -319,6 +319,7 @@ def test_the_help_of_every_command_has_an_example_that_the_command_understands(t
         ("list-expired", "--at"),
         ("--log-level", "loud", "history"),
         ("--log-format", "xml", "history"),
+        ("--quiet", "--log-level", "info", "history"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_2(place: Place, arguments: tuple[str, ...]) -> None:
@@ -360,6 +361,50 @@ def test_the_level_of_the_log(place: Place) -> None:
     assert place.run("list-expired", environment={"AUTORELEASE_LOG_LEVEL": "error"}).err == ""
     quiet = place.run("--log-level", "warning", "tick", "--once")
     assert (quiet.code, quiet.err) == (0, "")
+
+
+def test_quiet_says_nothing_where_the_exit_code_is_0(place: Place) -> None:
+    place.make_ledger([allocation("due", NOW - DAY), allocation("kept", NOW + DAY)])
+    for arguments in (
+        ("hold", "kept", "--reason", "why"),
+        ("unhold", "kept"),
+        ("tick", "--once"),
+        ("release", "kept", "--yes"),
+        ("retry", "due"),
+        ("health",),
+    ):
+        ran = place.run("-q", *arguments)
+        assert (ran.code, ran.out, ran.err) == (0, "", ""), arguments
+    assert place.released() == {"due", "kept"}
+    # What is asked for is shown; so is an object.
+    assert place.run("--quiet", "history").out.startswith("tick\t")
+    assert place.run("-q", "tick", "--once", "--json").json()["exit_code"] == 0
+    assert json.loads(place.run("-q", "health", "--format", "json").out)["problems"] == []
+
+
+def test_quiet_shows_what_is_not_well(place: Place) -> None:
+    place.make_ledger([allocation("strange", "soon")])
+    ran = place.run("-q", "tick", "--once")
+    assert (ran.code, ran.err) == (3, "")
+    assert "invalid: strange: " in ran.out
+    assert place.run("-q", "health", "--max-age", "0s").out.startswith("stale: ")
+    beats = place.run("-q", "list-expired", environment={"AUTORELEASE_LOG_LEVEL": "debug"})
+    assert beats.err == ""
+
+
+def test_words_of_choice_are_taken_in_any_case(place: Place) -> None:
+    place.make_ledger([allocation("due", NOW - DAY)])
+    ran = place.run("--log-level", "INFO", "--log-format", "Json", "list-expired", "--format", "JSON")
+    assert ran.json()["schema"] == "autorelease.list/1"
+    capitals = {"AUTORELEASE_LOG_LEVEL": "INFO", "AUTORELEASE_LOG_FORMAT": "JSON"}
+    ran = place.run("tick", "--once", environment=capitals)
+    assert {json.loads(line)["level"] for line in ran.err.splitlines()} == {"info"}
+    for arguments in (
+        ("history", "--format", "Plain"),
+        ("upcoming", "--format", "PLAIN"),
+        ("health", "--format", "Json"),
+    ):
+        assert place.run(*arguments).code in (0, 9)
 
 
 def test_flag_beats_environment_beats_file(place: Place) -> None:

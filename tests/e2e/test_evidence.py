@@ -57,6 +57,26 @@ def test_every_answer_has_its_evidence_in_log_history_and_explanation(answered: 
         assert len({line.count("\t") for line in plain.splitlines()}) == 1
 
 
+def test_every_call_that_was_tried_again_is_in_log_and_history(place: Place) -> None:
+    body = f"echo >> {place.folder}/calls; printf '{SHOWN}'; [ $(wc -l < {place.folder}/calls) = 3 ] || exit 75"
+    place.configure(command_provisioner([program(place.folder, body), "{sid}"]), PERMISSIVE)
+    place.make_ledger([allocation("vm-1", NOW - DAY)])
+    ran = place.run("--log-format", "json", "tick", "--once")
+    assert ran.code == 0
+    # What this returns keeps to the schema.
+    events = history(place, "--sid", "vm-1")["events"]
+    assert [event["event"] for event in events] == ["intent", "attempt", "intent", "attempt", "intent", "outcome"]
+    attempts = [event for event in events if event["event"] == "attempt"]
+    assert {event["error"] for event in attempts} == {f"the command failed (exit 75): {KEPT}"}
+    assert all(isinstance(event["duration_ms"], int) for event in attempts)
+    logged = [line for line in map(json.loads, ran.err.splitlines()) if "attempt" in line]
+    assert [(line["level"], line["attempt"], line["error"]) for line in logged] == [
+        ("info", number, attempts[0]["error"]) for number in (1, 2)
+    ]
+    assert "attempt" in place.run("explain", "vm-1").out
+    assert not set("\x1b\x07") & set(place.run("history", "--sid", "vm-1").out)
+
+
 def test_the_log_of_json_lines_has_it_as_it_is(answered: Place) -> None:
     ran = answered.run("--log-format", "json", "--log-level", "info", "tick", "--once")
     lines = [json.loads(line) for line in ran.err.splitlines()]

@@ -110,7 +110,7 @@ CAUSES: dict[str, Cause] = {
     "a text file": Cause(replaced(b"sid,status\nvm-1,Active\n"), ("not an SQLite database", "[ledger] url")),
     "a file that only begins as a database": Cause(replaced(b"SQLite format 3\0" + b"\xff" * 9000), ("backup",)),
     "another table": Cause(configured(ledger='table = "vms"'), ("'vms'", "table", "vm_allocations")),
-    "a view": Cause(put_a_view, ("is a view", "table behind it")),
+    "a view": Cause(put_a_view, ("is a view", "table behind it", "[ledger.stamp]", "stamp = false")),
     "a column of another name": Cause(
         configured(ledger='[ledger.columns]\nexpires_at = "ends"'), ("'ends'", "[ledger.columns]", "expires_at")
     ),

@@ -155,12 +155,6 @@ def test_a_table_that_is_missing_is_named_with_those_there_are(database: Databas
         opened(table="vms")
 
 
-def test_a_view_cannot_be_stamped(database: Database, opened: Open) -> None:
-    database.make([], "CREATE VIEW vms AS SELECT * FROM vm_allocations")
-    with pytest.raises(UnusableError, match="table 'vms' is a view: name the table behind it"):
-        opened(table="vms")
-
-
 def test_a_file_that_is_missing_is_not_made(database: Database, opened: Open) -> None:
     for read_only in (True, False):
         with pytest.raises(UnusableError, match="there is no such ledger"):

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, cast
 
 import pytest
 
-from autorelease.errors import ExitCode, ProvisionerDown, ProvisionerError
+from autorelease.errors import ExitCode, ProvisionerDown, ProvisionerError, ProvisionerSeemsDown
 from autorelease.model import Allocation, Release, Result
 from autorelease.provisioners.calls import close, release, why_unusable
 from tests.support.engine import Engine, Scripted, made_allocation
@@ -247,3 +247,17 @@ def test_a_provisioner_that_would_end_the_process_ends_nothing(engine: Engine) -
     provisioner = Scripted(before=lambda allocation: sys.exit("enough") if allocation.sid == "a" else None)
     ticked = engine.tick(provisioner)
     assert (ticked.code, ticked.ends()) == (ExitCode.NOT_ALL_WELL, {"a": "failed", "b": "released"})
+
+
+def test_what_seems_down_stays_so() -> None:
+    answer = release(Scripted({"vm-1": [ProvisionerSeemsDown("no such command")]}), made_allocation())
+    assert (type(answer), str(answer)) == (ProvisionerSeemsDown, "no such command")
+
+
+def test_a_machine_without_a_thread_to_give_finds_nobody_usable(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_to_give(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none_to_give)
+    assert why_unusable(Scripted(), LONG) == "can't start new thread"
+    close(Scripted(), LONG)

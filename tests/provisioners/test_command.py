@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from autorelease.errors import ConfigurationError, ProvisionerDown, ProvisionerError
+from autorelease.errors import ConfigurationError, ProvisionerDown, ProvisionerError, ProvisionerSeemsDown
 from autorelease.model import Allocation, Release, Result
 from autorelease.provisioners import Probing, Provisioner, open_provisioners
 from autorelease.provisioners.command import LONGEST_ARGUMENT, SEARCH_PATH
@@ -93,6 +93,14 @@ def test_the_tail_of_its_output_is_the_evidence_of_every_answer(tmp_path: Path, 
     assert len(answer.evidence) <= 4096 + len("exit 0: ")
 
 
+@pytest.mark.parametrize("more", range(4))
+def test_the_tail_begins_with_a_whole_character(tmp_path: Path, more: int) -> None:
+    body = f"i=0; while [ $i -lt 1500 ]; do printf '\\360\\237\\232\\200'; i=$((i + 1)); done; printf '%.{more}s' xyz"
+    answer = run(tmp_path, body)
+    assert set(answer.evidence.removeprefix("exit 0: ")) <= {"\U0001f680", *"xyz"}
+    assert len(answer.evidence.removeprefix("exit 0: ").encode()) > 4096 - 4
+
+
 def test_exit_75_is_worth_another_try(tmp_path: Path) -> None:
     error = failure(tmp_path, "echo busy; exit 75")
     assert (error.retryable, error.timed_out) == (True, False)
@@ -105,7 +113,17 @@ def test_exit_77_and_78_are_down(tmp_path: Path, status: int) -> None:
         run(tmp_path, f"echo no credentials; exit {status}")
 
 
-@pytest.mark.parametrize("status", [1, 2, 4, 74, 76, 79, 126, 127, 128, 137, 255])
+@pytest.mark.parametrize("script", ["no-such-command", "exec /etc/passwd"])
+def test_what_a_shell_cannot_run_seems_to_be_down(tmp_path: Path, script: str) -> None:
+    with pytest.raises(ProvisionerSeemsDown, match=r"exit 12[67]"):
+        run(tmp_path, script)
+
+
+def test_what_a_shell_cannot_run_is_failed_where_down_does_not_name_it(tmp_path: Path) -> None:
+    assert str(failure(tmp_path, "exit 127", down=[77])) == "the command failed (exit 127)"
+
+
+@pytest.mark.parametrize("status", [1, 2, 4, 74, 76, 79, 125, 128, 137, 255])
 def test_every_other_exit_is_failed(tmp_path: Path, status: int) -> None:
     error = failure(tmp_path, f"exit {status}")
     assert (error.retryable, error.end_unknown) == (False, False)
@@ -157,7 +175,7 @@ def test_only_what_has_a_question_can_be_asked(tmp_path: Path) -> None:
     assert asked(tmp_path, "exit 4") is False
 
 
-@pytest.mark.parametrize("status", [1, 2, 5, 20, 75, 126, 127, 255])
+@pytest.mark.parametrize("status", [1, 2, 5, 20, 75, 128, 255])
 def test_any_other_status_tells_nothing_of_the_vm(tmp_path: Path, status: int) -> None:
     with pytest.raises(ProvisionerError, match=f"exists failed .exit {status}.: hm$") as raised:
         asked(tmp_path, f"echo hm; exit {status}")

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from autorelease.errors import ExitCode, ProvisionerError
+from autorelease.errors import ExitCode, InterruptedTickError, ProvisionerError
+from autorelease.journal.sqlite import SQLiteJournal
 from autorelease.ledger import Stamp, StampResult
 from autorelease.model import Allocation, Outcome, Release
 from autorelease.provisioners.ledger import LedgerProvisioner
@@ -179,6 +180,50 @@ def test_a_retryable_error_is_tried_again(engine: Engine) -> None:
 
 
 @pytest.mark.usefixtures("quick")
+def test_every_attempt_is_in_the_history(engine: Engine) -> None:
+    engine.add("a")
+    engine.tick(Scripted({"a": [retryable("busy: 503"), timed_out()]}))
+    journal = engine.open_journal()
+    events = list(journal.events(sid="a"))
+    journal.close()
+    assert [(event["event"], event["error"]) for event in events] == [
+        ("intent", None),
+        ("attempt", "busy: 503"),
+        ("intent", None),
+        ("attempt", "took too long"),
+        ("intent", None),
+        ("outcome", None),
+    ]
+
+
+class Counted(Wrapper):
+    """A journal that counts what is written into it, each time."""
+
+    def __init__(self, inner: SQLiteJournal) -> None:
+        super().__init__(inner)
+        self.writes = 0
+
+    def record(self, *arguments: Any, **more: Any) -> None:
+        """Write, and count."""
+        self.writes += 1
+        self._inner.record(*arguments, **more)
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_attempt_is_written_with_what_follows(engine: Engine) -> None:
+    engine.add("a")
+    made: list[Counted] = []
+
+    def counted(journal: SQLiteJournal) -> Counted:
+        made.append(Counted(journal))
+        return made[0]
+
+    engine.tick(Scripted({"a": [retryable(), retryable()]}), around_journal=counted)
+    # The outcome alone: two attempts and three intents are written by `begin`.
+    assert made[0].writes == 1
+
+
+@pytest.mark.usefixtures("quick")
 def test_attempts_are_limited(engine: Engine) -> None:
     engine.configure(attempts=2)
     engine.add("a", "b")
@@ -233,7 +278,7 @@ def test_the_row_is_read_again_before_every_attempt(engine: Engine) -> None:
     ticked = engine.tick(provisioner)
     assert (ticked.code, ticked.ends(), provisioner.calls) == (ExitCode.OK, {"a": "renewed"}, ["a"])
     assert engine.open_intents() == set()
-    assert engine.events("a") == [("intent", None, None), ("skip", "skipped", "renewed")]
+    assert engine.events("a") == [("intent", None, None), ("attempt", None, None), ("skip", "skipped", "renewed")]
 
 
 @pytest.mark.usefixtures("quick")
@@ -315,13 +360,27 @@ def test_the_deadline_ends_the_tick(engine: Engine) -> None:
     assert set(engine.failed_ticks().values()) == {0}
 
 
-def test_a_wish_that_came_first_releases_nothing(engine: Engine) -> None:
+def test_a_wish_that_comes_before_the_first_call_releases_nothing(engine: Engine) -> None:
+    engine.add("a", "b")
+    provisioner = Scripted()
+
+    class Wishing(Wrapper):
+        def note_plan(self, *arguments: Any, **named: Any) -> None:
+            self._inner.note_plan(*arguments, **named)
+            engine.stop.wish("SIGINT")
+
+    ticked = engine.tick(provisioner, around_journal=Wishing)
+    assert (ticked.code, provisioner.calls) == (ExitCode.INTERRUPTED, [])
+    assert ticked.ends() == {"a": "deferred", "b": "deferred"}
+
+
+def test_a_wish_that_comes_before_the_plan_ends_the_tick_without_one(engine: Engine) -> None:
     engine.add("a", "b")
     provisioner = Scripted()
     engine.stop.wish("SIGINT")
-    ticked = engine.tick(provisioner)
-    assert (ticked.code, provisioner.calls) == (ExitCode.INTERRUPTED, [])
-    assert ticked.ends() == {"a": "deferred", "b": "deferred"}
+    with pytest.raises(InterruptedTickError):
+        engine.tick(provisioner)
+    assert provisioner.calls == []
 
 
 def test_what_waits_for_a_further_attempt_is_not_waited_for(engine: Engine) -> None:

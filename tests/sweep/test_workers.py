@@ -39,6 +39,24 @@ def test_an_answer_comes_back_with_its_number() -> None:
     workers.dismiss()
 
 
+def test_a_machine_without_a_thread_to_give_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_to_give(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    workers = Workers(2)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none_to_give)
+        begin(workers, 1, MemoryProvisioner(["vm-1"]))
+    answer = answer_of(workers).answer
+    assert isinstance(answer, ProvisionerDown)
+    assert "no thread can be started on this machine" in str(answer)
+    workers.has_come_back()
+    # The next one has it.
+    begin(workers, 2, MemoryProvisioner(["vm-2"]))
+    assert answer_of(workers) == Answered(2, Release(Result.RELEASED, evidence="removed"))
+    workers.dismiss()
+
+
 @pytest.mark.parametrize("error", [ProvisionerError("no"), ProvisionerDown("down")])
 def test_a_provisioners_error_is_its_answer(error: ProvisionerError) -> None:
     workers = Workers(1)

@@ -10,10 +10,12 @@ from queue import Empty, SimpleQueue
 
 import msgspec
 
-from autorelease.errors import ProvisionerError
+from autorelease.errors import ProvisionerDown, ProvisionerError
 from autorelease.model import Allocation, Release
 from autorelease.provisioners import Provisioner
 from autorelease.provisioners.calls import release
+
+NO_THREAD = "no thread can be started on this machine now: it has reached a limit of processes or of memory"
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -50,10 +52,19 @@ class Workers:
     def begin(self, call: Call) -> None:
         """Hand a call to a free worker."""
         self._busy += 1
-        if self._busy > self._threads:
-            self._threads += 1
-            threading.Thread(target=self._work, name=f"release-{self._threads}", daemon=True).start()
+        if self._busy > self._threads and not self._has_another_thread():
+            self._answers.put(Answered(call.number, ProvisionerDown(NO_THREAD)))
+            return
         self._calls.put(call)
+
+    def _has_another_thread(self) -> bool:
+        thread = threading.Thread(target=self._work, name=f"release-{self._threads + 1}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            return False
+        self._threads += 1
+        return True
 
     def answer_at_once(self, call: Call) -> None:
         """Make a call that takes no time, in this thread; it needs no worker."""
