@@ -104,7 +104,7 @@ def view_bench(folder: Path) -> Bench:
         with closing(sqlite3.connect(path)) as connection, connection:
             return connection.execute(statement, values).fetchall()
 
-    columns = {role: role for role in StoredRow.__struct_fields__}
+    columns = {role: role for role in StoredRow.__struct_fields__ if role != "deleted_at"}
     base = Base(table="vms", sid="name", status="state", released_at="gone_at", released=9)
     return Bench(
         lambda read_only: SQLiteLedger(path, "vm_allocations", columns, words=WORDS, base=base, read_only=read_only),
