@@ -29,6 +29,7 @@ from autorelease.render import (
 
 if TYPE_CHECKING:
     from autorelease.inspect.upcoming import Outlook, Upcoming, Window
+    from autorelease.ledger import Ledger
 
 logger = logging.getLogger(__name__)
 
@@ -172,12 +173,20 @@ def explain(
     with decided(settings, moment(settings, now), is_hypothetical=False) as (ledger, journal, decision):
         subject = look_up(sid, ledger, journal, terms.words)
         if not subject.is_known:
-            raise UsageError(f"no allocation {sid!r} is in the ledger or in the journal")
+            raise UsageError(_unknown(sid, ledger))
         ledger.close()
         show_lines([f"{sid}, at {terms.spelled(now)}"])
         for section in find_sections(subject, decision, journal.events(sid=sid), terms):
             show_lines([""])
             show_facts(section.title, section.facts)
+
+
+def _unknown(sid: str, ledger: "Ledger") -> str:
+    from autorelease.ledger import NOT_ADMITTED
+
+    if ledger.read(sid) is not None:
+        return f"{sid!r} is in the table, but {NOT_ADMITTED}"
+    return f"no allocation {sid!r} is in the ledger or in the journal"
 
 
 # --- health -----------------------------------------------------------------------------------------------------------

@@ -68,7 +68,8 @@ def clock() -> datetime:
 
 def parse_time(text: str, now: datetime) -> datetime:
     """Read a TIME of the command line; raises UsageError."""
-    from autorelease.ledger.rows import Unreadable, Vocabulary, read_instant
+    from autorelease.ledger.instants import read_instant
+    from autorelease.ledger.values import Unreadable, Vocabulary
     from autorelease.settings import parse_duration
 
     try:
@@ -121,7 +122,13 @@ def check_utf8(what: str, texts: Iterable[str]) -> None:
 
 def named_rows(ledger: "Ledger", sids: Iterable[str]) -> "Sequence[Allocation | InvalidRow]":
     """The rows of these sids; raises UsageError where one of them is in no row."""
+    from autorelease.ledger import NOT_ADMITTED
+    from autorelease.model import InvalidRow
+
     rows = {sid: ledger.read(sid) for sid in sids}
+    for sid, row in rows.items():
+        if isinstance(row, InvalidRow) and row.reason == NOT_ADMITTED:
+            raise UsageError(f"{sid!r} is in the table, but {NOT_ADMITTED}. Nothing was done")
     unknown = ", ".join(repr(sid) for sid, row in rows.items() if row is None)
     if unknown:
         raise UsageError(f"no allocation {unknown} is in the ledger. Nothing was done")

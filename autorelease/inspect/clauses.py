@@ -7,7 +7,8 @@ from autorelease.deciding.decide import Decision
 from autorelease.inspect import in_words
 from autorelease.inspect.held import not_held, own_hold
 from autorelease.inspect.subject import Fact, Subject, Terms, has_expired
-from autorelease.ledger.rows import Unreadable, read_instant
+from autorelease.ledger.instants import read_instant
+from autorelease.ledger.values import Unreadable, Vocabulary, is_word
 from autorelease.model import Allocation, Attempts, InvalidRow, Known
 from autorelease.rules.retry import in_backoff
 
@@ -25,7 +26,7 @@ def clauses(subject: Subject, decision: Decision, terms: Terms) -> Iterator[Fact
         yield "invalid", f"{row.reason}: it is never released"
         yield from own_hold(subject.holding, now, terms.hold_grace, terms.spelled)
         return
-    yield "not settled", _settled(row)
+    yield "not settled", _settled(row, terms.words)
     yield "expires_at known", "not looked at" if row.settled else "yes" if row.expires_at else "no: it never expires"
     if row.expires_at is not None:
         yield "expires_at + grace < now", _compared(row.expires_at, now, terms)
@@ -60,9 +61,11 @@ def _here(instant: datetime) -> str:
     return f"{instant.astimezone():%Y-%m-%d %H:%M:%S %Z}"
 
 
-def _settled(row: Allocation) -> str:
+def _settled(row: Allocation, words: Vocabulary) -> str:
     if row.released:
         return f"no: {row.status!r} is the released status"
+    if row.settled and not is_word(row.raw.status, words.inactive):
+        return "no: deleted_at is set"
     return f"no: {row.status!r} is one of inactive" if row.settled else f"yes: {row.status!r}"
 
 

@@ -15,7 +15,8 @@ from autorelease.identity import NO_VM
 from autorelease.inspect.clauses import clauses
 from autorelease.inspect.subject import Fact, Subject, Terms, has_expired
 from autorelease.journal import PastTick
-from autorelease.ledger.rows import StoredRow, shown
+from autorelease.ledger.rows import StoredRow
+from autorelease.ledger.values import shown
 from autorelease.model import Allocation, InvalidRow, Known, Planned, RawValue, SkipReason, rfc3339
 from autorelease.rules.retry import in_backoff
 

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from autorelease.inspect import Check, State
 from autorelease.ledger import Access, Ledger, Look
-from autorelease.ledger.rows import StoredRow, Vocabulary, read_row
+from autorelease.ledger.rows import StoredRow, read_row
+from autorelease.ledger.values import Vocabulary
 from autorelease.model import InvalidRow, RawValue
 from autorelease.settings import Settings
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from unicodedata import normalize
 
 from autorelease.inspect import Check, State
-from autorelease.ledger.rows import StoredRow, Vocabulary, read_row, shown
+from autorelease.ledger.rows import StoredRow, read_row
+from autorelease.ledger.values import Vocabulary, shown
 from autorelease.model import InvalidRow, RawValue
 from autorelease.text import folded
 
@@ -32,6 +33,9 @@ def statuses(found: Counted, words: Vocabulary, *, shows_released: bool) -> Chec
     if shows_released and found and words.released not in [status for status, _ in found]:
         message = f"no row says {words.released!r}, which is right only before the first release: {listed}"
         return Check("statuses", State.WARN, message, "[ledger] released in the configuration")
+    if not found and words.where:
+        message = "no row of the table is one that [ledger] where admits"
+        return Check("statuses", State.WARN, message, "[ledger] where in the configuration")
     return Check("statuses", State.OK, listed or "the table is empty")
 
 
@@ -68,7 +72,13 @@ def _meaning(status: RawValue, words: Vocabulary) -> str:
 
 def _configured(words: Vocabulary) -> Mapping[str, str]:
     """The words of the configuration, and the key of each."""
-    return {**dict.fromkeys(sorted(words.inactive), "inactive"), words.released: "released"}
+    keys = {
+        **dict.fromkeys(words.live, "live"),
+        **dict.fromkeys(words.inactive, "inactive"),
+        words.released: "released",
+    }
+    # Numbers have one spelling.
+    return {word: keys[word] for word in sorted(word for word in keys if isinstance(word, str))}
 
 
 def _alike(found: Counted, words: Vocabulary) -> Iterator[Sequence[str]]:

@@ -10,7 +10,8 @@ from autorelease.inspect.held import Holding, look_up_holding
 from autorelease.journal import JournalReader, OpenIntent, PastTick
 from autorelease.ledger import Ledger
 from autorelease.ledger.holding import read_holder
-from autorelease.ledger.rows import StoredRow, Vocabulary
+from autorelease.ledger.rows import StoredRow
+from autorelease.ledger.values import Vocabulary
 from autorelease.model import Allocation, InvalidRow, Known, rfc3339
 from autorelease.rules.expiry import find_expired
 

@@ -66,6 +66,7 @@ def columns(ledger: Ledger, settings: Settings) -> Check:
     if "vm_ref" in settings.named_columns():
         told += "; a NULL vm_ref is invalid, because the file names that column"
     told += f'; references = "{settings.ledger.references}"'
+    told += "".join(f"; only rows with {name} = {value!r}" for name, value in settings.ledger.where.items())
     spelling = settings.ledger.timestamps
     stored = {kind for kind, rows in shape.expiries.items() if rows and kind != "null"}
     if stored and not stored & CLASSES[spelling]:

@@ -12,8 +12,9 @@ from datetime import datetime, timedelta
 
 from autorelease.ledger import Access, Look
 from autorelease.ledger.binding import lowered
+from autorelease.ledger.conditions import constant
 from autorelease.ledger.due import Due
-from autorelease.ledger.narrowing import certainly_unexpired_from, indexes_of_holders, literal, quoted
+from autorelease.ledger.narrowing import certainly_unexpired_from, indexes_of_holders, quoted
 from autorelease.ledger.vms import Holders
 from autorelease.model import RawValue
 from autorelease.text import folded
@@ -53,7 +54,12 @@ class Accesses(Due, Holders):
         return sids, [folded(reference) for reference in references]
 
     def _due_access(self, now: datetime, grace: timedelta) -> Access:
-        statement, values = self._due_statement(None), [certainly_unexpired_from(now - grace, self._words)]
+        """Of several ways, the one that is not by an index."""
+        bound = certainly_unexpired_from(now - grace, self._words)
+        ways = [self._due_way(self._due_statement(unreleased, None), [bound]) for unreleased in self._unreleased]
+        return next((way for way in ways if not way.is_indexed), ways[0])
+
+    def _due_way(self, statement: str, values: Values) -> Access:
         steps = self._steps(statement, values)
         found = re.fullmatch(r"SEARCH .* USING (?:INDEX (?P<index>.*)|.*) \((?P<terms>.*)\)", steps[0])
         # An index on the expiry alone leaves only rows of the very same expiry to be sorted ("RIGHT PART OF").
@@ -165,7 +171,7 @@ class Accesses(Due, Holders):
         expires_at, sid, status = (quoted(self._columns[role]) for role in ("expires_at", "sid", "status"))
         return (
             f"CREATE INDEX {quoted(f'{self._name}_due')} ON {quoted(self._name)} ({expires_at}, {sid}) "
-            f"WHERE {status} <> {literal(self._words.released)};"
+            f"WHERE {status} <> {constant(self._words.released)};"
         )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from autorelease.ledger import Column, Shape
 from autorelease.ledger.binding import lowered
-from autorelease.ledger.connection import ROLES, LedgerConnection
+from autorelease.ledger.connection import LedgerConnection
 from autorelease.model import RawValue
 
 
@@ -12,12 +12,12 @@ class Shaped(LedgerConnection):
     """Nothing of this is needed by a tick."""
 
     def statuses(self, limit: int) -> Sequence[tuple[RawValue, int]]:
-        """The statuses of all rows, with how many rows have each; the most frequent ones, at most `limit` of them."""
+        """The statuses of the rows of ours, with how many rows have each; the most frequent ones, at most `limit`."""
         status = self._column("status")
         with self._file.in_use():
             return self.connection.execute(
-                f"SELECT {status}, count(*) FROM {self._table} GROUP BY typeof({status}), {status} COLLATE BINARY "
-                "ORDER BY count(*) DESC, 1 LIMIT ?",
+                f"SELECT {status}, count(*) FROM {self._table} WHERE {self._admitted} "
+                f"GROUP BY typeof({status}), {status} COLLATE BINARY ORDER BY count(*) DESC, 1 LIMIT ?",
                 (limit,),
             ).fetchall()
 
@@ -34,7 +34,7 @@ class Shaped(LedgerConnection):
             is_base_key_unique = self._base is None or self._is_unique(self._base.table, self._base.sid)
         return Shape(
             columns=[Column(role, name, declared[lowered(name)]) for role, name in self._columns.items()],
-            absent=[role for role in ROLES if not self._has(role)],
+            absent=self._absent,
             is_sid_unique=self._sid_is_unique,
             expiries=dict(expiries),
             is_view=self._is_view,

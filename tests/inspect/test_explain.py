@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from autorelease.errors import ProvisionerError
 from autorelease.inspect.explain import explain
 from autorelease.inspect.subject import Subject, Terms, look_up
-from autorelease.ledger.rows import Vocabulary
+from autorelease.ledger.values import Vocabulary
 from autorelease.model import Release, Result
 from autorelease.settings import Columns
 from tests.support.engine import EXPIRED, NOW, RENEWED, Engine, Scripted

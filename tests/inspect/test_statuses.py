@@ -4,7 +4,7 @@ import pytest
 
 from autorelease.inspect import State
 from autorelease.inspect.statuses import spellings, statuses
-from autorelease.ledger.rows import Vocabulary
+from autorelease.ledger.values import Vocabulary
 from tests.support.engine import RENEWED
 from tests.support.patient import Patient
 from tests.support.place import LEDGER_PROVISIONER
