@@ -119,8 +119,8 @@ def _too_late(begun: "Begun", *, is_alive: bool, is_only_one: bool) -> str:
     if not is_alive:
         return f"{begun.sid}: its release began at {at}, in a run that is gone: its VM may be gone, too. {look}"
     if is_only_one:
-        return f"too late for this tick: its release began at {at}. {look}"
-    return f"too late for this tick: {begun.sid}, whose release began at {at}. {look}"
+        return f"perhaps too late for this tick: its release began at {at}. {look}"
+    return f"perhaps too late for this tick: {begun.sid}, whose release began at {at}. {look}"
 
 
 def unhold(

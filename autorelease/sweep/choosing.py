@@ -18,7 +18,7 @@ from autorelease.sweep.windows import Windows
 from autorelease.sweep.work import State, Work
 from autorelease.sweep.worklist import Worklist
 
-GROUP = 256
+GROUP = 500
 WAITING_PER_WORKER = 4
 MOST_BLOCKED = 1000
 

@@ -17,7 +17,7 @@ from autorelease.sweep.work import Earned, State, Work
 
 LEDGER = "ledger"
 # In one transaction: for as long as it lasts, nobody else can write.
-GROUP = 256
+GROUP = 500
 Owned = tuple[Work, Earned]
 
 
