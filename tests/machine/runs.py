@@ -294,6 +294,7 @@ class Runs:
             immediate=["other"],
             around_ledger=lambda inner: WatchedLedger(inner, script, self.world, run),
             around_journal=lambda inner: WatchedJournal(inner, script, self.world, run),
+            meanwhile=lambda: script.step(Collaborator.OPERATOR, Side.BEFORE),
         )
 
     def _facades(self, run: Run, script: Script) -> dict[str, Facade]:
@@ -312,7 +313,7 @@ class Runs:
             world.active.remove(run)
         assert not world.violations, world.violations
         if script.died and script.death is not None:
-            world.seen[f"death {script.death.side} {script.death.collaborator}"] += 1
+            world.seen[f"{script.kind}: death {script.death.side} {script.death.collaborator}"] += 1
         if script.failed:
             world.seen["fault"] += 1
         run.has_failed = script.failed
