@@ -83,7 +83,7 @@ def test_the_shots_hit_everything() -> None:
             assert {shot.call for shot in kills if shot.when == when} == set(range(1, PLANNED + 1))
 
 
-@pytest.mark.timeout(0 if WANTED else 300)
+@pytest.mark.timeout(0 if WANTED else 900)
 @pytest.mark.parametrize("number", range(CHAINS))
 def test_after_a_kill_anywhere_the_next_tick_converges(
     place: Place, number: int, record_property: Callable[[str, object], None]
@@ -124,7 +124,7 @@ def order_shots(chain: int) -> list[Shot]:
     ]
 
 
-@pytest.mark.timeout(0 if WANTED else 300)
+@pytest.mark.timeout(0 if WANTED else 900)
 @pytest.mark.parametrize("number", range(ORDER_CHAINS))
 def test_after_a_killed_order_ticks_and_orders_converge(
     place: Place, number: int, record_property: Callable[[str, object], None]

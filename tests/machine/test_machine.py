@@ -122,7 +122,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.no_cover
-@pytest.mark.timeout(0 if WANTED else 300)
+@pytest.mark.timeout(0 if WANTED else 900)
 @pytest.mark.parametrize("part", PARTS, ids=range(len(PARTS)))
 def test_whatever_happens(quick: None, part: Part, tmp_path: Path) -> None:
     happened = Counter[str]()
