@@ -183,9 +183,8 @@ def test_of_a_container_that_was_killed_the_next_one_takes_over(place: Place, *,
     assert (report["rows_released"], report["rows_already_released"]) == (len(SIDS) - 1, 1)
     assert killed.calls() == [SIDS[0], *SIDS]
     assert [tick["status"] for tick in history(place)["ticks"]] == ["success", "crashed"]
-    (first, its_namespace), (second, another) = pids(place)
-    assert (first, second) == (1, 1)
-    assert its_namespace != another
+    # The number of a namespace is given to another one later, and at once: it may be the same, too.
+    assert [pid for pid, _ in pids(place)] == [1, 1]
 
 
 def test_the_first_process_of_a_container_can_be_stopped(place: Place) -> None:
