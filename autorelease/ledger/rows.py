@@ -21,9 +21,10 @@ EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 LATEST = datetime(2201, 1, 1, tzinfo=UTC)
 UNITS_PER_SECOND = {"epoch": 1, "epoch_ms": 1000}
 # RFC 3339 with the liberties that SQLite, PostgreSQL and Python take when they print: a space for the T, no seconds,
-# a short offset. [0-9] and not \d, which also takes the digits of other scripts.
+# a short offset; 24:00, which newer Pythons alone can read, is none of them. [0-9] and not \d, which also takes the
+# digits of other scripts.
 INSTANT = re.compile(
-    r"(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})(?P<separator>[T ])(?P<minutes>[0-9]{2}:[0-9]{2})"
+    r"(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})(?P<separator>[T ])(?P<minutes>(?!24)[0-9]{2}:[0-9]{2})"
     r"(?::(?P<seconds>[0-9]{2})(?:\.(?P<fraction>[0-9]+))?)?(?P<space> ?)(?P<offset>Z|[+-][0-9]{2}(?::[0-9]{2})?)?"
 )
 MICROSECONDS = 6
