@@ -2,11 +2,14 @@
 # make test   install what the tests need and run them all
 # make check  format, lint, types, documents, units, and then make test
 # make test-old-sqlite  a few of the tests with the oldest SQLite that is supported; builds it, which needs npm and gcc
+# make test-pythons     as root: the core's tests with the Python and the SQLite of Debian 12, 13 and sid, and with the
+#              oldest SQLite
 # make mutants  take one protection away at a time, and see its test fail
 # make fuzz N=1000000  that many arbitrary rows, and a twentieth of it of configurations and of command lines, from
 #              a new seed, which is printed (SEED=... for those of an earlier run); and EXAMPLES=5000 of the machine
 #              that has other things happen in the midst of a tick
-# make kills  kill ticks by SIGKILL, KILLS=150 of each kind: before, in and after a call; and terminate some
+# make kills  kill ticks by SIGKILL, KILLS=150 of each kind: before, in and after a call; and as many orders; and
+#              terminate some
 # make docs   make the man page, the completions, docs/commands.md and the example configuration anew
 #
 # make install, make uninstall   as root; PREFIX=/usr/local, and DESTDIR= for whoever makes a package
@@ -37,7 +40,7 @@ unexport PIP_TARGET
 unexport PIP_PREFIX
 unexport PIP_ROOT
 
-.PHONY: demo test test-old-sqlite check format docs bench mutants fuzz kills newest install uninstall deb test-host clean
+.PHONY: demo test test-old-sqlite test-pythons check format docs bench mutants fuzz kills newest install uninstall deb test-host clean
 
 demo: $(VENV)/.installed
 	sh scripts/demo.sh $(BIN)/autorelease
@@ -48,6 +51,9 @@ test: $(VENV)/.installed-dev
 test-old-sqlite: $(VENV)/.installed-dev
 	sh scripts/old-sqlite.sh .old-sqlite
 	$(BIN)/python -m pytest tests/e2e/test_old_sqlite.py
+
+test-pythons: $(VENV)/.installed-dev
+	sh tests/host/pythons.sh $(BIN)/python
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

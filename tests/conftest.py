@@ -4,9 +4,14 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from autorelease.journal.sqlite import make_journal
 from tests.support.place import LEDGER_PROVISIONER, PERMISSIVE, Place
+
+# A host that is busy with others is no fault of an example.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 HERE = Path(__file__).parent
 # Measuring its coverage makes a process half as slow again. These go through every command and every shape of its

@@ -12,10 +12,10 @@ from autorelease.ledger.values import EARLIEST, EPOCH, LATEST, UNITS_PER_SECOND,
 from autorelease.model import RawValue
 
 # RFC 3339 with the liberties that databases and programs take when they print: a space for the T, no seconds, a comma,
-# a short offset, letters in either case; Go writes the name of the zone behind the offset. [0-9] and not \d, which
-# also takes the digits of other scripts.
+# a short offset, letters in either case; Go writes the name of the zone behind the offset. 24:00, which newer Pythons
+# alone can read, is none of them. [0-9] and not \d, which also takes the digits of other scripts.
 INSTANT = re.compile(
-    r"(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})(?P<separator>[Tt ])(?P<minutes>[0-9]{2}:[0-9]{2})"
+    r"(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})(?P<separator>[Tt ])(?P<minutes>(?!24)[0-9]{2}:[0-9]{2})"
     r"(?::(?P<seconds>[0-9]{2})(?:(?P<mark>[.,])(?P<fraction>[0-9]+))?)?(?P<space> ?)"
     r"(?P<offset>[Zz]|[Uu][Tt][Cc]|[+-][0-9]{2}(?::?[0-9]{2})?(?: [Uu][Tt][Cc])?)?"
 )

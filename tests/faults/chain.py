@@ -36,6 +36,7 @@ CONCURRENCY = 4
 # How many rows are due in every tick.
 PLANNED = 20
 NEVER = float("inf")
+TICK = ("tick", "--once", "--json")
 ENDED = ("released", "already_released")
 
 # It numbers its calls by making files that must not be there yet; in `gone` is what is not there any more. `shot` says
@@ -117,11 +118,17 @@ class Row:
 
 @dataclass(slots=True)
 class Chain:
-    """One ledger, one journal, and all that ever happened to them. conflicts: sids renewed after a release began."""
+    """One ledger, one journal, and all that ever happened to them.
+
+    held: the expired sids that an operator holds. conflicts: those that are live and not to go, after a release of them
+    began; acknowledged: those of which an operator has said that this is known.
+    """
 
     place: Place
     rows: dict[str, Row] = field(default_factory=dict)
+    held: set[str] = field(default_factory=lambda: {"held"})
     conflicts: set[str] = field(default_factory=set)
+    acknowledged: set[str] = field(default_factory=set)
 
     # --- the operator's side ----------------------------------------------------------------------------------------
 
@@ -146,13 +153,13 @@ class Chain:
         (folder / "destroyed").touch()
         self.place.make_ledger(wal=wal)
         now = time.time_ns() // 10**6
-        self._add({f"later-{number}": now + (number + 1) * DAY * 1000 for number in range(10)})
-        self._add({f"soon-{number}": now + 1000 * number for number in range(soon)})
-        self._add({"forever": None, "invalid": "when it is over", "held": now - DAY * 1000}, off_limits_from=0)
-        self._add({"settled": now - DAY * 1000}, off_limits_from=0, status="Released", released_at=now)
+        self.add({f"later-{number}": now + (number + 1) * DAY * 1000 for number in range(10)})
+        self.add({f"soon-{number}": now + 1000 * number for number in range(soon)})
+        self.add({"forever": None, "invalid": "when it is over", "held": now - DAY * 1000}, off_limits_from=0)
+        self.add({"settled": now - DAY * 1000}, off_limits_from=0, status="Released", released_at=now)
         assert run_here(self.place, "hold", "held", "--reason", "an operator's wish").code == 0
 
-    def _add(self, expiries: Mapping[str, Any], *, off_limits_from: float = NEVER, **columns: Any) -> None:
+    def add(self, expiries: Mapping[str, Any], *, off_limits_from: float = NEVER, **columns: Any) -> None:
         """Add a row for each sid, with what its expires_at holds."""
         for sid, expires_at in expiries.items():
             plain = {"owner": f"Zoë {sid}", "plan": None, "vm_ref": f"ref-{sid}", "vm_uid": ""}
@@ -163,9 +170,12 @@ class Chain:
     def due(self) -> set[str]:
         """The sids that a tick would have to release now."""
         now = time.time_ns()
+        return {sid for sid in self.live() if self.rows[sid].is_due(now)}
+
+    def live(self) -> set[str]:
+        """The sids whose rows say that something is left to release."""
         with self._copy_of(self.place.ledger) as ledger:
-            live = {sid for (sid,) in ledger.execute("SELECT sid FROM vm_allocations WHERE status = 'Active'")}
-        return {sid for sid in live if self.rows[sid].is_due(now)}
+            return {sid for (sid,) in ledger.execute("SELECT sid FROM vm_allocations WHERE status = 'Active'")}
 
     def top_up(self) -> None:
         """Let there be `PLANNED` rows to release whose VMs still stand."""
@@ -176,7 +186,7 @@ class Chain:
     def add_due(self, count: int) -> None:
         """Add so many rows that are due."""
         now, first = time.time_ns() // 10**6, len(self.rows)
-        self._add({f"vm-{number}": now - 1000 * (1 + number) for number in range(first, first + count)})
+        self.add({f"vm-{number}": now - 1000 * (1 + number) for number in range(first, first + count)})
 
     def renew(self, sid: str) -> None:
         """What the operator's own application does when a period is paid for: from now on its VM is off limits."""
@@ -200,12 +210,20 @@ class Chain:
 
     def shoot(self, shot: Shot) -> Fate:
         """Run a tick that is shot at, and wait until nothing of it is left."""
+        planned = len(self.due())
+        code = self.shoot_at(shot, *TICK)
+        said = (self.place.folder / "out").read_text(encoding="utf-8")
+        calls = self.calls()
+        report = check_tick(json.loads(said), code) if code >= 0 else None
+        return Fate(code, calls, planned - len(calls), report)
+
+    def shoot_at(self, shot: Shot, *arguments: str) -> int:
+        """Run a command that is shot at, and wait until nothing of it is left; returns its exit code."""
         folder = self.place.folder
         self._aim(shot)
-        planned = len(self.due())
         with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
             process = subprocess.Popen(
-                [COMMAND, "--config", self.place.config, "tick", "--once", "--json"],
+                [COMMAND, "--config", self.place.config, *arguments],
                 env=fresh_environment(folder),
                 stdout=out,
                 stderr=err,
@@ -217,15 +235,16 @@ class Chain:
         code = process.wait()
         self._wait_for_orphans()
         assert "Traceback" not in (folder / "err").read_text(encoding="utf-8")
-        said = (folder / "out").read_text(encoding="utf-8")
-        calls = self._calls()
-        report = check_tick(json.loads(said), code) if code >= 0 else None
-        return Fate(code, calls, planned - len(calls), report)
+        return code
 
     def run_tick(self, *arguments: str) -> Ran:
         """Run a tick that nobody shoots at."""
+        return self.run_whole(*TICK, *arguments)
+
+    def run_whole(self, *arguments: str) -> Ran:
+        """Run a command that nobody shoots at."""
         self._aim(Shot("TERM", "never", 0))
-        return self.place.run("tick", "--once", "--json", *arguments)
+        return self.place.run(*arguments)
 
     def sweep_whole(self, *arguments: str) -> dict[str, Any]:
         """Run such a tick, and check that it has put everything right."""
@@ -242,7 +261,8 @@ class Chain:
         line = f"{shot.signal} {shot.when} {shot.call} {shot.milliseconds / 1000}\n"
         (folder / "shot").write_text(line, encoding="utf-8")
 
-    def _calls(self) -> list[str]:
+    def calls(self) -> list[str]:
+        """The VMs that the last command has called for, in order."""
         numbered = sorted((self.place.folder / "calls").iterdir(), key=lambda path: int(path.name))
         return [path.read_text(encoding="utf-8").strip() for path in numbered]
 
@@ -322,7 +342,7 @@ class Chain:
         """Every row that was due is Released or named, and the journal explains every change."""
         now = _nanoseconds(report["now"])
         assert {error["sid"]: error["code"] for error in report["errors"]} == dict.fromkeys(self.conflicts, "conflict")
-        assert report["skipped"] == {**dict.fromkeys(report["skipped"], 0), "held": 1}
+        assert report["skipped"] == {**dict.fromkeys(report["skipped"], 0), "held": len(self.held)}
         statuses = dict(self.place.query("SELECT sid, status FROM vm_allocations"))
         assert {sid for sid, row in self.rows.items() if row.is_due(now) and statuses[sid] != "Released"} == set()
         self.check()
@@ -334,7 +354,9 @@ class Chain:
         assert all(("intent", None) in steps[sid] for sid in released)
         assert self.begun() == self.conflicts
         gone = self.destroyed()
-        assert {sid for sid, row in self.rows.items() if row.vm_ref in gone} <= released | self.conflicts
+        assert {
+            sid for sid, row in self.rows.items() if row.vm_ref in gone
+        } <= released | self.conflicts | self.acknowledged
 
     def count_ticks(self) -> Counter[str]:
         """How many ticks of each status the journal holds."""

@@ -1,4 +1,4 @@
-"""Kills and terminations of the installed command, over and over, on one ledger after another.
+"""Kills and terminations of the installed command, over and over, on one ledger after another: ticks, and orders.
 
 The release program itself shoots, at a call of the test's choice: before it destroys, after it destroyed and before it
 answers, or some milliseconds after it answered. Each chain is a ledger of its own, so that two processors share them.
@@ -16,12 +16,13 @@ import pytest
 
 from tests.e2e.reports import tick_report
 from tests.faults.chain import CONCURRENCY, PLANNED, Chain, Fate, Shot
+from tests.faults.orders import DUE, ORDERED, OrderedChain
 from tests.support.place import Place
 
 logger = logging.getLogger(__name__)
 # Of each kind of shot; `make kills` asks for more.
 WANTED = int(os.environ.get("AUTORELEASE_KILLS", "0"))
-KILLS_OF_EACH = WANTED or 10
+KILLS_OF_EACH = WANTED or 9
 WHENS = ("lost", "orphaned", "unanswered", "answered")
 KILLS = KILLS_OF_EACH * len(WHENS)
 KILLS_A_CHAIN = 30
@@ -38,6 +39,9 @@ LAST_CALLS = range(PLANNED - 2 * CONCURRENCY + 1, PLANNED + 1)
 # What can be under way at once, and one group of what came back and is not stamped yet: no more than that either.
 EXPOSED_BY_ONE_KILL = 2 * CONCURRENCY
 HARMLESS = 3
+# Orders that are killed, of every kind of shot as many.
+ORDERS = WANTED or 8
+ORDER_CHAINS = ceil(ORDERS / KILLS_A_CHAIN)
 
 
 def shots(chain: int) -> list[Shot]:
@@ -79,7 +83,7 @@ def test_the_shots_hit_everything() -> None:
             assert {shot.call for shot in kills if shot.when == when} == set(range(1, PLANNED + 1))
 
 
-@pytest.mark.timeout(0 if WANTED else 300)
+@pytest.mark.timeout(0 if WANTED else 900)
 @pytest.mark.parametrize("number", range(CHAINS))
 def test_after_a_kill_anywhere_the_next_tick_converges(
     place: Place, number: int, record_property: Callable[[str, object], None]
@@ -106,6 +110,79 @@ def test_after_a_kill_anywhere_the_next_tick_converges(
             chain.sweep_whole()
     chain.sweep_whole()
     _check_counts(chain, fates, record_property)
+
+
+# --- orders -----------------------------------------------------------------------------------------------------------
+
+
+def order_shots(chain: int) -> list[Shot]:
+    """The shots at the orders of one chain: all kinds in turn, at calls after which others come."""
+    calls = ORDERED - CONCURRENCY
+    return [
+        Shot("KILL", WHENS[(chain + turn) % len(WHENS)], 1 + turn * 5 % calls, turn * 8 % 21)
+        for turn in range(len(range(chain, ORDERS, ORDER_CHAINS)))
+    ]
+
+
+@pytest.mark.timeout(0 if WANTED else 900)
+@pytest.mark.parametrize("number", range(ORDER_CHAINS))
+def test_after_a_killed_order_ticks_and_orders_converge(
+    place: Place, number: int, record_property: Callable[[str, object], None]
+) -> None:
+    chain = OrderedChain(place)
+    chain.begin(wal=number % 2 == 1, can_be_asked=number // 2 % 2 == 1)
+    chain.add_due(HARMLESS)
+    chain.sweep_whole()
+    fates: list[tuple[Shot, Fate]] = []
+    for index, shot in enumerate(order_shots(number)):
+        chain.top_up()
+        early, due = chain.add_early(), sorted(chain.due() - chain.begun())[:DUE]
+        before = chain.check()
+        # What is named first is begun first.
+        sids = [*early, *due] if index % 2 else [*due, *early]
+        fates.append((shot, chain.shoot_order(shot, sids)))
+        assert chain.check() - before <= EXPOSED_BY_ONE_KILL
+        BETWEEN_ORDERS[index % len(BETWEEN_ORDERS)](chain)
+    chain.sweep_whole()
+    counts = _counts(fates)
+    for name, count in counts.items():
+        record_property(name, count)
+    logger.warning("shots at orders: %s; acknowledged: %d", dict(sorted(counts.items())), len(chain.acknowledged))
+    assert counts["killed in mid-work"] * 100 >= len(fates) * KILLED_PERCENT
+
+
+def _order_again(chain: OrderedChain) -> None:
+    """What a killed order has left behind is a conflict, once a tick has come; the next order does it."""
+    chain.sweep_whole()
+    if sids := sorted(chain.conflicts):
+        ran = chain.order_again(sids)
+        assert ran.code == 0, ran
+        assert (chain.begun(), chain.live() & set(sids)) == (set(), set())
+    # A tick has named it: only who has looked at it ends it.
+    for sid in sids:
+        chain.acknowledge(sid)
+
+
+def _acknowledge(chain: OrderedChain) -> None:
+    """It is known; also before any tick has come."""
+    for sid in sorted(chain.conflicts)[:1]:
+        chain.acknowledge(sid)
+    chain.sweep_whole()
+
+
+def _hold(chain: OrderedChain) -> None:
+    """A hold that is made after the kill and ended after the next tick."""
+    gone = chain.destroyed()
+    [sid, *_] = sorted(sid for sid in chain.due() - chain.begun() if chain.rows[sid].vm_ref not in gone)
+    chain.hold(sid)
+    chain.sweep_whole()
+    chain.unhold(sid)
+
+
+BETWEEN_ORDERS: Sequence[Callable[[OrderedChain], object]] = (_order_again, _acknowledge, _hold)
+
+
+# --- what it came to --------------------------------------------------------------------------------------------------
 
 
 def _check_counts(

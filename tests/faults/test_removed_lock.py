@@ -154,31 +154,60 @@ def is_locked(path: Path) -> bool:
 # --- containers -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def contained(place: Place) -> Underway:
-    """A tick in a pid namespace of its own, and so with pid 1, in mid-call."""
+def begun_within(place: Place, *before: str) -> Underway:
+    """A tick in mid-call that another container has, in a pid namespace of its own. before: words to start it with."""
     if shutil.which("unshare") is None or subprocess.run([*ELSEWHERE, "true"], check=False).returncode:
         pytest.skip(f"NOT CHECKED: {' '.join(ELSEWHERE)} is not allowed here")
-    # Not as its first process: another one of every container has the same pid as a tick before.
-    tick = Underway(place, before=[*ELSEWHERE, "sh", "-c", '"$@"; exit $?', "sh"])
+    tick = Underway(place, before=[*ELSEWHERE, *before])
     tick.prepare()
     tick.start_and_stop_in_the_first_call()
     return tick
 
 
-def test_a_container_that_was_killed_keeps_out_none_that_comes_after_it(place: Place, contained: Underway) -> None:
-    os.kill(contained.pid, signal.SIGKILL)
-    contained.finish()
-    contained.go_on()
+def pids(place: Place) -> list[tuple[int, str]]:
+    """The pid of each tick, in its own namespace."""
+    return place.query("SELECT pid, pid_namespace FROM ticks ORDER BY seq", database=place.journal)
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_of_a_container_that_was_killed_the_next_one_takes_over(place: Place, *, is_removed: bool) -> None:
+    """Each tick is the first process of its container: all of them have the same pid, 1."""
+    killed = begun_within(place)
+    if is_removed:
+        lock_of(place).unlink()
+    os.kill(first_process(killed), signal.SIGKILL)
+    assert killed.finish().code != 0
+    killed.go_on()
     wait_until(lambda: not is_locked(lock_of(place)))
-    report = tick_report(contained.run(), 0)
+    report = tick_report(killed.run(), 0)
     assert (report["rows_released"], report["rows_already_released"]) == (len(SIDS) - 1, 1)
+    assert killed.calls() == [SIDS[0], *SIDS]
+    assert [tick["status"] for tick in history(place)["ticks"]] == ["success", "crashed"]
+    # The number of a namespace is given to another one later, and at once: it may be the same, too.
+    assert [pid for pid, _ in pids(place)] == [1, 1]
+
+
+def test_the_first_process_of_a_container_can_be_stopped(place: Place) -> None:
+    """To such a process a signal does nothing that it does not wait for."""
+    tick = begun_within(place)
+    os.kill(pid := first_process(tick), signal.SIGTERM)
+    wait_until(lambda: not is_pending(signal.SIGTERM, pid))
+    tick.go_on()
+    report = tick_report(tick.finish(), 143)
+    assert (report["rows_released"], report["skipped"]["deferred"]) == (1, len(SIDS) - 1)
+    assert pids(place)[0][0] == 1
+
+
+@pytest.fixture
+def contained(place: Place) -> Underway:
+    """A tick that is not the first process of its container: `sh` is."""
+    return begun_within(place, "sh", "-c", '"$@"; exit $?', "sh")
 
 
 def test_within_a_container_a_removed_lock_lets_no_second_tick_in(place: Place, contained: Underway) -> None:
     lock_of(place).unlink()
-    [(pid, namespace)] = place.query("SELECT pid, pid_namespace FROM ticks", database=place.journal)
-    assert pid < 10
+    [(pid, namespace)] = pids(place)
+    assert 1 < pid < 10
     inside = _first_child_in(namespace)
     within = ["nsenter", "--target", str(inside), "--pid", "--mount", "--"]
     second = Underway(place, before=within)
@@ -186,6 +215,19 @@ def test_within_a_container_a_removed_lock_lets_no_second_tick_in(place: Place, 
     assert f"pid {pid} on " in message
     contained.go_on()
     contained.check_recovered()
+
+
+def first_process(tick: Underway) -> int:
+    """The pid here of what is pid 1 there: the one child of what has made the namespace."""
+    [pid] = Path(f"/proc/{tick.pid}/task/{tick.pid}/children").read_text("utf-8").split()
+    return int(pid)
+
+
+def is_pending(number: signal.Signals, pid: int) -> bool:
+    """Whether a process has not yet taken notice of a signal that was sent to it (proc(5), ShdPnd)."""
+    lines = Path(f"/proc/{pid}/status").read_text("utf-8").splitlines()
+    [pending] = [int(line.split()[1], 16) for line in lines if line.startswith("ShdPnd:")]
+    return bool(pending >> (number - 1) & 1)
 
 
 def _first_child_in(namespace: str) -> int:

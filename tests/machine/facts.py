@@ -1,11 +1,11 @@
 """What the journal says, read by plain SQL: the checks trust none of the product's own readers."""
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 # (sid, expires_at in seconds since the epoch; None: never)
 Pair = tuple[str, int | None]
@@ -13,6 +13,7 @@ Pair = tuple[str, int | None]
 Ref = tuple[str, str]
 ENDED = ("released", "already_released")
 FAILED = ("pending", "failed")
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +89,36 @@ class Facts:
         return pair in self.memory and (self.memory[pair].was_tried or self.is_open(pair))
 
 
-def read_facts(journal: Path) -> Facts:
-    """Read it all."""
-    connection = sqlite3.connect(f"file:{journal}?mode=ro", uri=True)
-    connection.row_factory = sqlite3.Row
-    try:
-        return _read(connection)
-    finally:
-        connection.close()
+class Reader(Generic[Read]):
+    """A database that is read whole by one connection, again only where somebody has written meanwhile."""
+
+    def __init__(self, database: Path, read: Callable[[sqlite3.Connection], Read]) -> None:
+        self._database = database
+        self._read = read
+        self._connection: sqlite3.Connection | None = None
+        self._version = 0
+        self._found: Read | None = None
+
+    def read(self) -> Read:
+        """What it holds now."""
+        if self._connection is None:
+            self._found = None
+            self._connection = sqlite3.connect(f"file:{self._database}?mode=ro", uri=True, check_same_thread=False)
+            self._connection.row_factory = sqlite3.Row
+        [version] = self._connection.execute("PRAGMA data_version").fetchone()
+        if self._found is None or version != self._version:
+            self._version, self._found = version, self._read(self._connection)
+        return self._found
+
+    def close(self) -> None:
+        """Let go of the file: it is gone, or another one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
-def _read(connection: sqlite3.Connection) -> Facts:
+def read_facts(connection: sqlite3.Connection) -> Facts:
+    """Read all of a journal."""
     events = connection.execute("SELECT tick, sid, expires_at, event, outcome FROM events ORDER BY id DESC").fetchall()
     attempts = [(_pair(row), row) for row in connection.execute("SELECT * FROM attempts")]
     ends = [_pair(row) for row in events if row["outcome"] in ENDED]

@@ -28,6 +28,7 @@ from typing import Any, ClassVar, NamedTuple
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from autorelease.journal import TickKind
 from autorelease.model import ErrorCode, SkipReason
 from autorelease.rules.guard import Limits
 from tests.machine.engine import CANCELLED, HurriedEngine
@@ -60,7 +61,12 @@ provisioners = st.sampled_from(["default", "default", "other"])
 points = st.one_of(
     [
         st.builds(Point, st.just(collaborator), st.sampled_from(Side), st.integers(1, most))
-        for collaborator, most in ((Collaborator.LEDGER, 12), (Collaborator.JOURNAL, 20), (Collaborator.PROVISIONER, 6))
+        for collaborator, most in (
+            (Collaborator.LEDGER, 12),
+            (Collaborator.JOURNAL, 20),
+            (Collaborator.PROVISIONER, 6),
+            (Collaborator.OPERATOR, 1),
+        )
     ]
 )
 
@@ -78,6 +84,7 @@ INTERRUPTIONS = (
     "renew by another row",
     "renew by another row",
     "move the VM",
+    "move the VM",
     "suspend",
     "settle",
     "cancel",
@@ -87,6 +94,7 @@ INTERRUPTIONS = (
     "hold",
     "hold",
     "unhold",
+    "retry",
     "retry",
     "release",
     "leap back",
@@ -98,10 +106,19 @@ INTERRUPTIONS = (
 RACES = (*INTERRUPTIONS, "die", "die")
 ANSWERING = tuple(mood for mood in Mood if mood not in (Mood.CLOSED, Mood.MISSING))
 FEW = (SIDS[:2], SIDS[3:6], SIDS[6:])
+MANY = (SIDS[:4], SIDS[2:5], SIDS[4:])
 # The call before it is the preflight.
 FIRST_RELEASE = 2
 # A tick of a few rows looks at its databases that often, and more.
 NAPS = 40
+# Where most can go wrong, as often as anywhere else.
+in_first_call = st.builds(Point, st.just(Collaborator.PROVISIONER), st.sampled_from(Side), st.just(FIRST_RELEASE))
+critical_points = st.booleans().flatmap(lambda is_anywhere: points if is_anywhere else in_first_call)
+# What may become of a plan between its refusal and the answer.
+replannings = st.tuples(
+    st.sampled_from(["renew", "renew by another row", "move the VM", "settle", "delete", "hold", "allocate"]),
+    st.integers(0, 7),
+)
 interruptions = st.builds(HappensAt, st.sampled_from(INTERRUPTIONS), points, st.integers(0, 7))
 
 
@@ -122,6 +139,7 @@ faults = st.builds(
 )
 moods = st.tuples(provisioners, st.sampled_from(Mood), st.sampled_from([1, 2, 6, 12, 40]))
 nothing: st.SearchStrategy[None] = st.none()
+deaths = nothing | points
 no_interruptions: st.SearchStrategy[Sequence[HappensAt]] = st.just(())
 troubles = st.one_of(
     [
@@ -256,9 +274,7 @@ class Machine(RuleBasedStateMachine):
             self.copies.append((self.engine.place.ledger.read_bytes(), dict(self.world.rows)))
             return
         self._see("restore")
-        stored, rows = self.copies[which % len(self.copies)]
-        self.engine.place.ledger.write_bytes(stored)
-        self.world.rows = dict(rows)
+        self.world.restore(*self.copies[which % len(self.copies)])
 
     # --- the provider and the host ----------------------------------------------------------------------------------
 
@@ -326,7 +342,7 @@ class Machine(RuleBasedStateMachine):
     def release(self, group: Sequence[str], troubles: Troubles) -> None:
         """An operator releases some now."""
         self._see("release")
-        self._release(frozenset(group), self._script(troubles))
+        self._release(frozenset(group), self._script(troubles, TickKind.RELEASE))
 
     def _release(self, sids: frozenset[str], script: Script) -> None:
         there = sids & self.world.rows.keys()
@@ -360,23 +376,56 @@ class Machine(RuleBasedStateMachine):
 
     @rule(
         what=st.sampled_from(RACES),
-        side=st.sampled_from(Side),
+        kind=st.sampled_from(TickKind),
+        point=critical_points,
         group=st.sampled_from(FEW),
         which=st.integers(0, 7),
         mood=st.sampled_from(ANSWERING),
     )
-    def race(self, what: str, side: Side, group: Sequence[str], which: int, mood: Mood) -> None:
-        """Just before or after the first release, somebody acts on a row that is due; or the process dies there."""
+    def race(self, what: str, kind: TickKind, point: Point, group: Sequence[str], which: int, mood: Mood) -> None:
+        """At any point of a run, somebody acts on a row that is due; or the process dies there."""
         self._see("race")
+        self._let_expire(group)
+        is_death = what == "die"
+        happens = [] if is_death else [HappensAt(what, point, which)]
+        script = self._script(Troubles(happens, point if is_death else None, None, ("default", mood, 1)), kind)
+        self._run(frozenset(group), script)
+
+    def _let_expire(self, group: Sequence[str]) -> None:
         for sid in group:
             self._operate("unhold", sid)
             self._allocate(sid, timedelta(minutes=-59))
         self._wait(timedelta(hours=1))
-        point = Point(Collaborator.PROVISIONER, side, FIRST_RELEASE)
-        is_death = what == "die"
-        happens = [] if is_death else [HappensAt(what, point, which)]
-        script = self._script(Troubles(happens, point if is_death else None, None, ("default", mood, 1)))
-        self._sweep(script, self._confirmation(0))
+
+    def _run(self, group: frozenset[str], script: Script) -> None:
+        if script.kind is TickKind.TICK:
+            self._sweep(script, self._confirmation(0))
+        else:
+            self._release(group, script)
+
+    @rule(
+        group=st.sampled_from(MANY),
+        changes=st.lists(replannings, min_size=1, max_size=3),
+        answer=answers,
+        troubles=troubles,
+    )
+    def confirm_another_plan(
+        self, group: Sequence[str], changes: Sequence[tuple[str, int]], answer: int | None, troubles: Troubles
+    ) -> None:
+        """A plan is refused for its size; it is another one by the time that its number is confirmed."""
+        self._see("confirm another plan")
+        self._let_expire(group)
+        limits, self.engine.limits = self.engine.limits, Limits(1, 100, 20)
+        self._sweep(Script())
+        for what, which in changes:
+            if what == "hold":
+                self._operate("hold", group[which % len(group)])
+            elif what == "allocate":
+                self._allocate(SIDS[which], timedelta(seconds=-which))
+            else:
+                self._change(what, group[which % len(group)])
+        self._sweep(self._script(troubles), self._confirmation(answer))
+        self.engine.limits = limits
 
     @rule(group=st.sampled_from(FEW), after=st.sampled_from([Collaborator.LEDGER, Collaborator.JOURNAL]))
     def sleep_in_the_midst(self, group: Sequence[str], after: Collaborator) -> None:
@@ -387,7 +436,8 @@ class Machine(RuleBasedStateMachine):
         self._wait(timedelta(hours=1))
         script = Script()
         for number in range(2, NAPS):
-            script.add(Point(after, Side.AFTER, number), partial(self._interrupt, script, "suspend", group[0]))
+            nap = HappensAt("suspend", Point(after, Side.AFTER, number), 0)
+            script.add(nap.point, partial(self._interrupt, script, nap, group[0]))
         self._sweep(script, self._confirmation(0))
 
     @rule(group=st.sampled_from(FEW), is_asked=st.booleans(), answer=answers)
@@ -404,21 +454,27 @@ class Machine(RuleBasedStateMachine):
         self._sweep(Script(), self._confirmation(answer))
         self._change_mood("default", Mood.WELL, 0)
 
-    @rule(side=st.sampled_from(Side), late=st.sampled_from(Side), sid=sids, death=nothing | points)
-    def acknowledge_in_mid_call(self, side: Side, late: Side, sid: str, death: Point | None) -> None:
-        """An operator who has looked at a conflict says so while the same release is under way once more."""
+    @rule(
+        side=st.sampled_from(Side),
+        kind=st.sampled_from(TickKind),
+        point=critical_points,
+        group=st.sampled_from(FEW),
+        death=deaths,
+    )
+    def acknowledge_in_mid_call(
+        self, side: Side, kind: TickKind, point: Point, group: Sequence[str], death: Point | None
+    ) -> None:
+        """An operator who has looked at a conflict says so while a run is under way that has that row in hand, too."""
         self._see("acknowledge in mid-call")
-        self._operate("unhold", sid)
-        self._allocate(sid, timedelta(minutes=-59))
-        self._wait(timedelta(hours=1))
+        first, *others = group
+        self._let_expire([first])
         self._sweep(Script(death=Point(Collaborator.PROVISIONER, side, FIRST_RELEASE)), self._confirmation(0))
-        self._change("cancel", sid)
+        self._change("cancel", first)
         self._sweep(Script())
-        self._change("revive", sid)
-        script = Script(death=death)
-        point = Point(Collaborator.PROVISIONER, late, FIRST_RELEASE)
-        script.add(point, partial(self._interrupt, script, "retry", sid))
-        self._release(frozenset({sid}), script)
+        self._change("revive", first)
+        self._let_expire(others)
+        troubles = Troubles([HappensAt("retry", point, 0)], death, None, None)
+        self._run(frozenset(group), self._script(troubles, kind, first))
 
     def _confirmation(self, answer: int | None) -> int | None:
         note = self.runs.last_note()
@@ -435,25 +491,28 @@ class Machine(RuleBasedStateMachine):
         self.is_sound = True
         return ticked
 
-    def _script(self, troubles: Troubles) -> Script:
+    def _script(self, troubles: Troubles, kind: TickKind = TickKind.TICK, target: str | None = None) -> Script:
+        """What befalls a run. target: whom it befalls; None: whoever is due."""
         due = [sid for sid, row in sorted(self.world.rows.items()) if self.world.is_expired(row, self.engine.now)]
-        script = Script(death=troubles.death, fault=troubles.fault)
+        targets = [target] if target is not None else due or SIDS
+        script = Script(kind, death=troubles.death, fault=troubles.fault)
         if troubles.mood is not None:
             self._change_mood(*troubles.mood)
         for happens in troubles.interruptions:
-            targets = due or SIDS
             sid = targets[happens.which % len(targets)]
-            script.add(happens.point, partial(self._interrupt, script, happens.what, sid))
+            script.add(happens.point, partial(self._interrupt, script, happens, sid))
         return script
 
-    def _interrupt(self, script: Script, what: str, sid: str) -> None:
+    def _interrupt(self, script: Script, happens: HappensAt, sid: str) -> None:
+        what = happens.what
         self.seen[f"interrupted by {what}"] += 1
+        self.seen[f"{script.kind}: {what} at the {happens.point.collaborator}"] += 1
         if what in ("hold", "unhold", "retry"):
             self._operate(what, sid)
         elif what == "allocate":
             self._allocate(sid, timedelta(hours=-1))
         elif what == "release":
-            self._release(frozenset({sid}), Script())
+            self._release(frozenset({sid}), Script(TickKind.RELEASE))
         elif what in ("leap back", "leap ahead"):
             self._set_clock(self.engine.now + timedelta(hours=-3 if what == "leap back" else 3))
         elif what == "suspend":
@@ -489,6 +548,7 @@ class Machine(RuleBasedStateMachine):
             if self.is_sound and not self.world.violations:
                 self._converge()
         finally:
+            self.world.close()
             shutil.rmtree(self.folder)
 
     def _converge(self) -> None:

@@ -16,7 +16,7 @@ from tests.support.engine import Ticked
 def check_report(world: World, run: Run, ticked: Ticked) -> None:
     """Compare it with the world."""
     report = ticked.report
-    _count(world, ticked)
+    _count(world, run, ticked)
     _check_counters(world, run, ticked)
     if run.is_tick:
         _check_refusals(world, run, ticked)
@@ -33,7 +33,7 @@ def check_report(world: World, run: Run, ticked: Ticked) -> None:
         _check_answers(world, run)
 
 
-def _count(world: World, ticked: Ticked) -> None:
+def _count(world: World, run: Run, ticked: Ticked) -> None:
     world.seen[f"exit {int(ticked.code)}"] += 1
     for finding in ticked.findings:
         world.seen[f"outcome {finding.outcome}"] += 1
@@ -43,6 +43,9 @@ def _count(world: World, ticked: Ticked) -> None:
             world.seen[f"error {finding.error.code}"] += 1
     for refusal in ticked.report.refused:
         world.seen[f"refused {refusal.code}"] += 1
+    if run.confirms_refusal and not ticked.report.refused:
+        reasons = {finding.reason for finding in ticked.findings}
+        world.seen["confirmed in part" if SkipReason.REFUSED in reasons else "confirmed whole"] += 1
 
 
 def _check_counters(world: World, run: Run, ticked: Ticked) -> None:
@@ -169,8 +172,15 @@ def _is_skip_true(world: World, run: Run, report: TickReport, finding: Finding) 
     if finding.reason is SkipReason.NO_PROVISIONER:
         return "no section" in report.down.get(finding.allocation.provisioner, "")
     if finding.reason is SkipReason.REFUSED:
-        return bool(report.refused) or run.confirms_refusal
+        return bool(report.refused) or (run.confirms_refusal and not _was_answered(run, finding))
     return _is_touched(run, sid) or _is_skip_of_row_true(run, finding.reason, sid)
+
+
+def _was_answered(run: Run, finding: Finding) -> bool:
+    """Whether it was planned by the refused tick, and nobody has changed it in the midst of that one or of this."""
+    pair = pair_in_journal(finding.allocation.sid, finding.allocation.expires_at)
+    is_known = run.answered is not None and run.is_plan_known and not _is_touched(run, pair[0])
+    return is_known and run.answered is not None and pair in run.answered.pairs
 
 
 def _is_after_lost_call(run: Run, row: Row | None) -> bool:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from autorelease.errors import ProvisionerError, UnusableError
+from autorelease.errors import AutoreleaseError, ExitCode, ProvisionerError, UnusableError
 from autorelease.journal import Event, IntentChange
 from autorelease.model import Allocation, ErrorCode, Release
 from autorelease.sweep.edge.stop import Stop
@@ -261,14 +261,24 @@ class Runs:
             workers = getattr(stop.on_wish, "__self__", None)
             if isinstance(workers, Workers):
                 workers.dismiss()
-        except UnusableError:
-            world.require(script.failed, "a database failed that was not made to")
+        except AutoreleaseError as error:
+            self._check_end(run, script, stop, error)
         finally:
             script.finish()
             engine.stop, engine.options, engine.started = outer, outer_options, outer_started
             engine.running.discard(run.tick)
         self._check(run, script, ticked)
         return ticked
+
+    def _check_end(self, run: Run, script: Script, stop: Stop, error: AutoreleaseError) -> None:
+        """A run may end with an error where a database was made to fail, or where it was stopped before its plan."""
+        self.world.seen[f"exit {int(error.exit_code)}"] += 1
+        if isinstance(error, UnusableError) and script.failed:
+            return
+        is_of_wish = error.exit_code is (ExitCode.TERMINATED if stop.by == "SIGTERM" else ExitCode.UNUSABLE)
+        self.world.require(stop.by is not None and is_of_wish, "it ended for no reason:", repr(error), stop.by)
+        self.world.require(not run.calls, "it says that nothing was released:", run.calls)
+        self.world.seen["stopped before its plan"] += 1
 
     def _started(self, run: Run, tick: str) -> None:
         run.tick = tick
@@ -294,6 +304,7 @@ class Runs:
             immediate=["other"],
             around_ledger=lambda inner: WatchedLedger(inner, script, self.world, run),
             around_journal=lambda inner: WatchedJournal(inner, script, self.world, run),
+            meanwhile=lambda: script.step(Collaborator.OPERATOR, Side.BEFORE),
         )
 
     def _facades(self, run: Run, script: Script) -> dict[str, Facade]:
@@ -312,7 +323,7 @@ class Runs:
             world.active.remove(run)
         assert not world.violations, world.violations
         if script.died and script.death is not None:
-            world.seen[f"death {script.death.side} {script.death.collaborator}"] += 1
+            world.seen[f"{script.kind}: death {script.death.side} {script.death.collaborator}"] += 1
         if script.failed:
             world.seen["fault"] += 1
         run.has_failed = script.failed

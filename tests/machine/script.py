@@ -12,6 +12,7 @@ from types import GeneratorType
 from typing import Any
 
 from autorelease.errors import UnusableError
+from autorelease.journal import TickKind
 from tests.support.engine import Wrapper
 
 
@@ -21,6 +22,8 @@ class Collaborator(StrEnum):
     LEDGER = "ledger"
     JOURNAL = "journal"
     PROVISIONER = "provisioner"
+    # Who is shown what an order would do, before it is carried out.
+    OPERATOR = "operator"
 
 
 class Side(StrEnum):
@@ -53,17 +56,19 @@ class Killed(BaseException):
 
 
 class Script:
-    """What befalls one run. An act happens in whichever thread gets to its point.
+    """What befalls one run, a tick or an operator's release. An act happens in whichever thread gets to its point.
 
     After it: `died` and `failed` say what came true; `over` lets the calls go that never came back.
     """
 
     def __init__(
         self,
+        kind: TickKind = TickKind.TICK,
         *,
         death: Point | None = None,
         fault: Fault | None = None,
     ) -> None:
+        self.kind = kind
         self.death = death
         self.died = False
         self.failed = False

@@ -8,13 +8,16 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from autorelease.journal import TickKind
 from autorelease.model import ErrorCode, Outcome, SkipReason
 from tests.machine.belief import Answer
+from tests.machine.grid import Cell, cells, run_cell
 from tests.machine.machine import INTERRUPTIONS, MEMORY, Machine
 from tests.machine.provider import Mood
 from tests.machine.script import Collaborator, Side
@@ -22,9 +25,19 @@ from tests.support.engine import Engine
 
 logger = logging.getLogger(__name__)
 WANTED = int(os.environ.get("AUTORELEASE_EXAMPLES", "0"))
-# The seeds of each part. One seed alone leaves out what is rare; as many as `make fuzz` asks for do not.
-PARTS: Sequence[Sequence[int | None]] = [[None], [None]] if WANTED else [[1, 3]]
-EXAMPLES = WANTED // len(PARTS) or 60
+
+
+class Part(NamedTuple):
+    """What one process does. seeds: of so many times EXAMPLES, None for any; grid: the cells that are tried before."""
+
+    seeds: Sequence[int | None]
+    grid: Sequence[Cell] = ()
+
+
+# One seed alone leaves out what is rare; as many examples as `make fuzz` asks for do not.
+FIXED = Part((3, 6), cells(is_whole=False))
+PARTS = [Part((None,)), Part((None,)), Part((), cells(is_whole=True))] if WANTED else [FIXED]
+EXAMPLES = WANTED // 2 or 40
 STEPS = 30
 GUARD = (
     "max_releases",
@@ -45,6 +58,7 @@ RULES = (
         "change mood",
         "reconfigure",
         "acknowledge in mid-call",
+        "confirm another plan",
         "lose the token",
         "sleep in the midst",
     ),
@@ -64,13 +78,28 @@ RULES = (
     ),
     "confirm",
 )
+WORKED_WITH = (Collaborator.LEDGER, Collaborator.JOURNAL, Collaborator.PROVISIONER)
+# What must befall ticks and orders alike, in the midst of work with each of those.
+ANYWHERE = ("renew by another row", "move the VM", "retry")
 OCCURS = (
     *(f"rule {rule}" for rule in RULES),
     *(f"outcome {outcome}" for outcome in Outcome),
     *(f"skipped {reason}" for reason in SkipReason if reason is not SkipReason.DRY_RUN),
     *(f"error {code}" for code in ErrorCode),
     *(f"refused {code}" for code in GUARD),
-    *(f"death {side} {collaborator}" for side, collaborator in itertools.product(Side, Collaborator)),
+    *(
+        f"{kind}: death {side} {collaborator}"
+        for kind, side, collaborator in itertools.product(TickKind, Side, WORKED_WITH)
+    ),
+    *(
+        f"{kind}: {what} at the {collaborator}"
+        for kind, what, collaborator in itertools.product(TickKind, ANYWHERE, WORKED_WITH)
+    ),
+    *(f"release: {what} at the operator" for what in ANYWHERE),
+    "release: death before operator",
+    "stopped before its plan",
+    "confirmed in part",
+    "confirmed whole",
     *(f"mood {mood}" for mood in Mood if mood not in (Mood.CLOSED, Mood.MISSING)),
     *(f"exit {code}" for code in (0, 3, 5, 7, 8, 143)),
     *(f"interrupted by {what}" for what in INTERRUPTIONS),
@@ -93,22 +122,38 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.no_cover
-@pytest.mark.timeout(0 if WANTED else 300)
-@pytest.mark.parametrize("seeds", PARTS)
-def test_whatever_happens(quick: None, seeds: Sequence[int | None], tmp_path: Path) -> None:
+@pytest.mark.timeout(0 if WANTED else 900)
+@pytest.mark.parametrize("part", PARTS, ids=range(len(PARTS)))
+def test_whatever_happens(quick: None, part: Part, tmp_path: Path) -> None:
     happened = Counter[str]()
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else tmp_path) as folder:
         template = Path(folder) / "template"
         template.mkdir()
         Engine(template)
-        for number in seeds:
+        run_grid(template, happened, part.grid)
+        for number in part.seeds:
             run_machine(template, happened, number)
     logger.warning("%d examples, %d steps: %s", happened["example"], happened["step"], happened)
-    assert happened["example"] >= EXAMPLES * len(seeds)
+    assert happened["example"] >= EXAMPLES * len(part.seeds) + len(part.grid)
     missing = [what for what in OCCURS if not happened[what]]
     # Other seeds in every run: what is rare may be missing by chance, and is told. The fixed ones must show all.
-    assert not missing or None in seeds, missing
+    assert not missing or part is not FIXED, missing
     logger.warning("did not occur: %s", missing)
+
+
+def run_grid(template: Path, happened: Counter[str], grid: Sequence[Cell]) -> None:
+    """Run these cells."""
+
+    class Gridded(Machine):
+        pass
+
+    Gridded.template, Gridded.seen = template, happened
+    for cell in grid:
+        try:
+            run_cell(Gridded, cell)
+        except BaseException as error:
+            error.add_note(f"in the cell {cell}")
+            raise
 
 
 def run_machine(template: Path, happened: Counter[str], number: int | None) -> None:

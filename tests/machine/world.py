@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from autorelease.model import Allocation, Release, Result
 from tests.machine.engine import CANCELLED, HurriedEngine
-from tests.machine.facts import Facts, Pair, Ref, read_facts
+from tests.machine.facts import Facts, Pair, Reader, Ref, read_facts
 from tests.machine.provider import Provider, plainly
 
 COLUMNS = ("sid", "owner", "plan", "provisioner", "vm_ref", "vm_uid", "status", "expires_at", "released_at")
@@ -186,6 +186,8 @@ class World:
         self.violations: list[str] = []
         self.naps = 0
         self.lock = threading.RLock()
+        self._journal = Reader(engine.place.journal, read_facts)
+        self._ledger = Reader(engine.place.ledger, read_rows)
 
     def require(self, what: object, *facts: object) -> None:
         """Note a violation unless this holds."""
@@ -195,7 +197,13 @@ class World:
 
     def facts(self) -> Facts:
         """The journal as it is."""
-        return read_facts(self.engine.place.journal)
+        with self.lock:
+            return self._journal.read()
+
+    def close(self) -> None:
+        """Let go of both files."""
+        self._journal.close()
+        self._ledger.close()
 
     # --- the rule, in the machine's own words -----------------------------------------------------------------------
 
@@ -224,6 +232,12 @@ class World:
         """The number of the VM that a row names; None: there is none."""
         provisioner, ref = vm_of(row)
         return self.providers[provisioner].number(ref)
+
+    def restore(self, stored: bytes, rows: Mapping[str, Row]) -> None:
+        """An old backup is put in the ledger's place."""
+        self._ledger.close()
+        self.engine.place.ledger.write_bytes(stored)
+        self.rows = dict(rows)
 
     # --- what others do ---------------------------------------------------------------------------------------------
 
@@ -319,18 +333,12 @@ class World:
     def absorb(self) -> None:
         """Take over what a run of ours has changed in the ledger: nothing but stamps that were earned."""
         with self.lock:
-            stored = self._stored()
+            stored = self._ledger.read()
             for sid, row in stored.items():
                 if row != self.rows.get(sid):
                     self._check_stamp(self.rows.get(sid), row)
                     self.rows[sid] = row
             self.require(len(stored) == len(self.rows), "rows are lost")
-
-    def _stored(self) -> dict[str, Row]:
-        connection = sqlite3.connect(f"file:{self.engine.place.ledger}?mode=ro", uri=True)
-        rows = connection.execute(f"SELECT {', '.join(COLUMNS)} FROM vm_allocations").fetchall()
-        connection.close()
-        return {row[0]: dict(zip(COLUMNS, row, strict=True)) for row in rows}
 
     def _check_stamp(self, before: Row | None, after: Row) -> None:
         self.require(before is not None, "a row out of nowhere:", after)
@@ -405,6 +413,12 @@ class World:
         if (sid := call.pair[0]) not in run.touched:
             self.require(sid not in run.conflicts, "it is in conflict:", row)
             self.require(not is_resting(run, call.pair), "it rests after a failure:", row)
+
+
+def read_rows(connection: sqlite3.Connection) -> Mapping[str, Row]:
+    """Read all of a ledger, by sid."""
+    found = connection.execute(f"SELECT {', '.join(COLUMNS)} FROM vm_allocations").fetchall()
+    return {row["sid"]: dict(zip(COLUMNS, row, strict=True)) for row in found}
 
 
 def is_live(row: Row) -> bool:
