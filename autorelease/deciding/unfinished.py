@@ -94,6 +94,12 @@ def _finding(intent: OpenIntent, row: Row, happened: str) -> Finding:
     message = (
         f"a release was begun at {intent.begun_at:%Y-%m-%d %H:%M:%S}Z, its end is unknown, and {happened}: {FEARED}"
     )
+    if isinstance(row, Allocation) and row.released:
+        # What was feared is over, and was never looked at.
+        message = (
+            f"a release that was begun at {intent.begun_at:%Y-%m-%d %H:%M:%S}Z was a conflict, which nobody has "
+            f"acknowledged; the row is {row.status!r} now"
+        )
     error = ReleaseError(
         sid=intent.sid,
         provisioner=intent.provisioner,

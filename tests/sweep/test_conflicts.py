@@ -80,6 +80,10 @@ def test_a_conflict_stays_where_its_row_is_released_by_order_meanwhile(engine: E
     engine.begin_and_lose("a", vm_ref="web-0")
     assert engine.tick(Scripted()).ends() == {"a": "conflict"}
     assert engine.release(Scripted(), "a").ends() == {"a": "released"}
+    engine.later()
+    [error] = engine.tick(Scripted()).report.errors
+    # Nobody says of a release that it has no known end when its row is Released.
+    assert error.message.endswith("was a conflict, which nobody has acknowledged; the row is 'Released' now")
     stays_until_it_is_acknowledged(engine)
 
 
