@@ -105,8 +105,10 @@ class SQLiteJournal(Ticks, Memory, Answers):
                     (fingerprint, ANSWERS_KEPT),
                 )
             # The newest tick and the newest admitted one are what the guard compares with.
-            self.connection.execute(
+            forgotten = self.connection.execute(
                 "DELETE FROM ticks WHERE started_at < ? AND seq < (SELECT max(seq) FROM ticks) "
                 "AND seq <> coalesce((SELECT max(seq) FROM ticks WHERE admitted AND kind = 'tick'), 0)",
                 (as_text(before),),
             )
+            if forgotten.rowcount:
+                self._prune_lists()
