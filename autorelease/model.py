@@ -62,11 +62,15 @@ class Allocation(msgspec.Struct, frozen=True):
 
 
 class InvalidRow(msgspec.Struct, frozen=True):
-    """A live row of which we cannot be sure what it says: never released, always reported."""
+    """A live row of which we cannot be sure what it says: never released, always reported.
+
+    has_sid: whether somebody can ask for it by that; else it stands for what is stored there.
+    """
 
     sid: str
     reason: str
     raw: RawRow | None = None
+    has_sid: bool = True
 
 
 class Result(StrEnum):

@@ -75,6 +75,25 @@ class Access(msgspec.Struct, frozen=True):
     remedy: str
 
 
+class Walked(msgspec.Struct, frozen=True):
+    """One page of a walk over the whole table.
+
+    rows: that it has; live, due: of these. invalid: the live rows of which we cannot be sure what they say, by
+    themselves: not because of others with the same sid or VM. index: by which `due` finds what is due, None: by none,
+    or nothing here is due. hidden: the sids of due rows that it does not show. position: where the next page begins,
+    None: this was the last one. ground: what that rests on.
+    """
+
+    ground: str
+    rows: int
+    live: int
+    due: int
+    invalid: Sequence[InvalidRow]
+    index: str | None
+    hidden: Sequence[str]
+    position: str | None
+
+
 class Ledger(Protocol):
     """Used by one thread alone. Every method raises UnusableError where the database cannot do it."""
 
@@ -87,6 +106,21 @@ class Ledger(Protocol):
 
     def due(self, now: datetime, grace: timedelta) -> Iterator[Sequence[Allocation]]:
         """Pages of readable live allocations: a superset of what has expired, oldest first as stored."""
+
+    def walk(
+        self, position: str | None, now: datetime, grace: timedelta, is_due: Callable[[Allocation], bool]
+    ) -> Walked:
+        """Judge the live rows of one page of the table's own key; position None: the first.
+
+        No index and no condition on what a row says stands between the table and the judgement. Each row that is due
+        is looked up as `due` would find it, in the same transaction, which lasts no longer than a moment.
+        """
+
+    def ground(self) -> str:
+        """What a position in a walk rests on: it is good for as long as this is the same."""
+
+    def meaning(self) -> str:
+        """Which columns and words a row is judged by, in short."""
 
     def holders(self, references: Sequence[str]) -> Iterator[Holder]:
         """The live rows, readable or not, whose VM has one of these references, of whatever provisioner and uid.

@@ -10,6 +10,7 @@ from autorelease.identity import References
 from autorelease.ledger.base import Base, check_base, kind_of
 from autorelease.ledger.binding import lowered
 from autorelease.ledger.narrowing import literal, quoted
+from autorelease.ledger.pace import Pace
 from autorelease.ledger.rows import StoredRow, Vocabulary
 from autorelease.ledger.rules import NO_RULES
 from autorelease.sqliteadvice import names_what_is_missing, primary_code
@@ -54,6 +55,7 @@ class LedgerConnection:
         self._words = words
         self._name = table
         self._rules = NO_RULES
+        self._pace = Pace()
         self.connection = connect(path, read_only=read_only)
         try:
             with self._file.in_use():

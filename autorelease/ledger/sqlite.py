@@ -8,7 +8,8 @@ from autorelease.ledger.census import Counting
 from autorelease.ledger.rehearsal import Rehearsal
 from autorelease.ledger.shape import Shaped
 from autorelease.ledger.vms import Holders
+from autorelease.ledger.walking import Walking
 
 
-class SQLiteLedger(Counting, Shaped, Holders, Rehearsal):
+class SQLiteLedger(Counting, Walking, Shaped, Holders, Rehearsal):
     """See `autorelease.ledger.Ledger`."""

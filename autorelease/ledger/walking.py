@@ -1,0 +1,200 @@
+"""The table itself, page by page of its own key and by no index: what an audit and a census stand on.
+
+Each page is a read transaction of its own, and a short one. What a row means is decided in `rows`.
+"""
+
+import json
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from autorelease.ledger import Walked
+from autorelease.ledger.binding import bindable, parameter
+from autorelease.ledger.due import Due
+from autorelease.ledger.narrowing import certainly_unexpired_from, quoted
+from autorelease.ledger.rows import StoredRow, read_row
+from autorelease.ledger.rules import schema_version
+from autorelease.model import Allocation, InvalidRow, RawValue
+
+ROWID_NAMES = ("rowid", "_rowid_", "oid")
+Position = Sequence[RawValue]
+
+
+class Key(msgspec.Struct, frozen=True):
+    """What a table is kept in the order of. columns: SQL for each; none: the table goes in one page.
+
+    hint: keeps the database from going by an index instead, which may be a damaged one.
+    """
+
+    columns: Sequence[str] = ()
+    hint: str = ""
+
+    @property
+    def row(self) -> str:
+        """SQL for all of it as one value."""
+        return f"({', '.join(self.columns)})"
+
+
+def places(position: Position) -> str:
+    """SQL for a value of a key that is bound."""
+    return f"({', '.join(map(parameter, position))})"
+
+
+def bindables(position: Position) -> Position:
+    """The same value, as it is bound there."""
+    return tuple(map(bindable, position))
+
+
+class Slice(msgspec.Struct, frozen=True):
+    """One page: the rows behind `after` up to `last`. after None: from the beginning; last None: to the end.
+
+    condition: SQL for that, with its values.
+    """
+
+    rows: int
+    last: Position | None
+    condition: str
+    values: Position
+
+
+class Walking(Due):
+    """Pages of the key."""
+
+    def ground(self) -> str:
+        """What a position rests on: rows may have other numbers once the schema is another one (VACUUM changes it)."""
+        with self._file.in_use():
+            return self._ground(self._key())
+
+    def meaning(self) -> str:
+        """What the words of the configuration make of a row, in short: under others, another row is invalid."""
+        words = [
+            sorted(value) if isinstance(value, frozenset) else value for value in msgspec.structs.astuple(self._words)
+        ]
+        text = repr((sorted(self._columns.items()), words))
+        return f"{zlib.crc32(text.encode('utf-8', 'surrogateescape')):08x}"
+
+    def walk(
+        self, position: str | None, now: datetime, grace: timedelta, is_due: Callable[[Allocation], bool]
+    ) -> Walked:
+        """Judge the live rows of the next page, and look each that is due up by the index that `due` goes by."""
+        with self._file.in_use(), self._pace.measured(), self._reading():
+            key = self._key()
+            page = self._slice(key, _read(position), self._pace.rows)
+            # Settled rows alone are left to SQL: of those nothing is to be judged.
+            rows = self._rows_of(key, page)
+            judged = [(read_row(StoredRow(*values), self._words), at) for *values, at in rows]
+            due = [(row, at) for row, at in judged if isinstance(row, Allocation) and is_due(row)]
+            index = self._index_of_due(now - grace) if due else None
+            hidden = list(self._hidden(key, index, now - grace, due)) if index else []
+            return Walked(
+                ground=self._ground(key),
+                rows=page.rows,
+                live=len(judged),
+                due=len(due),
+                invalid=[row for row, _ in judged if isinstance(row, InvalidRow)],
+                index=index,
+                hidden=hidden,
+                position=_written(page.last) if page.last is not None else None,
+            )
+
+    # --- pages ------------------------------------------------------------------------------------------------------
+
+    def _slice(self, key: Key, after: Position | None, rows: int) -> Slice:
+        """The next page. Both statements of a page are bounded by its number of rows."""
+        if not key.columns:
+            return Slice(self._count(key, "1", ()), None, "1", ())
+        behind, values = (f"{key.row} > {places(after)}", bindables(after)) if after is not None else ("1", ())
+        last = self.connection.execute(
+            f"SELECT {', '.join(key.columns)} FROM {self._table} {key.hint} WHERE {behind} "
+            f"ORDER BY {', '.join(key.columns)} LIMIT 1 OFFSET ?",
+            (*values, rows - 1),
+        ).fetchone()
+        if last is None:
+            return Slice(self._count(key, behind, values), None, behind, values)
+        condition = f"{behind} AND {key.row} <= {places(last)}"
+        return Slice(rows, last, condition, (*values, *bindables(last)))
+
+    def _count(self, key: Key, condition: str, values: Position) -> int:
+        statement = f"SELECT count(*) FROM {self._table} {key.hint} WHERE {condition}"
+        return int(self.connection.execute(statement, values).fetchone()[0])
+
+    def _rows_of(self, key: Key, page: Slice) -> list[tuple[Any, ...]]:
+        """The live rows of a page, each with its own key behind it."""
+        columns = ", ".join((self._select, *key.columns))
+        cursor = self.connection.execute(
+            f"SELECT {columns} FROM {self._table} {key.hint} WHERE {page.condition} AND {self._live}", page.values
+        )
+        width = len(StoredRow.__struct_fields__)
+        return [(*row[:width], row[width:]) for row in cursor]
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        self.connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.connection.execute("ROLLBACK")
+
+    # --- the key ----------------------------------------------------------------------------------------------------
+
+    def _ground(self, key: Key) -> str:
+        return f"{schema_version(self.connection)} {', '.join(key.columns)}"
+
+    def _key(self) -> Key:
+        """Of a table with row ids, these: its primary key is an index like any other. A view has none."""
+        primary = self.connection.execute(
+            "SELECT name, coll FROM pragma_index_xinfo(?) WHERE key ORDER BY seqno", (self._name,)
+        ).fetchall()
+        if primary:
+            # SQLite answers so for a table WITHOUT ROWID, which is kept in the order of its primary key.
+            return Key([f"{self._table}.{quoted(name)} COLLATE {quoted(coll)}" for name, coll in primary])
+        columns = self.connection.execute("SELECT lower(name) FROM pragma_table_xinfo(?)", (self._name,)).fetchall()
+        free = [name for name in ROWID_NAMES if (name,) not in columns]
+        if not free or self._is_view():
+            return Key()
+        return Key([f"{self._table}.{free[0]}"], "NOT INDEXED")
+
+    def _is_view(self) -> bool:
+        statement = "SELECT 1 FROM sqlite_master WHERE type = 'view' AND lower(name) = lower(?)"
+        return self.connection.execute(statement, (self._name,)).fetchone() is not None
+
+    # --- what an index shows ----------------------------------------------------------------------------------------
+
+    def _index_of_due(self, moment: datetime) -> str | None:
+        """The index that `due` goes by; None: it reads the table itself."""
+        statement = f"EXPLAIN QUERY PLAN {self._due_statement(None)}"
+        bound = (certainly_unexpired_from(moment, self._words),)
+        steps = [detail for *_, detail in self.connection.execute(statement, bound)]
+        names = [name for (name,) in self.connection.execute("SELECT name FROM pragma_index_list(?)", (self._name,))]
+        used = [name for name in names if any(f"{step} (".find(f" INDEX {name} (") >= 0 for step in steps)]
+        return max(used, key=len, default=None)
+
+    def _hidden(
+        self, key: Key, index: str, moment: datetime, due: Sequence[tuple[Allocation, Position]]
+    ) -> Iterator[str]:
+        """The sids of those rows that are in the table and not in the index, as far as `due` looks."""
+        expires_at, sid = self._column("expires_at"), self._column("sid")
+        bound = certainly_unexpired_from(moment, self._words)
+        for row, at in due:
+            statement = (
+                f"SELECT 1 FROM {self._table} INDEXED BY {quoted(index)} WHERE {self._due_conditions} "
+                f"AND {expires_at} = ? AND {sid} = ? AND {key.row} = {places(at)}"
+            )
+            values = (bound, row.raw.expires_at, row.raw.sid, *bindables(at))
+            if self.connection.execute(statement, values).fetchone() is None:
+                yield row.sid
+
+
+def _written(position: Position) -> str:
+    """A position as text; bytes are no JSON."""
+    return json.dumps([{"hex": value.hex()} if isinstance(value, bytes) else value for value in position])
+
+
+def _read(position: str | None) -> Position | None:
+    if position is None:
+        return None
+    return [bytes.fromhex(value["hex"]) if isinstance(value, dict) else value for value in json.loads(position)]
