@@ -232,7 +232,8 @@ class Refusal(msgspec.Struct, frozen=True):
 class Census(msgspec.Struct, frozen=True):
     """The ledger's live rows in numbers, and those that cannot be understood.
 
-    rows_acknowledged: how many of the invalid ones are held, so that somebody knows of them.
+    rows_acknowledged: how many of the invalid ones are held, so that somebody knows of them. rows_unnamed: how many of
+    them have no sid that could be asked for; sids: those of the others, None where they are very many.
     """
 
     rows_examined: int
@@ -240,6 +241,8 @@ class Census(msgspec.Struct, frozen=True):
     invalid: Sequence[InvalidRow]
     rows_acknowledged: int = 0
     truncated: bool = False
+    rows_unnamed: int = 0
+    sids: frozenset[str] | None = frozenset()
 
 
 class ReleaseError(msgspec.Struct, frozen=True):

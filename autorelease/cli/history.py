@@ -113,6 +113,9 @@ def _tick(past: "PastTick") -> dict[str, Any]:
     report = dict(past.report or {})
     if report.get("schema") == "autorelease.error/1":
         report = {"error": report["error"], "message": report["message"]}
+    elif report:
+        # Reports of before there were audits do not have it.
+        report.setdefault("audited_at", None)
     return {
         "tick": start.tick,
         "now": rfc3339(start.now),

@@ -146,7 +146,7 @@ def _rows(
 
 
 def _invalid(decision: Decision) -> Check:
-    live, acknowledged = decision.census.rows_examined, decision.census.rows_acknowledged
+    live, acknowledged = decision.census.rows_examined, decision.seen.rows_acknowledged
     if not decision.rows_invalid:
         return Check("invalid rows", State.OK, f"none of {live} live rows")
     by_reason: dict[str, list[InvalidRow]] = {}

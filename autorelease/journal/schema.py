@@ -154,7 +154,7 @@ def _audits_and_lists(database: "Database") -> None:
     for name in ("invalid_list", "errors_list"):
         run(f"ALTER TABLE ticks ADD COLUMN {name} INTEGER")
     # Of each ledger the last audit that was finished, and the one that is under way. ground: what its position rests
-    # on; unnamed: the invalid rows that are not in audited_invalid, of which `examples` names the first.
+    # on; unnamed: the invalid rows that have no sid to stand in audited_invalid, of which `examples` has the first.
     run(
         "CREATE TABLE audits (id INTEGER PRIMARY KEY, ledger TEXT NOT NULL, ground TEXT NOT NULL, "
         "started_at TEXT NOT NULL, finished_at TEXT, position TEXT, rows INTEGER NOT NULL, live INTEGER NOT NULL, "

@@ -80,7 +80,8 @@ class Walked(msgspec.Struct, frozen=True):
 
     rows: that it has; live, due: of these. invalid: the live rows of which we cannot be sure what they say, by
     themselves: not because of others with the same sid or VM. index: by which `due` finds what is due, None: by none,
-    or nothing here is due. hidden: the sids of due rows that it does not show. position: where the next page begins,
+    or nothing here is due. hidden: the sids of due rows that it does not show; problem: what to do about it, None:
+    there is none. position: where the next page begins,
     None: this was the last one. ground: what that rests on.
     """
 
@@ -91,6 +92,7 @@ class Walked(msgspec.Struct, frozen=True):
     invalid: Sequence[InvalidRow]
     index: str | None
     hidden: Sequence[str]
+    problem: str | None
     position: str | None
 
 
@@ -121,6 +123,9 @@ class Ledger(Protocol):
 
     def meaning(self) -> str:
         """Which columns and words a row is judged by, in short."""
+
+    def invalid_among(self, sids: Sequence[str]) -> Mapping[str, str]:
+        """Of the live rows with these sids, those that are invalid by themselves: their reasons by sid."""
 
     def holders(self, references: Sequence[str]) -> Iterator[Holder]:
         """The live rows, readable or not, whose VM has one of these references, of whatever provisioner and uid.

@@ -5,7 +5,7 @@ Each page is a read transaction of its own, and a short one. What a row means is
 
 import json
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,13 +13,15 @@ from typing import Any
 import msgspec
 
 from autorelease.ledger import Walked
-from autorelease.ledger.binding import bindable, parameter
+from autorelease.ledger.binding import bindable, parameter, twin
 from autorelease.ledger.due import Due
 from autorelease.ledger.narrowing import certainly_unexpired_from, quoted
 from autorelease.ledger.rows import StoredRow, read_row
 from autorelease.ledger.rules import schema_version
 from autorelease.model import Allocation, InvalidRow, RawValue
 
+SIDS_AT_ONCE = 500
+HIDDEN_NAMED = 5
 ROWID_NAMES = ("rowid", "_rowid_", "oid")
 Position = Sequence[RawValue]
 
@@ -98,6 +100,7 @@ class Walking(Due):
                 invalid=[row for row, _ in judged if isinstance(row, InvalidRow)],
                 index=index,
                 hidden=hidden,
+                problem=self._problem(index, hidden) if index and hidden else None,
                 position=_written(page.last) if page.last is not None else None,
             )
 
@@ -187,6 +190,37 @@ class Walking(Due):
             values = (bound, row.raw.expires_at, row.raw.sid, *bindables(at))
             if self.connection.execute(statement, values).fetchone() is None:
                 yield row.sid
+
+    def _problem(self, index: str, hidden: Sequence[str]) -> str:
+        first = ", ".join(hidden[:HIDDEN_NAMED]) + (", …" if len(hidden) > HIDDEN_NAMED else "")
+        count = "1 row that is due" if len(hidden) == 1 else f"{len(hidden)} rows that are due"
+        return (
+            f"{self._path}: the index {index} does not show {count} ({first}): it is damaged, and no tick sees them. "
+            f"Make it anew, in the ledger's own shell: REINDEX {quoted(index)}; and look into the disk's health"
+        )
+
+    # --- single rows ------------------------------------------------------------------------------------------------
+
+    def invalid_among(self, sids: Sequence[str]) -> Mapping[str, str]:
+        """Of the live rows with these sids, those that are invalid by themselves: their reasons by sid."""
+        found: dict[str, str] = {}
+        for start in range(0, len(sids), SIDS_AT_ONCE):
+            with self._file.in_use():
+                for row in self._live_rows_of(frozenset(sids[start : start + SIDS_AT_ONCE])):
+                    judged = read_row(row, self._words)
+                    if isinstance(judged, InvalidRow):
+                        found[judged.sid] = judged.reason
+        return {sid: found[sid] for sid in sids if sid in found}
+
+    def _live_rows_of(self, sids: frozenset[str]) -> Sequence[StoredRow]:
+        # JSON in SQLite ends a text at a NUL: such a sid is looked for by itself.
+        plain = [value for sid in sids if "\0" not in sid for value in (sid, twin(sid)) if value is not None]
+        look = f"SELECT {self._select} FROM {self._table} WHERE {self._live} AND {self._column('sid')}"
+        rows = self.connection.execute(f"{look} IN (SELECT value FROM json_each(?))", (json.dumps(plain),)).fetchall()
+        for sid in sids:
+            if "\0" in sid:
+                rows += self.connection.execute(f"{look} = ?", (sid,)).fetchall()
+        return [StoredRow(*values) for values in rows]
 
 
 def _written(position: Position) -> str:

@@ -55,6 +55,7 @@ class LedgerSettings(Section, frozen=True):
     references: Literal["folded", "exact"] = "folded"
     never: tuple[int | Finite | Word, ...] = ()
     timestamps: Literal["epoch", "epoch_ms", "iso8601"] = "epoch"
+    audit_every: PositiveDuration = PositiveDuration(hours=24)
     timezone: Zone | None = None
     stamp: bool | BaseTable = True
     columns: Columns = Columns()

@@ -310,6 +310,7 @@ KEYS = [
     "oldest_overdue_seconds",
     "refused",
     "down",
+    "audited_at",
     "errors",
     "invalid",
     "truncated",
