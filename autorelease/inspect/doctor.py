@@ -11,12 +11,13 @@ from contextlib import ExitStack
 from datetime import timedelta
 from shlex import quote
 
+from autorelease.deciding.audit import Clocks, name_of, own_audit
 from autorelease.deciding.control import ask_control
 from autorelease.deciding.decide import Decision, decide, moment_of
 from autorelease.deciding.judging import Judge
 from autorelease.deciding.running import running
 from autorelease.errors import ConfigurationError, UnusableError
-from autorelease.inspect import Check, State, in_words, page, table
+from autorelease.inspect import Check, State, audit, in_words, page, table
 from autorelease.inspect.health import PAGES, find_health
 from autorelease.inspect.host import synchronisation, units
 from autorelease.journal import JournalReader, is_missing, open_journal_reader
@@ -138,8 +139,11 @@ def _rows(
     yield table.index(ledger, words, moment.now, settings)
     release = settings.release
     judge = Judge(ledger, journal, moment.now, release.grace, release.hold_grace)
-    decision = decide(judge, moment, limits, running=running(journal, moment.now))
+    name = name_of(ledger, moment.ledger)
+    memory = own_audit(judge, name, Clocks(lambda: moment.now))
+    decision = decide(judge, moment, limits, running=running(journal, moment.now), memory=memory)
     decision.spool.close()
+    yield audit.check(journal.audited(name), decision.memory, moment.now, settings.ledger.audit_every)
     yield _invalid(decision)
     yield _conflicts(decision)
     yield _guard(decision)
