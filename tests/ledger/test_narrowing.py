@@ -305,6 +305,8 @@ def small_pages() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("autorelease.ledger.due.PAGE_ROWS", 2)
         patch.setattr("autorelease.ledger.lookup.SIDS_AT_ONCE", 1)
+        for size in ("FIRST_ROWS", "LEAST_ROWS", "MOST_ROWS"):
+            patch.setattr(f"autorelease.ledger.pace.{size}", 2)
         yield
 
 
