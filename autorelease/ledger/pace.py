@@ -8,7 +8,7 @@ from contextlib import contextmanager
 LONGEST_SECONDS = 0.1
 FIRST_ROWS = 100
 LEAST_ROWS = 20
-MOST_ROWS = 20_000
+MOST_ROWS = 10_000
 
 
 class Pace:
