@@ -79,10 +79,9 @@ class Walked(msgspec.Struct, frozen=True):
     """One page of a walk over the whole table.
 
     rows: that it has; live, due: of these. invalid: the live rows of which we cannot be sure what they say, by
-    themselves: not because of others with the same sid or VM. index: by which `due` finds what is due, None: by none,
-    or nothing here is due. hidden: the sids of due rows that it does not show; problem: what to do about it, None:
-    there is none. position: where the next page begins,
-    None: this was the last one. ground: what that rests on.
+    themselves: not because of others with the same sid or VM. hidden: the sids of rows that an index by which a tick
+    looks does not show; problem: which, and what to do about it, None: there is none. position: where the next page
+    begins, None: this was the last one. ground: what that rests on.
     """
 
     ground: str
@@ -90,7 +89,6 @@ class Walked(msgspec.Struct, frozen=True):
     live: int
     due: int
     invalid: Sequence[InvalidRow]
-    index: str | None
     hidden: Sequence[str]
     problem: str | None
     position: str | None
@@ -115,7 +113,8 @@ class Ledger(Protocol):
         """Judge the live rows of one page of the table's own key; position None: the first.
 
         No index and no condition on what a row says stands between the table and the judgement. Each row that is due
-        is looked up as `due` would find it, in the same transaction, which lasts no longer than a moment.
+        is looked up as `due` and `read` would find it, and each live one as `holders` would, in the same transaction,
+        which lasts no longer than a moment.
         """
 
     def ground(self) -> str:

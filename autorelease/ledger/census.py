@@ -2,11 +2,12 @@
 
 import msgspec
 
+from autorelease.ledger.indexes import Key, Position
 from autorelease.ledger.lookup import SHARED_SID
 from autorelease.ledger.narrowing import certainly_readable, folded_if_plain, literal, perhaps_not_plain
 from autorelease.ledger.pace import Pace
 from autorelease.ledger.rows import StoredRow, read_row
-from autorelease.ledger.walking import Key, Position, Slice, Walking
+from autorelease.ledger.walking import Slice, Walking
 from autorelease.model import Census, InvalidRow
 from autorelease.text import folded
 

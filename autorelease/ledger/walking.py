@@ -8,47 +8,19 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any
 
 import msgspec
 
 from autorelease.ledger import Walked
-from autorelease.ledger.binding import bindable, parameter, twin
-from autorelease.ledger.due import Due
-from autorelease.ledger.narrowing import certainly_unexpired_from, quoted
+from autorelease.ledger.binding import twin
+from autorelease.ledger.indexes import Indexes, Key, Page, Position, bindables, places
+from autorelease.ledger.narrowing import quoted
 from autorelease.ledger.rows import StoredRow, read_row
 from autorelease.ledger.rules import schema_version
-from autorelease.model import Allocation, InvalidRow, RawValue
+from autorelease.model import Allocation, InvalidRow
 
 SIDS_AT_ONCE = 500
-HIDDEN_NAMED = 5
 ROWID_NAMES = ("rowid", "_rowid_", "oid")
-Position = Sequence[RawValue]
-
-
-class Key(msgspec.Struct, frozen=True):
-    """What a table is kept in the order of. columns: SQL for each; none: the table goes in one page.
-
-    hint: keeps the database from going by an index instead, which may be a damaged one.
-    """
-
-    columns: Sequence[str] = ()
-    hint: str = ""
-
-    @property
-    def row(self) -> str:
-        """SQL for all of it as one value."""
-        return f"({', '.join(self.columns)})"
-
-
-def places(position: Position) -> str:
-    """SQL for a value of a key that is bound."""
-    return f"({', '.join(map(parameter, position))})"
-
-
-def bindables(position: Position) -> Position:
-    """The same value, as it is bound there."""
-    return tuple(map(bindable, position))
 
 
 class Slice(msgspec.Struct, frozen=True):
@@ -63,7 +35,7 @@ class Slice(msgspec.Struct, frozen=True):
     values: Position
 
 
-class Walking(Due):
+class Walking(Indexes):
     """Pages of the key."""
 
     def ground(self) -> str:
@@ -88,19 +60,17 @@ class Walking(Due):
             page = self._slice(key, _read(position), self._pace.rows)
             # Settled rows alone are left to SQL: of those nothing is to be judged.
             rows = self._rows_of(key, page)
-            judged = [(read_row(StoredRow(*values), self._words), at) for *values, at in rows]
-            due = [(row, at) for row, at in judged if isinstance(row, Allocation) and is_due(row)]
-            index = self._index_of_due(now - grace) if due else None
-            hidden = list(self._hidden(key, index, now - grace, due)) if index else []
+            judged = [(row, read_row(row, self._words), at) for row, at in rows]
+            due = [(verdict, at) for _, verdict, at in judged if isinstance(verdict, Allocation) and is_due(verdict)]
+            hidden = self._hidden(Page(key, now - grace, rows, due))
             return Walked(
                 ground=self._ground(key),
                 rows=page.rows,
                 live=len(judged),
                 due=len(due),
-                invalid=[row for row, _ in judged if isinstance(row, InvalidRow)],
-                index=index,
-                hidden=hidden,
-                problem=self._problem(index, hidden) if index and hidden else None,
+                invalid=[verdict for _, verdict, _ in judged if isinstance(verdict, InvalidRow)],
+                hidden=[sid for each in hidden for sid in each.sids],
+                problem="; ".join(f"{self._path}: {each}" for each in hidden) or None,
                 position=_written(page.last) if page.last is not None else None,
             )
 
@@ -125,14 +95,14 @@ class Walking(Due):
         statement = f"SELECT count(*) FROM {self._table} {key.hint} WHERE {condition}"
         return int(self.connection.execute(statement, values).fetchone()[0])
 
-    def _rows_of(self, key: Key, page: Slice) -> list[tuple[Any, ...]]:
+    def _rows_of(self, key: Key, page: Slice) -> list[tuple[StoredRow, Position]]:
         """The live rows of a page, each with its own key behind it."""
         columns = ", ".join((self._select, *key.columns))
         cursor = self.connection.execute(
             f"SELECT {columns} FROM {self._table} {key.hint} WHERE {page.condition} AND {self._live}", page.values
         )
         width = len(StoredRow.__struct_fields__)
-        return [(*row[:width], row[width:]) for row in cursor]
+        return [(StoredRow(*row[:width]), row[width:]) for row in cursor]
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -164,40 +134,6 @@ class Walking(Due):
     def _is_view(self) -> bool:
         statement = "SELECT 1 FROM sqlite_master WHERE type = 'view' AND lower(name) = lower(?)"
         return self.connection.execute(statement, (self._name,)).fetchone() is not None
-
-    # --- what an index shows ----------------------------------------------------------------------------------------
-
-    def _index_of_due(self, moment: datetime) -> str | None:
-        """The index that `due` goes by; None: it reads the table itself."""
-        statement = f"EXPLAIN QUERY PLAN {self._due_statement(None)}"
-        bound = (certainly_unexpired_from(moment, self._words),)
-        steps = [detail for *_, detail in self.connection.execute(statement, bound)]
-        names = [name for (name,) in self.connection.execute("SELECT name FROM pragma_index_list(?)", (self._name,))]
-        used = [name for name in names if any(f"{step} (".find(f" INDEX {name} (") >= 0 for step in steps)]
-        return max(used, key=len, default=None)
-
-    def _hidden(
-        self, key: Key, index: str, moment: datetime, due: Sequence[tuple[Allocation, Position]]
-    ) -> Iterator[str]:
-        """The sids of those rows that are in the table and not in the index, as far as `due` looks."""
-        expires_at, sid = self._column("expires_at"), self._column("sid")
-        bound = certainly_unexpired_from(moment, self._words)
-        for row, at in due:
-            statement = (
-                f"SELECT 1 FROM {self._table} INDEXED BY {quoted(index)} WHERE {self._due_conditions} "
-                f"AND {expires_at} = ? AND {sid} = ? AND {key.row} = {places(at)}"
-            )
-            values = (bound, row.raw.expires_at, row.raw.sid, *bindables(at))
-            if self.connection.execute(statement, values).fetchone() is None:
-                yield row.sid
-
-    def _problem(self, index: str, hidden: Sequence[str]) -> str:
-        first = ", ".join(hidden[:HIDDEN_NAMED]) + (", …" if len(hidden) > HIDDEN_NAMED else "")
-        count = "1 row that is due" if len(hidden) == 1 else f"{len(hidden)} rows that are due"
-        return (
-            f"{self._path}: the index {index} does not show {count} ({first}): it is damaged, and no tick sees them. "
-            f"Make it anew, in the ledger's own shell: REINDEX {quoted(index)}; and look into the disk's health"
-        )
 
     # --- single rows ------------------------------------------------------------------------------------------------
 

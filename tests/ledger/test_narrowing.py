@@ -23,7 +23,13 @@ from msgspec.structs import replace
 from autorelease.deciding.audit import Clocks, completed, looked_up, own_audit
 from autorelease.deciding.judging import Judge
 from autorelease.journal.empty import EmptyJournal
-from autorelease.ledger.narrowing import certainly_readable, certainly_unexpired_from, literal, quoted
+from autorelease.ledger.narrowing import (
+    certainly_readable,
+    certainly_unexpired_from,
+    indexes_of_holders,
+    literal,
+    quoted,
+)
 from autorelease.ledger.rows import StoredRow, Unreadable, Vocabulary, read_instant, read_row
 from autorelease.ledger.sqlite import SQLiteLedger
 from autorelease.model import Allocation, Census, InvalidRow, RawRow, RawValue
@@ -257,6 +263,9 @@ def judged(path: Path, table: Table) -> Iterator[tuple[StoredRow, Allocation | I
         yield row, InvalidRow(str(sid), "shared", None) if is_shared else verdict
 
 
+INDEXES = ("CREATE INDEX due ON t (expires_at, sid) WHERE status <> 'Released'", "CREATE INDEX sids ON t (sid)")
+
+
 def stored(path: Path, table: Table) -> list[StoredRow]:
     """Every row of the table."""
     return [row for row, _ in judged(path, table)]
@@ -327,10 +336,19 @@ def test_sql_fetches_everything_that_has_expired_and_the_census_counts_everythin
     assert not census.truncated
 
 
-@given(table=tables())
-@slowly(max_examples=200)
-def test_an_audit_judges_every_live_row_by_itself_and_a_census_needs_nothing_of_it(path: Path, table: Table) -> None:
+@given(table=tables(), is_indexed=st.booleans())
+@slowly(max_examples=300)
+def test_an_audit_judges_every_live_row_by_itself_and_a_census_needs_nothing_of_it(
+    path: Path,
+    table: Table,
+    is_indexed: bool,  # noqa: FBT001
+) -> None:
     make(path, table)
+    if is_indexed:
+        # Whole ones: none of them is said to hide anything.
+        with closing(sqlite3.connect(path)) as connection, connection:
+            for statement in (*indexes_of_holders("t", "sid", "vm_ref"), *INDEXES):
+                connection.execute(statement)
     _, _, invalid = expected(path, table)
     ledger = SQLiteLedger(path, "t", COLUMNS, words=table.words)
     try:

@@ -101,7 +101,7 @@ def walked(path: Path, rows: int) -> Mapping[str, Any]:
         "due": sum(page.due for page in found),
         "invalid": sorted(row.sid for page in found for row in page.invalid),
         "hidden": sorted(sid for page in found for sid in page.hidden),
-        "index": {page.index for page in found},
+        "problem": next((page.problem for page in found if page.problem), None),
         "pages": len(found),
     }
 
@@ -167,7 +167,8 @@ def test_rows_that_a_damaged_index_hides_are_named(path: Path, table: str) -> No
     assert fetched == ["a", "b"]
     found = walked(path, 2)
     assert (found["hidden"], found["due"]) == (["hidden 1", "hidden 2"], 4)
-    assert "by (expiry) INDEX" in found["index"]
+    assert found["problem"] is not None
+    assert 'REINDEX "by (expiry) INDEX";' in found["problem"]
     execute(path, 'REINDEX "by (expiry) INDEX"')
     assert walked(path, 2)["hidden"] == []
 
@@ -183,7 +184,7 @@ def test_a_row_whose_entry_says_a_later_date_is_hidden_too(path: Path) -> None:
 def test_without_an_index_nothing_can_be_hidden(path: Path) -> None:
     make(path, TABLES["no key"], sids=["a", "b"])
     found = walked(path, 1)
-    assert (found["hidden"], found["index"]) == ([], {None})
+    assert (found["hidden"], found["problem"]) == ([], None)
 
 
 def test_many_rows_of_one_expiry_are_looked_up_one_by_one(path: Path) -> None:
@@ -205,7 +206,7 @@ def test_many_rows_of_one_expiry_are_looked_up_one_by_one(path: Path) -> None:
     [page, *_] = pages(ledger)
     ledger.close()
     assert (page.due, page.hidden) == (4000, [])
-    assert steps * 100 / 4000 < 200
+    assert steps * 100 / 4000 < 400
 
 
 def test_no_transaction_outlives_a_page(path: Path) -> None:

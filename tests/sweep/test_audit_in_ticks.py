@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from autorelease.errors import ExitCode, UnusableError
+from autorelease.ledger.narrowing import indexes_of_holders
 from autorelease.provisioners.memory import MemoryProvisioner
 from autorelease.sweep.report import tick_object
 from tests.ledger.damaged import write_behind_the_index
@@ -68,7 +69,7 @@ def test_a_row_that_a_damaged_index_hides_ends_every_tick_with_5_until_the_index
     # What was seen is released all the same, and the report says so.
     assert (first.code, first.ends()) == (ExitCode.UNUSABLE, {"seen": "released"})
     assert first.report.lost is not None
-    for part in (str(engine.place.ledger), "the index due", "1 row that is due (hidden)", 'REINDEX "due";'):
+    for part in (str(engine.place.ledger), "the index due", "1 row (hidden)", "for what is due", 'REINDEX "due";'):
         assert part in first.report.lost
     engine.later()
     assert engine.tick(provisioner).code == ExitCode.UNUSABLE
@@ -97,6 +98,42 @@ def test_in_a_large_ledger_it_stays_5_until_an_audit_has_come_to_its_end(engine:
         engine.later()
     # The walk that was under way has not passed the row yet.
     assert codes == [5, 0, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("vm_ref", "index"), [("web-9", "vm_allocations_vms"), ("w\u00e9b-9", "vm_allocations_odd_vms")]
+)
+def test_a_customer_whom_an_index_hides_from_the_look_for_other_holders_is_named(
+    engine: Engine, vm_ref: str, index: str
+) -> None:
+    for statement in indexes_of_holders("vm_allocations", "sid", "vm_ref"):
+        engine.place.execute(statement)
+    engine.add("a", vm_ref="web-1", expires_at=RENEWED)
+    assert engine.tick(Scripted()).code == ExitCode.OK
+    statement = "INSERT INTO vm_allocations (sid, status, expires_at, vm_ref) VALUES ('paid', 'Active', ?, ?)"
+    write_behind_the_index(engine.place.ledger, index, lambda other: other.execute(statement, (RENEWED, vm_ref)))
+    engine.later()
+    ticked = engine.tick(Scripted())
+    assert ticked.code == ExitCode.UNUSABLE
+    assert ticked.report.lost is not None
+    assert f"the index {index} does not show 1 row (paid) to a tick that looks for who else holds" in ticked.report.lost
+    engine.place.execute(f"REINDEX {index}")
+    engine.later()
+    assert engine.tick(Scripted()).code == ExitCode.OK
+
+
+def test_a_row_that_cannot_be_found_by_its_sid_is_named(engine: Engine) -> None:
+    engine.place.execute("DROP TABLE vm_allocations")
+    engine.place.execute("CREATE TABLE vm_allocations (sid TEXT, status TEXT, expires_at INTEGER, released_at INTEGER)")
+    engine.place.execute("CREATE INDEX by_sid ON vm_allocations (sid)")
+    write_behind_the_index(
+        engine.place.ledger,
+        "by_sid",
+        lambda other: other.execute("INSERT INTO vm_allocations VALUES ('lost', 'Active', ?, NULL)", (EXPIRED,)),
+    )
+    ticked = engine.tick(Scripted())
+    assert ticked.code == ExitCode.UNUSABLE
+    assert "the index by_sid does not show 1 row (lost) to a tick that looks by the sid" in (ticked.report.lost or "")
 
 
 def test_a_dry_run_and_a_listing_find_it_too_and_write_nothing(engine: Engine) -> None:
