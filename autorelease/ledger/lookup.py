@@ -125,8 +125,9 @@ class Lookup(LedgerConnection):
         """Those of these stored sids that somebody could mean another row by, too."""
         if self._sid_is_unique:
             return set()
-        # Every other kind of sid is invalid anyhow.
-        wanted = [sid for sid in dict.fromkeys(sids) if isinstance(sid, int | str) and not is_undecodable(sid)]
+        # Every other kind of sid is invalid anyhow. They go first: Python takes 7.0 for 7, and would keep one of them.
+        readable = (sid for sid in sids if isinstance(sid, int | str) and not is_undecodable(sid))
+        wanted = list(dict.fromkeys(readable))
         pages = (wanted[start : start + SIDS_AT_ONCE] for start in range(0, len(wanted), SIDS_AT_ONCE))
         return {sid for page in pages for sid in self._shared(page)}
 
