@@ -127,13 +127,9 @@ class Walking(Indexes):
             return Key([f"{self._table}.{quoted(name)} COLLATE {quoted(coll)}" for name, coll in primary])
         columns = self.connection.execute("SELECT lower(name) FROM pragma_table_xinfo(?)", (self._name,)).fetchall()
         free = [name for name in ROWID_NAMES if (name,) not in columns]
-        if not free or self._is_view():
+        if not free or self._is_view:
             return Key()
         return Key([f"{self._table}.{free[0]}"], "NOT INDEXED")
-
-    def _is_view(self) -> bool:
-        statement = "SELECT 1 FROM sqlite_master WHERE type = 'view' AND lower(name) = lower(?)"
-        return self.connection.execute(statement, (self._name,)).fetchone() is not None
 
     # --- single rows ------------------------------------------------------------------------------------------------
 
