@@ -63,11 +63,15 @@ class Allocation(msgspec.Struct, frozen=True):
 
 
 class InvalidRow(msgspec.Struct, frozen=True):
-    """A live row of which we cannot be sure what it says: never released, always reported."""
+    """A live row of which we cannot be sure what it says: never released, always reported.
+
+    has_sid: whether somebody can ask for it by that; else it stands for what is stored there.
+    """
 
     sid: str
     reason: str
     raw: RawRow | None = None
+    has_sid: bool = True
 
 
 class Result(StrEnum):
@@ -248,7 +252,8 @@ class Refusal(msgspec.Struct, frozen=True):
 class Census(msgspec.Struct, frozen=True):
     """The ledger's live rows in numbers, and those that cannot be understood.
 
-    rows_acknowledged: how many of the invalid ones are held, so that somebody knows of them.
+    rows_acknowledged: how many of the invalid ones are held, so that somebody knows of them. rows_unnamed: how many of
+    them have no sid that could be asked for; sids: those of the others, None where they are very many.
     """
 
     rows_examined: int
@@ -256,6 +261,8 @@ class Census(msgspec.Struct, frozen=True):
     invalid: Sequence[InvalidRow]
     rows_acknowledged: int = 0
     truncated: bool = False
+    rows_unnamed: int = 0
+    sids: frozenset[str] | None = frozenset()
 
 
 class ReleaseError(msgspec.Struct, frozen=True):

@@ -50,6 +50,7 @@ inactive = []
 references = "folded"
 never = []
 timestamps = "epoch"
+audit_every = "24h"
 stamp = true
 
 [ledger.columns]
@@ -96,7 +97,7 @@ def test_every_key_that_exists_is_in_the_contracts_list() -> None:
     """A key that is not listed above has no default there that anybody could rely on."""
     assert set(module.LedgerSettings.__struct_fields__) == {
         *("url", "table", "released", "inactive", "live", "where", "references", "never"),
-        *("timestamps", "dates", "timezone", "stamp", "columns"),
+        *("timestamps", "dates", "audit_every", "timezone", "stamp", "columns"),
     }
     assert set(module.JournalSettings.__struct_fields__) == {"url", "keep"}
     assert set(module.Release.__struct_fields__) == {

@@ -1,20 +1,26 @@
 """What a tick would begin with, for the commands that only look: read, decided, and nothing changed."""
 
+import logging
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from autorelease.cli.shared import clock
+from autorelease.errors import UnusableError
+from autorelease.model import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    from autorelease.deciding.audit import Memory
     from autorelease.deciding.decide import Decision
     from autorelease.deciding.judging import Judge, Records
     from autorelease.journal import JournalReader
     from autorelease.ledger import Ledger
     from autorelease.rules.guard import Limits, Moment
     from autorelease.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 def limits(settings: "Settings") -> "Limits":
@@ -49,6 +55,7 @@ def decided(
 
     Whoever shows the decision closes them before: nothing of ours may stand in the ledger's way while a pager waits.
     """
+    from autorelease.deciding import audit
     from autorelease.deciding.decide import decide
     from autorelease.deciding.running import running
     from autorelease.journal import open_journal_reader
@@ -59,12 +66,30 @@ def decided(
         stack.callback(ledger.close)
         journal = open_journal_reader(settings)
         stack.callback(journal.close)
+        judge = judge_of(settings, ledger, journal, at.now)
+        memory = audit.own_audit(judge, audit.name_of(ledger, at.ledger), audit.Clocks(clock))
+        if memory is not None and memory.problem is not None:
+            raise UnusableError(memory.problem)
         decision = decide(
-            judge_of(settings, ledger, journal, at.now),
+            judge,
             at,
             limits(settings),
             running=running(journal, clock()),
             is_hypothetical=is_hypothetical,
+            memory=memory,
         )
+        _warn(decision.memory)
         stack.callback(decision.spool.close)
         yield ledger, journal, decision
+
+
+def _warn(memory: "Memory") -> None:
+    """Say how old the look at the whole ledger is that this rests on, where it was not made just now."""
+    if memory.problem is not None:
+        logger.warning("the last audit, which ended at %s: %s", _shown(memory), memory.problem)
+    elif not memory.is_own:
+        logger.info("the whole ledger is too large to be looked at now; its last audit ended at %s", _shown(memory))
+
+
+def _shown(memory: "Memory") -> str:
+    return rfc3339(memory.at) if memory.at else "no time: there was none"

@@ -122,6 +122,8 @@ def _tick(past: "PastTick") -> dict[str, Any]:
     elif report:
         # What an older version wrote down has fewer reasons.
         report["skipped"] = {reason.value: report["skipped"].get(reason, 0) for reason in SkipReason}
+        # Reports of before there were audits do not have it.
+        report.setdefault("audited_at", None)
     return {
         "tick": start.tick,
         "now": rfc3339(start.now),

@@ -189,6 +189,7 @@ def means_of(
         quarantine_after=release.quarantine_after,
         max_gone_percent=settings.guard.max_gone_percent,
         stamps=settings.ledger.is_stamped,
+        audit_every=settings.ledger.audit_every,
     )
     return Means(provisioners, options, stop, clock, jitter, watch, lambda run: is_running(run, clock()))
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 from msgspec.structs import replace
 
+from autorelease.deciding import audit
 from autorelease.deciding.judging import Judge
 from autorelease.deciding.spool import Spool
 from autorelease.deciding.unfinished import Moment, Unfinished, unfinished_work
@@ -26,17 +27,37 @@ BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """Everything that is known before anything is done. The spool holds the plan itself; close it in the end."""
+    """Everything that is known before anything is done. The spool holds the plan itself; close it in the end.
+
+    census: the quick look alone; memory: what audits have left beside it. unowned: the due rows that are invalid for
+    their VM, and the first of them. held: the sids that are held.
+    """
 
     now: datetime
     census: Census
+    memory: audit.Memory
+    held: Container[str]
+    unowned: tuple[int, Sequence[InvalidRow]]
     unfinished: Unfinished
     spool: Spool
     summary: PlanSummary
-    rows_invalid: int
-    invalid: Sequence[InvalidRow]
     facts: guard.Facts
     refusals: Sequence[Refusal]
+
+    @property
+    def seen(self) -> Census:
+        """The census, with what only audits have found."""
+        return audit.completed(self.census, self.memory, self.held)
+
+    @property
+    def rows_invalid(self) -> int:
+        """All that are invalid, by themselves or for their VM."""
+        return self.seen.rows_invalid + self.unowned[0]
+
+    @property
+    def invalid(self) -> Sequence[InvalidRow]:
+        """The first of them."""
+        return (*self.seen.invalid, *self.unowned[1])[:LISTED]
 
     @property
     def rows_expired(self) -> int:
@@ -53,14 +74,16 @@ def decide(
     running: Collection[str] = (),
     is_hypothetical: bool = False,
     is_stopped: Callable[[], bool] = lambda: False,
+    memory: audit.Memory | None = None,
 ) -> Decision:
     """Read ledger and journal, plan, and ask the guard. Changes nothing.
 
     running: the runs that are under way besides this one. is_hypothetical: the moment is a question, "what if it were
-    then". Raises StopReadingError as soon as somebody wants it to stop.
+    then". memory: what an audit has just found; None: what the journal remembers. Raises StopReadingError as soon as
+    somebody wants it to stop.
     """
     with judge.ledger.interrupted_when(is_stopped):
-        return _decide(judge, moment, limits, running, is_hypothetical, is_stopped)
+        return _decide(judge, moment, limits, running, is_hypothetical, memory, is_stopped)
 
 
 def _decide(
@@ -69,24 +92,27 @@ def _decide(
     limits: guard.Limits,
     running: Collection[str],
     is_hypothetical: bool,  # noqa: FBT001 - handed on
+    memory: audit.Memory | None,
     is_stopped: Callable[[], bool],
 ) -> Decision:
     ledger, journal = judge.ledger, judge.journal
     unfinished = unfinished_work(ledger, journal, Moment(judge.now, judge.grace, running))
-    census = ledger.census(_held(judge))
+    held = _held(judge)
+    census = ledger.census(held)
+    memory = memory or audit.remembered(journal.audited(audit.name_of(ledger, moment.ledger)))
     last = journal.last_admitted_tick()
     spool = _plan(judge, unfinished, _admission(last, moment), is_stopped)
-    invalid, rows = spool.invalid(LISTED)
     summary = spool.summary(census.rows_examined)
     facts = guard.Facts(moment, moment_of(last.start) if last else None, _rewound(ledger, journal), is_hypothetical)
     return Decision(
         now=judge.now,
         census=census,
+        memory=audit.looked_up(memory, ledger, census),
+        held=held,
+        unowned=spool.invalid(LISTED),
         unfinished=unfinished,
         spool=spool,
         summary=summary,
-        rows_invalid=census.rows_invalid + invalid,
-        invalid=(*census.invalid, *rows)[:LISTED],
         facts=facts,
         refusals=guard.judge(summary, limits, facts),
     )

@@ -11,11 +11,12 @@ from contextlib import ExitStack
 from datetime import timedelta
 from shlex import quote
 
+from autorelease.deciding.audit import Clocks, name_of, own_audit
 from autorelease.deciding.decide import Decision, decide, moment_of
 from autorelease.deciding.judging import Judge
 from autorelease.deciding.running import running
 from autorelease.errors import ConfigurationError, UnusableError
-from autorelease.inspect import Check, State, holds, in_words, page, table
+from autorelease.inspect import Check, State, audit, holds, in_words, page, table
 from autorelease.inspect.health import PAGES, find_health
 from autorelease.inspect.host import synchronisation, units
 from autorelease.inspect.indexes import indexes
@@ -135,10 +136,13 @@ def _rows(
     release = settings.release
     names = frozenset(settings.provisioners)
     judge = Judge(ledger, journal, moment.now, release.grace, release.hold_grace, provisioners=names)
-    decision = decide(judge, moment, limits, running=running(journal, moment.now))
+    name = name_of(ledger, moment.ledger)
+    memory = own_audit(judge, name, Clocks(lambda: moment.now))
+    decision = decide(judge, moment, limits, running=running(journal, moment.now), memory=memory)
     unserved = decision.spool.unserved(MOST_REASONS)
     decision.spool.close()
     yield from _unserved(unserved)
+    yield audit.check(journal.audited(name), decision.memory, moment.now, settings.ledger.audit_every)
     yield _invalid(decision)
     yield _conflicts(decision)
     yield holds.check(holds.find_holds(ledger, journal, moment.now, release.hold_grace), moment.now)
@@ -146,7 +150,7 @@ def _rows(
 
 
 def _invalid(decision: Decision) -> Check:
-    live, acknowledged = decision.census.rows_examined, decision.census.rows_acknowledged
+    live, acknowledged = decision.census.rows_examined, decision.seen.rows_acknowledged
     if not decision.rows_invalid:
         return Check("invalid rows", State.OK, f"none of {live} live rows")
     by_reason: dict[str, list[InvalidRow]] = {}

@@ -4,11 +4,13 @@ Knows the model and the errors, never the ledger, a provisioner or the tick. Onl
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from autorelease.journal.records import (
+    Audit,
+    Audited,
     Begun,
     Event,
     GivenAnswer,
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 __all__ = [
+    "Audit",
+    "Audited",
     "Begun",
     "Event",
     "GivenAnswer",
@@ -94,6 +98,9 @@ class JournalReader(Protocol):
 
     def unfinished_runs(self) -> Sequence[TickStart]:
         """The runs that never ended: those that are under way, and those that were killed since the last tick."""
+
+    def audited(self, ledger: str) -> Audited:
+        """What the audits of this ledger have left; ledger: its name, with all that an audit depends on."""
 
     def ticks(self, tick: str | None = None) -> Iterator[PastTick]:
         """The ticks, newest first; or this one alone."""
@@ -171,6 +178,15 @@ class Journal(JournalReader, Protocol):
 
         Returns the sids that are held. A hold that another process makes comes before all of it or after all of it.
         """
+
+    def note_audit(self, ledger: str, audit: Audit, invalid: Mapping[str, str]) -> None:
+        """Write down how far an audit has come, and what it has found since it was last noted, in one transaction.
+
+        invalid: reasons by sid. One that is finished takes the place of all earlier ones, of other ledgers, too.
+        """
+
+    def forget_invalid(self, sids: Iterable[str]) -> None:
+        """Forget these invalid rows: they are mended, settled, or gone."""
 
     def hold(self, *holds: Hold) -> Sequence[Begun]:
         """Make these holds, all or none, each in the place of an earlier one of the same.

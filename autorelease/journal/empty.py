@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from autorelease.journal import OpenIntent, PastTick, TickStart
+from autorelease.journal import Audited, OpenIntent, PastTick, TickStart
 from autorelease.model import Allocation, Answer, Hold, Known
 
 
@@ -54,6 +54,10 @@ class EmptyJournal:
     def holds(self, ended_after: datetime) -> Sequence[Hold]:  # noqa: ARG002
         """Nothing."""
         return ()
+
+    def audited(self, ledger: str) -> Audited:  # noqa: ARG002
+        """Nothing."""
+        return Audited()
 
     def ticks(self, tick: str | None = None) -> Iterator[PastTick]:  # noqa: ARG002
         """Nothing."""

@@ -141,3 +141,36 @@ class OpenIntent(msgspec.Struct, frozen=True):
     run: str | None = None
     accepted: Answer | None = None
     is_missed: bool = False
+
+
+class Audit(msgspec.Struct, frozen=True):
+    """One look at every row of a ledger, which may take several ticks.
+
+    position: where it goes on, as the ledger says it, which holds for as long as its `ground` is the same. rows, live,
+    due: that were looked at, with the live ones and the due ones among them. unnamed: the invalid rows that have no
+    sid to be remembered by; examples: what stands in its place, and the reason, of the first. seconds: how long it
+    took. problem: rows that the ledger's own index does not show; None: none were found.
+    """
+
+    ground: str
+    started_at: datetime
+    finished_at: datetime | None = None
+    position: str | None = None
+    rows: int = 0
+    live: int = 0
+    due: int = 0
+    unnamed: int = 0
+    examples: tuple[tuple[str, str], ...] = ()
+    seconds: float = 0.0
+    problem: str | None = None
+
+
+class Audited(msgspec.Struct, frozen=True):
+    """What the audits of a ledger have left: the last that was finished, the one that is under way.
+
+    invalid: the reasons by sid, of all that was found to be invalid and not found to be mended since.
+    """
+
+    finished: Audit | None = None
+    unfinished: Audit | None = None
+    invalid: Mapping[str, str] = msgspec.field(default_factory=dict)

@@ -1,8 +1,9 @@
 """What the tables of the journal hold, as our words, and back. Pure, but for the rows that it is given."""
 
-import json
 import sqlite3
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -26,7 +27,17 @@ HISTORY_FIELDS = (
 )
 
 TICK_COLUMNS = "seq, " + ", ".join(
-    (*START_FIELDS, "finished_at", "status", "exit_code", "admitted", "report", "confirmable")
+    (
+        *START_FIELDS,
+        "finished_at",
+        "status",
+        "exit_code",
+        "admitted",
+        "report",
+        "confirmable",
+        "invalid_list",
+        "errors_list",
+    )
 )
 # Up to 16 bytes for each row of a plan: read for the guard, and by nobody who only shows ticks.
 WITH_PLANS = f"{TICK_COLUMNS}, admission, unproven"
@@ -97,14 +108,14 @@ def read_start(row: sqlite3.Row) -> TickStart:
     return TickStart(**values)
 
 
-def read_past_tick(row: sqlite3.Row) -> PastTick:
+def read_past_tick(row: sqlite3.Row, report: Mapping[str, Any] | None) -> PastTick:
     return PastTick(
         start=read_start(row),
         finished_at=as_instant(row["finished_at"] or ""),
         status=row["status"],
         exit_code=row["exit_code"],
         admitted=bool(row["admitted"]),
-        report=json.loads(row["report"]) if row["report"] else None,
+        report=report,
         confirmable=row["confirmable"],
         admission=row["admission"],
         unproven=row["unproven"],

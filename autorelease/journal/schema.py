@@ -161,7 +161,33 @@ def _holds_of_many(database: "Database") -> None:
     run("UPDATE attempts SET begun_since_conflict = begun_at > conflict_at WHERE conflict_at IS NOT NULL")
 
 
-STEPS: "Sequence[Callable[[Database], None]]" = (_first_tables, _holds_and_clocks, _runs_and_belief, _holds_of_many)
+def _audits_and_lists(database: "Database") -> None:
+    run = database.conn.execute
+    # The long lists of reports: each is stored once for as long as it stays what it was. kind: of which member.
+    run("CREATE TABLE lists (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, content TEXT NOT NULL)")
+    run("CREATE INDEX newest_list ON lists (kind, id)")
+    for name in ("invalid_list", "errors_list"):
+        run(f"ALTER TABLE ticks ADD COLUMN {name} INTEGER")
+    # Of each ledger the last audit that was finished, and the one that is under way. ground: what its position rests
+    # on; unnamed: the invalid rows that have no sid to stand in audited_invalid, of which `examples` has the first.
+    run(
+        "CREATE TABLE audits (id INTEGER PRIMARY KEY, ledger TEXT NOT NULL, ground TEXT NOT NULL, "
+        "started_at TEXT NOT NULL, finished_at TEXT, position TEXT, rows INTEGER NOT NULL, live INTEGER NOT NULL, "
+        "due INTEGER NOT NULL, unnamed INTEGER NOT NULL, examples TEXT NOT NULL, seconds REAL NOT NULL, problem TEXT)"
+    )
+    run(
+        "CREATE TABLE audited_invalid (sid TEXT PRIMARY KEY, reason TEXT NOT NULL, audit INTEGER NOT NULL) "
+        "WITHOUT ROWID"
+    )
+
+
+STEPS: "Sequence[Callable[[Database], None]]" = (
+    _first_tables,
+    _holds_and_clocks,
+    _runs_and_belief,
+    _holds_of_many,
+    _audits_and_lists,
+)
 VERSION = len(STEPS)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from autorelease.errors import UnusableError
 from autorelease.journal import Event, GivenAnswer
 from autorelease.journal.answers import Answers
+from autorelease.journal.audits import Audits
 from autorelease.journal.memory import Memory
 from autorelease.journal.rows import as_text
 from autorelease.journal.schema import bring_up_to_date
@@ -59,7 +60,7 @@ def lock_path(journal: Path) -> Path:
     return journal.with_name(journal.name + ".lock")
 
 
-class SQLiteJournal(Ticks, Memory, Answers):
+class SQLiteJournal(Ticks, Memory, Answers, Audits):
     """See `autorelease.journal.Journal`."""
 
     # --- writing ----------------------------------------------------------------------------------------------------
@@ -105,8 +106,10 @@ class SQLiteJournal(Ticks, Memory, Answers):
                     (fingerprint, ANSWERS_KEPT),
                 )
             # The newest tick and the newest admitted one are what the guard compares with.
-            self.connection.execute(
+            forgotten = self.connection.execute(
                 "DELETE FROM ticks WHERE started_at < ? AND seq < (SELECT max(seq) FROM ticks) "
                 "AND seq <> coalesce((SELECT max(seq) FROM ticks WHERE admitted AND kind = 'tick'), 0)",
                 (as_text(before),),
             )
+            if forgotten.rowcount:
+                self._prune_lists()

@@ -1,6 +1,6 @@
 """The runs in the journal: begun, planned, ended, and read again."""
 
-import json
+import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -9,7 +9,8 @@ from msgspec.structs import astuple
 
 from autorelease.errors import ExitCode
 from autorelease.journal import PastTick, TickKind, TickStart
-from autorelease.journal.connection import PAGE_ROWS, JournalConnection
+from autorelease.journal.connection import PAGE_ROWS
+from autorelease.journal.lists import Lists
 from autorelease.journal.rows import (
     CRASHED,
     START_FIELDS,
@@ -24,7 +25,7 @@ from autorelease.journal.rows import (
 COUNTED = ("success", "partial", "refused", "stopped")
 
 
-class Ticks(JournalConnection):
+class Ticks(Lists):
     """The table `ticks`."""
 
     def newest_tick(self) -> PastTick | None:
@@ -98,14 +99,17 @@ class Ticks(JournalConnection):
     ) -> None:
         """End a tick with its report, or with the error object of one that could not go on."""
         with self._transaction():
+            stored = self._stored(report)
             self.connection.execute(
-                "UPDATE ticks SET finished_at = ?, status = ?, exit_code = ?, report = ?, confirmable = ?, "
-                "unproven = ? WHERE tick = ?",
+                "UPDATE ticks SET finished_at = ?, status = ?, exit_code = ?, report = ?, invalid_list = ?, "
+                "errors_list = ?, confirmable = ?, unproven = ? WHERE tick = ?",
                 (
                     as_text(finished_at),
                     report.get("status", report.get("error")),
                     report["exit_code"],
-                    json.dumps(report),
+                    stored.report,
+                    stored.invalid,
+                    stored.errors,
                     confirmable,
                     unproven,
                     tick,
@@ -123,10 +127,15 @@ class Ticks(JournalConnection):
                 f"SELECT {WITHOUT_PLANS} FROM ticks WHERE seq < ? ORDER BY seq DESC LIMIT {PAGE_ROWS}",
                 last,
             )
-            yield from map(read_past_tick, page)
+            yield from self._past_ticks_of(page)
             if len(page) < PAGE_ROWS:
                 return
             last = page[-1]["seq"]
 
     def _past_ticks(self, condition: str, *values: str, columns: str = WITHOUT_PLANS) -> Iterator[PastTick]:
-        yield from map(read_past_tick, self._rows(f"SELECT {columns} FROM ticks {condition}", *values))
+        yield from self._past_ticks_of(self._rows(f"SELECT {columns} FROM ticks {condition}", *values))
+
+    def _past_ticks_of(self, rows: Sequence[sqlite3.Row]) -> Iterator[PastTick]:
+        lists: dict[int, Any] = {}
+        for row in rows:
+            yield read_past_tick(row, self._whole(row, lists))

@@ -93,6 +93,25 @@ class Access(msgspec.Struct, frozen=True):
     milliseconds: float
 
 
+class Walked(msgspec.Struct, frozen=True):
+    """One page of a walk over the whole table.
+
+    rows: that it has; live, due: of these. invalid: the live rows of which we cannot be sure what they say, by
+    themselves: not because of others with the same sid or VM. hidden: the sids of rows that an index by which a tick
+    looks does not show; problem: which, and what to do about it, None: there is none. position: where the next page
+    begins, None: this was the last one. ground: what that rests on.
+    """
+
+    ground: str
+    rows: int
+    live: int
+    due: int
+    invalid: Sequence[InvalidRow]
+    hidden: Sequence[str]
+    problem: str | None
+    position: str | None
+
+
 class Ledger(Protocol):
     """Used by one thread alone. Every method raises UnusableError where the database cannot do it."""
 
@@ -108,6 +127,25 @@ class Ledger(Protocol):
 
         Those whose released_at is not NULL, and stands for nothing, may come behind all others.
         """
+
+    def walk(
+        self, position: str | None, now: datetime, grace: timedelta, is_due: Callable[[Allocation], bool]
+    ) -> Walked:
+        """Judge the live rows of one page of the table's own key; position None: the first.
+
+        No index and no condition on what a row says stands between the table and the judgement. Each row that is due
+        is looked up as `due` and `read` would find it, and each live one as `holders` would, in the same transaction,
+        which lasts no longer than a moment.
+        """
+
+    def ground(self) -> str:
+        """What a position in a walk rests on: it is good for as long as this is the same."""
+
+    def meaning(self) -> str:
+        """Which columns and words a row is judged by, in short."""
+
+    def invalid_among(self, sids: Sequence[str]) -> Mapping[str, str]:
+        """Of the live rows with these sids, those that are invalid by themselves: their reasons by sid."""
 
     def holders(self, references: Sequence[str]) -> Iterator[Holder]:
         """The live rows, readable or not, whose VM has one of these references, of whatever provisioner and uid.

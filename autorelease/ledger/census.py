@@ -2,48 +2,101 @@
 
 from collections.abc import Container
 
+import msgspec
+
 from autorelease.ledger.conditions import constants, is_blank, is_not_set, is_one_of
-from autorelease.ledger.lookup import Lookup
+from autorelease.ledger.indexes import Key, Position
+from autorelease.ledger.lookup import SHARED_SID
 from autorelease.ledger.narrowing import certainly_readable, folded_if_plain, perhaps_not_plain
-from autorelease.ledger.rows import StoredRow
+from autorelease.ledger.pace import Pace
+from autorelease.ledger.rows import StoredRow, read_row
+from autorelease.ledger.walking import Slice, Walking
 from autorelease.model import Census, InvalidRow
 from autorelease.text import folded
 
 LISTED_INVALID = 1000
+# The sids of so many are kept, to be compared with what an audit has found.
+KNOWN_INVALID = 20_000
 
 
-class Counting(Lookup):
-    """SQL finds a superset of the invalid rows; `rows` says which are."""
+class _Counts(msgspec.Struct):
+    """What a census has counted so far."""
+
+    acknowledged: Container[str]
+    live: int = 0
+    invalid: int = 0
+    known: int = 0
+    unnamed: int = 0
+    listed: list[InvalidRow] = msgspec.field(default_factory=list)
+    sids: set[str] = msgspec.field(default_factory=set)
+
+    def add(self, row: InvalidRow) -> None:
+        """Count one invalid row."""
+        self.invalid += 1
+        self.known += row.sid in self.acknowledged
+        self.unnamed += not row.has_sid
+        if len(self.listed) < LISTED_INVALID:
+            self.listed.append(row)
+        if row.has_sid and len(self.sids) <= KNOWN_INVALID:
+            self.sids.add(row.sid)
+
+
+class Counting(Walking):
+    """SQL finds a superset of the invalid rows; `rows` says which are. It goes by pages: no writer waits for all."""
 
     def census(self, acknowledged: Container[str] = frozenset()) -> Census:
         """Count the live rows and judge those that look wrong; at most 1,000 of the invalid are listed."""
-        suspicious = self._suspicious
-        with self._file.in_use():
-            live, doubtful = self.connection.execute(
-                f"SELECT count(*), coalesce(sum({suspicious}), 0) FROM {self._table} WHERE {self._live}"
-            ).fetchone()
-            count, known, listed = self._invalid(suspicious, acknowledged) if doubtful else (0, 0, [])
-        return Census(live, count, tuple(listed), known, truncated=count > len(listed))
-
-    def _invalid(self, suspicious: str, acknowledged: Container[str]) -> tuple[int, int, list[InvalidRow]]:
-        shared = f"{self._column('sid')} IN ({self._shared_sids})" if not self._sid_is_unique else "0"
-        cursor = self.connection.execute(
-            f"SELECT {shared}, {self._select} FROM {self._table} WHERE {self._live} AND {suspicious}"
+        counts = _Counts(acknowledged)
+        suspicious, pace = self._suspicious, Pace()
+        after: Position | None = None
+        while True:
+            with self._file.in_use(), pace.measured(), self._reading():
+                key = self._key()
+                page = self._slice(key, after, pace.rows)
+                self._count_page(key, page, suspicious, counts)
+            if page.last is None:
+                break
+            after = page.last
+        if not self._sid_is_unique:
+            self._count_shared(counts)
+        return Census(
+            rows_examined=counts.live,
+            rows_invalid=counts.invalid,
+            invalid=tuple(counts.listed),
+            rows_acknowledged=counts.known,
+            truncated=counts.invalid > len(counts.listed),
+            rows_unnamed=counts.unnamed,
+            sids=frozenset(counts.sids) if len(counts.sids) <= KNOWN_INVALID else None,
         )
-        count = known = 0
-        listed: list[InvalidRow] = []
-        for is_shared, *values in cursor:
-            row = self._judged(StoredRow(*values), shared=bool(is_shared))
-            if isinstance(row, InvalidRow):
-                count += 1
-                known += row.sid in acknowledged
-                if len(listed) < LISTED_INVALID:
-                    listed.append(row)
-        return count, known, listed
+
+    def _count_page(self, key: Key, page: Slice, suspicious: str, counts: _Counts) -> None:
+        of_page = f"FROM {self._table} {key.hint} WHERE {page.condition} AND {self._live}"
+        live, doubtful = self.connection.execute(
+            f"SELECT count(*), coalesce(sum({suspicious}), 0) {of_page}", page.values
+        ).fetchone()
+        counts.live += live
+        if doubtful:
+            for values in self.connection.execute(f"SELECT {self._select} {of_page} AND {suspicious}", page.values):
+                row = read_row(StoredRow(*values), self._words)
+                if isinstance(row, InvalidRow):
+                    counts.add(row)
+
+    def _count_shared(self, counts: _Counts) -> None:
+        """Rows that share their sid. Without a unique index this is one read of the whole table, and the longest."""
+        with self._file.in_use():
+            cursor = self.connection.execute(
+                f"SELECT {self._select} FROM {self._table} WHERE {self._live} "
+                f"AND {self._column('sid')} IN ({self._shared_sids})"
+            )
+            for values in cursor:
+                row = self._judged(StoredRow(*values), shared=True)
+                # What is invalid by itself was counted by its page.
+                if isinstance(row, InvalidRow) and row.reason == SHARED_SID:
+                    counts.add(row)
 
     @property
     def _suspicious(self) -> str:
-        """SQL for a superset of the invalid rows among the live ones (1, 0, never NULL)."""
+        """SQL for a superset of the rows that are invalid by themselves, among the live ones (1, 0, never NULL)."""
         sid = self._column("sid")
         readable = certainly_readable(self._column("expires_at"), self._words)
         doubts = [
@@ -56,8 +109,6 @@ class Counting(Lookup):
             doubts.append(f"NOT {is_not_set(self._column('released_at'), self._words)}")
         if self._has("deleted_at"):
             doubts.append(is_blank(self._column("deleted_at")))
-        if not self._sid_is_unique:
-            doubts.append(f"{sid} IN ({self._shared_sids})")
         return f"coalesce({' OR '.join(f'({doubt})' for doubt in doubts if doubt)}, 0)"
 
     @property

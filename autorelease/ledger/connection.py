@@ -11,6 +11,7 @@ from autorelease.ledger.base import Base, check_base, kind_of
 from autorelease.ledger.binding import lowered
 from autorelease.ledger.conditions import is_admitted, is_live, may_be_admitted
 from autorelease.ledger.narrowing import quoted
+from autorelease.ledger.pace import Pace
 from autorelease.ledger.rows import StoredRow
 from autorelease.ledger.rules import NO_RULES
 from autorelease.ledger.values import Vocabulary
@@ -56,6 +57,7 @@ class LedgerConnection:
         self._words = words
         self._name = table
         self._rules = NO_RULES
+        self._pace = Pace()
         self.connection = connect(path, read_only=read_only)
         try:
             with self._file.in_use():

@@ -35,7 +35,7 @@ def read_row(row: StoredRow, words: Vocabulary) -> Allocation | InvalidRow:
     try:
         sid = _sid(row.sid)
     except Unreadable as reason:
-        return InvalidRow(shown(row.sid), str(reason), raw)
+        return InvalidRow(shown(row.sid), str(reason), raw, has_sid=False)
     try:
         return _allocation(row, sid, raw, words)
     except Unreadable as reason:

@@ -61,6 +61,7 @@ class LedgerSettings(Section, frozen=True):
     never: tuple[int | Finite | Word, ...] = ()
     timestamps: Literal["epoch", "epoch_ms", "iso8601"] = "epoch"
     dates: Literal["end", "start"] | None = None
+    audit_every: PositiveDuration = PositiveDuration(hours=24)
     timezone: Zone | None = None
     stamp: bool | BaseTable = True
     columns: Columns = Columns()

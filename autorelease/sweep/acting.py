@@ -13,7 +13,11 @@ from autorelease.sweep.edge.stop import Stop
 
 
 class Options(msgspec.Struct, frozen=True):
-    """The configured limits of execution. timeout: of one call. attempts: calls for one allocation within one run."""
+    """The configured limits of execution.
+
+    timeout: of one call. attempts: calls for one allocation within one run. audit_every: how often a large ledger is
+    looked at as a whole.
+    """
 
     concurrency: int
     timeout: timedelta
@@ -21,6 +25,7 @@ class Options(msgspec.Struct, frozen=True):
     quarantine_after: int
     max_gone_percent: int
     stamps: bool = True
+    audit_every: timedelta = timedelta(hours=24)
 
 
 class Means(msgspec.Struct, frozen=True):

@@ -29,7 +29,8 @@ def preview(
         rows_expired=decision.rows_expired,
         rows_invalid=decision.rows_invalid,
         invalid=decision.invalid,
-        rows_acknowledged=decision.census.rows_acknowledged,
+        rows_acknowledged=decision.seen.rows_acknowledged,
+        audited_at=decision.memory.at,
         refused=decision.refusals,
     )
 

@@ -34,7 +34,8 @@ class TickReport(msgspec.Struct, frozen=True):
     rows_expired: counted by the plan; outcomes: counted from the findings. That the two agree is the identity.
     rows_acknowledged: the invalid rows that are held. is_ordered: an operator named the rows, so that each one that was
     skipped, for whatever reason, is one that did not go as it should.
-    lost: the ledger or the journal could not be written to the end. unproven: answers that were not believed.
+    lost: the ledger or the journal could not be written to the end, or hides rows. unproven: answers that were not
+    believed. audited_at: when the last look at the whole ledger ended; None: there was none.
     """
 
     tick: str
@@ -54,6 +55,7 @@ class TickReport(msgspec.Struct, frozen=True):
     errors: Sequence[ReleaseError] = ()
     invalid: Sequence[InvalidRow] = ()
     rows_acknowledged: int = 0
+    audited_at: datetime | None = None
     unproven: int = 0
     stopped_by: str | None = None
     lost: str | None = None
@@ -97,6 +99,7 @@ class Parts(TypedDict, total=False):
     rows_invalid: Required[int]
     invalid: Required[Sequence[InvalidRow]]
     rows_acknowledged: int
+    audited_at: datetime | None
     refused: Sequence[Refusal]
     down: Mapping[str, str]
     unproven: int
@@ -187,6 +190,7 @@ def tick_object(report: TickReport) -> dict[str, Any]:
         "oldest_overdue_seconds": report.oldest_overdue_seconds,
         "refused": [{"code": refusal.code, "message": refusal.message} for refusal in report.refused],
         "down": [{"provisioner": name, "message": message} for name, message in report.down.items()],
+        "audited_at": rfc3339(report.audited_at) if report.audited_at else None,
         "errors": [_error_entry(error) for error in report.errors],
         "invalid": [{"sid": row.sid, "reason": row.reason} for row in report.invalid],
         "truncated": report.truncated,

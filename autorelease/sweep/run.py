@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
+from autorelease.deciding import audit
 from autorelease.deciding.decide import Decision, decide, moment_of
 from autorelease.deciding.judging import Judge, Versions
 from autorelease.errors import AutoreleaseError, StopReadingError, UnusableError
@@ -142,6 +143,7 @@ class _Sweep:
         self._at_most = at_most
         self._first_tries = 0
         self._beyond_limit = 0
+        self._lost: str | None = None
 
     def run(self, running: Sequence[str]) -> TickReport:
         versions = self._judge.versions()
@@ -187,6 +189,7 @@ class _Sweep:
             self.carried = carry_out(
                 self._judge, means, self._start.tick, plan, versions=versions, vouched=self._vouched()
             )
+            decision = self._audited(decision)
         return make_report(
             tally,
             tick=self._start.tick,
@@ -197,13 +200,35 @@ class _Sweep:
             rows_expired=decision.rows_expired,
             rows_invalid=decision.rows_invalid,
             invalid=decision.invalid,
-            rows_acknowledged=decision.census.rows_acknowledged,
+            rows_acknowledged=decision.seen.rows_acknowledged,
+            audited_at=decision.memory.at,
             refused=refusals,
             down={**unserved, **self.carried.down},
             unproven=len(self.carried.unproven),
             stopped_by=self._stopped_by(tally),
-            lost=self.carried.lost,
+            lost=self._lost or decision.memory.problem,
         )
+
+    def _audited(self, decision: Decision) -> Decision:
+        """The same decision, with what there is to say once the whole ledger was looked at, if it is time for that."""
+        self._lost = self.carried.lost
+        if self._lost is not None:
+            return decision
+        means = self._means
+        try:
+            memory = audit.after_sweep(
+                self._judge,
+                decision.memory,
+                self._start.ledger,
+                decision.census,
+                audit.Limits(means.options.audit_every, audit.LONGEST, means.stop.wished),
+                audit.Clocks(means.clock, means.monotonic),
+            )
+        except UnusableError as error:
+            # What was released is reported all the same.
+            self._lost = str(error)
+            return decision
+        return replace(decision, memory=memory)
 
     def _counting(self, tally: Tally) -> Callable[[Finding], None]:
         def watch(finding: Finding) -> None:

@@ -19,6 +19,7 @@ from autorelease.inspect.doctor import examine_without
 from autorelease.inspect.host import STA_UNSYNC, kernel_status, span, synchronisation
 from autorelease.rules.guard import Moment
 from autorelease.settings import load_settings
+from tests.ledger.damaged import write_behind_the_index
 from tests.support.engine import EXPIRED, Scripted
 from tests.support.patient import TYPED, Patient
 from tests.support.place import LEDGER_PROVISIONER, command_provisioner, program
@@ -53,6 +54,7 @@ def test_all_is_well(patient: Patient) -> None:
         "index of sids",
         "index of VMs",
         "index of odd VMs",
+        "audit",
         "invalid rows",
         "conflicts",
         "holds",
@@ -68,6 +70,16 @@ def test_looking_changes_nothing(patient: Patient) -> None:
     before = {path: path.read_bytes() for path in patient.place.folder.iterdir()}
     patient.examined()
     assert {path: path.read_bytes() for path in patient.place.folder.iterdir()} == before
+
+
+def test_what_an_index_hides_is_a_fail_and_the_other_lines_are_there_all_the_same(patient: Patient) -> None:
+    patient.place.execute("CREATE INDEX due ON vm_allocations (expires_at, sid) WHERE status <> 'Released'")
+    hide = "INSERT INTO vm_allocations (sid, status, expires_at) VALUES ('hidden', 'Active', ?)"
+    write_behind_the_index(patient.place.ledger, "due", lambda other: other.execute(hide, (EXPIRED,)))
+    found = patient.examined()
+    assert found["audit"].state is State.FAIL
+    assert 'REINDEX "due"' in found["audit"].message
+    assert found["last success"].state is State.OK
 
 
 # --- configuration and journal ----------------------------------------------------------------------------------------

@@ -20,9 +20,19 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from autorelease.deciding.audit import Clocks, completed, looked_up, own_audit
+from autorelease.deciding.judging import Judge
+from autorelease.journal.empty import EmptyJournal
 from autorelease.ledger.instants import read_instant
-from autorelease.ledger.narrowing import certainly_readable, certainly_unexpired_from, literal, quoted
+from autorelease.ledger.narrowing import (
+    certainly_readable,
+    certainly_unexpired_from,
+    indexes_of_holders,
+    literal,
+    quoted,
+)
 from autorelease.ledger.rows import StoredRow, read_row
 from autorelease.ledger.sqlite import SQLiteLedger
 from autorelease.ledger.values import Unreadable, Vocabulary
@@ -345,6 +355,14 @@ def is_settled(row: StoredRow, words: Vocabulary) -> bool:
     return not is_listed and not is_nothing
 
 
+INDEXES = ("CREATE INDEX due ON t (expires_at, sid) WHERE status <> 'Released'", "CREATE INDEX sids ON t (sid)")
+
+
+def stored(path: Path, table: Table) -> list[StoredRow]:
+    """Every row of the table."""
+    return [row for row, _ in judged(path, table)]
+
+
 def expected(path: Path, table: Table) -> tuple[list[Allocation], int, int]:
     """What has expired, how many rows are live, and how many of those are invalid."""
     rows = list(judged(path, table))
@@ -387,6 +405,8 @@ def small_pages() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("autorelease.ledger.due.PAGE_ROWS", 2)
         patch.setattr("autorelease.ledger.lookup.SIDS_AT_ONCE", 1)
+        for size in ("FIRST_ROWS", "LEAST_ROWS", "MOST_ROWS"):
+            patch.setattr(f"autorelease.ledger.pace.{size}", 2)
         yield
 
 
@@ -405,6 +425,45 @@ def test_sql_fetches_everything_that_has_expired_and_the_census_counts_everythin
     assert (census.rows_examined, census.rows_invalid) == (live, invalid)
     assert len(census.invalid) == invalid
     assert not census.truncated
+
+
+@given(table=tables(), is_indexed=st.booleans())
+@slowly(max_examples=300)
+def test_an_audit_judges_every_live_row_by_itself_and_a_census_needs_nothing_of_it(
+    path: Path,
+    table: Table,
+    is_indexed: bool,  # noqa: FBT001
+) -> None:
+    make(path, table)
+    if is_indexed:
+        # Whole ones: none of them is said to hide anything.
+        with closing(sqlite3.connect(path)) as connection, connection:
+            for statement in (*indexes_of_holders("t", "sid", "vm_ref"), *INDEXES):
+                connection.execute(statement)
+    _, _, invalid = expected(path, table)
+    ledger = SQLiteLedger(path, "t", COLUMNS, words=table.words)
+    try:
+        judge = Judge(ledger, EmptyJournal(), table.now, table.grace, timedelta(0))
+        memory = own_audit(judge, "t", Clocks(lambda: table.now))
+        census = ledger.census()
+        assert memory is not None
+        assert memory.problem is None
+        settled = {table.words.released, *table.words.inactive}
+        by_themselves = [
+            verdict
+            for row in stored(path, table)
+            if isinstance(verdict := read_row(row, table.words), InvalidRow)
+            and not (isinstance(row.status, str) and row.status in settled)
+        ]
+        assert set(memory.named) == {row.sid for row in by_themselves if row.has_sid}
+        assert memory.unnamed == sum(not row.has_sid for row in by_themselves)
+        # What both have found is counted once; what the census had not seen, the audit's memory makes whole.
+        assert completed(census, looked_up(memory, ledger, census), frozenset()).rows_invalid == invalid
+        blind = replace(census, rows_invalid=0, invalid=(), rows_unnamed=0, sids=frozenset())
+        whole = completed(blind, looked_up(memory, ledger, blind), frozenset())
+        assert whole.rows_invalid == len(memory.named) + memory.unnamed
+    finally:
+        ledger.close()
 
 
 # --- what the property must catch, each said once in so many words ----------------------------------------------------

@@ -328,6 +328,11 @@ def test_a_sid_of_two_rows_is_nobodys(database: Database, opened: Open, one: Raw
     assert {invalid.reason for invalid in census.invalid} == {"sid is shared by several rows"}
 
 
+def test_a_number_that_is_no_sid_hides_no_others_that_are_equal_to_it(database: Database, opened: Open) -> None:
+    database.make([row(7.0), row(7, PAST + 1), row(7, PAST + 2), row(8, PAST + 3)], table=UNTYPED)
+    assert due(opened()) == ["8"]
+
+
 def test_the_list_of_invalid_rows_ends_and_their_number_does_not(
     database: Database, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

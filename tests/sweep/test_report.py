@@ -318,6 +318,7 @@ KEYS = [
     "oldest_overdue_seconds",
     "refused",
     "down",
+    "audited_at",
     "errors",
     "invalid",
     "truncated",

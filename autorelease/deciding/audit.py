@@ -1,0 +1,223 @@
+"""The audit: a slow look at every row of the ledger, beside the quick one of each tick. It changes no row.
+
+It finds what the quick one may not: rows that a damaged index hides, and invalid rows that no statement asked for. What
+it found is remembered until it is mended. Whoever only reads writes nothing down, and audits for itself where that is
+cheap.
+"""
+
+import time
+from collections.abc import Callable, Container, Iterator, Mapping
+from datetime import datetime, timedelta
+
+import msgspec
+from msgspec.structs import replace
+
+from autorelease.deciding.judging import Judge
+from autorelease.journal import Audit, Audited, Journal, JournalReader
+from autorelease.ledger import Ledger, Walked
+from autorelease.model import Census, InvalidRow
+
+# Where no more rows are live, and the table is no larger, a look at all of it is made every time.
+SMALL_LIVE = 20_000
+SMALL_TABLE = 200_000
+LONGEST = timedelta(minutes=5)
+# So many are remembered by their sid: where there are more, a census sees them, too. Of those without a sid so many are
+# shown; all are counted.
+MOST_NAMED = 20_000
+EXAMPLES = 20
+# What was found since is looked for again where the process is killed.
+NOTED_EVERY_SECONDS = 5.0
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """What audits have left to be reported.
+
+    at: when the last one ended; None: never. named: reasons by sid; unnamed: how many there are besides, with examples.
+    problem: due rows that the index does not show. mended: remembered sids whose rows are not invalid any more.
+    is_own: it was made just now, by whoever only reads.
+    """
+
+    at: datetime | None = None
+    named: Mapping[str, str] = msgspec.field(default_factory=dict)
+    unnamed: int = 0
+    examples: tuple[tuple[str, str], ...] = ()
+    problem: str | None = None
+    mended: frozenset[str] = frozenset()
+    is_own: bool = False
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """How often a large ledger is audited, how long at once, and whether something else wants it to stop."""
+
+    every: timedelta
+    longest: timedelta
+    is_stopped: Callable[[], bool]
+
+
+class Clocks(msgspec.Struct, frozen=True):
+    """wall: dates the audit; monotonic: measures it."""
+
+    wall: Callable[[], datetime]
+    monotonic: Callable[[], float] = time.monotonic
+
+
+def name_of(ledger: Ledger, name: str | None) -> str:
+    """What an audit is of: under other words other rows are invalid. name: of the file and table."""
+    return f"{name or ''} {ledger.meaning()}"
+
+
+def remembered(audited: Audited) -> Memory:
+    """What the journal says."""
+    last = audited.finished
+    if last is None:
+        return Memory(named=audited.invalid)
+    return Memory(last.finished_at, audited.invalid, last.unnamed, last.examples, last.problem)
+
+
+# --- what it adds to a census -----------------------------------------------------------------------------------------
+
+
+def looked_up(memory: Memory, ledger: Ledger, census: Census) -> Memory:
+    """The same, once those that the census has not seen were looked up by their sid."""
+    unseen = _unseen(memory, census)
+    if not unseen:
+        return memory
+    invalid = ledger.invalid_among(unseen)
+    seen = {sid: reason for sid, reason in memory.named.items() if sid not in set(unseen)}
+    return replace(memory, named={**seen, **invalid}, mended=frozenset(unseen) - set(invalid))
+
+
+def _unseen(memory: Memory, census: Census) -> list[str]:
+    # Where the census has found more than it can name, those of the audit are among them.
+    return [] if census.sids is None else [sid for sid in memory.named if sid not in census.sids]
+
+
+def completed(census: Census, memory: Memory, held: Container[str]) -> Census:
+    """The census, with what only the audit has found; nothing is counted twice."""
+    unseen = _unseen(memory, census)
+    others = 0 if census.sids is None else max(0, memory.unnamed - census.rows_unnamed)
+    if not unseen and not others:
+        return census
+    rows = [InvalidRow(sid, memory.named[sid]) for sid in unseen]
+    rows += [InvalidRow(sid, reason) for sid, reason in memory.examples[:others]]
+    return replace(
+        census,
+        rows_invalid=census.rows_invalid + len(unseen) + others,
+        invalid=(*census.invalid, *rows),
+        rows_acknowledged=census.rows_acknowledged + sum(sid in held for sid in unseen),
+    )
+
+
+# --- in a tick -------------------------------------------------------------------------------------------------------
+
+
+def after_sweep(
+    judge: Judge[Journal], memory: Memory, name: str | None, census: Census, limits: Limits, clocks: Clocks
+) -> Memory:
+    """Forget what is mended, and audit if it is time for that; returns what the tick has to report.
+
+    memory: as it was before the sweep. name: of the file and table.
+    """
+    if memory.mended:
+        judge.journal.forget_invalid(memory.mended)
+    found = audit(judge, name_of(judge.ledger, name), census.rows_examined, limits, clocks)
+    return looked_up(found, judge.ledger, census)
+
+
+# --- the audit itself -------------------------------------------------------------------------------------------------
+
+
+def is_small(audit: Audit) -> bool:
+    """Whether the ledger was one that is looked at every time."""
+    return audit.live <= SMALL_LIVE and audit.rows <= SMALL_TABLE
+
+
+def is_time(audited: Audited, live: int, now: datetime, every: timedelta) -> bool:
+    """Whether a tick that has counted so many live rows is to audit."""
+    last = audited.finished
+    if last is None or last.finished_at is None or audited.unfinished is not None or last.problem is not None:
+        return True
+    is_old = not last.finished_at <= now < last.finished_at + every
+    return is_old or (live <= SMALL_LIVE and last.rows <= SMALL_TABLE)
+
+
+def audit(judge: Judge[Journal], name: str, live: int, limits: Limits, clocks: Clocks) -> Memory:
+    """Go on with the audit, or begin one, if it is time for that; returns what is to be reported from now on.
+
+    live: the rows that the census has counted. What was found is durable when this returns. Raises UnusableError where
+    ledger or journal cannot be used.
+    """
+    journal = judge.journal
+    before = journal.audited(name)
+    if limits.is_stopped() or not is_time(before, live, clocks.wall(), limits.every):
+        return remembered(before)
+    ends = clocks.monotonic() + limits.longest.total_seconds()
+    noted, found = clocks.monotonic(), dict[str, str]()
+    for state, named in _pages(judge, _resumed(judge.ledger, before, clocks), clocks, MOST_NAMED):
+        found.update(named)
+        is_over = state.finished_at is not None or limits.is_stopped() or clocks.monotonic() >= ends
+        if is_over or clocks.monotonic() - noted >= NOTED_EVERY_SECONDS:
+            journal.note_audit(name, state, found)
+            noted, found = clocks.monotonic(), {}
+        if is_over:
+            break
+    return remembered(journal.audited(name))
+
+
+def own_audit(judge: Judge[JournalReader], name: str, clocks: Clocks) -> Memory | None:
+    """An audit by who only reads; None where the ledger is too large for that."""
+    last = judge.journal.audited(name).finished
+    if last is not None and not is_small(last):
+        return None
+    found: dict[str, str] = {}
+    for state, named in _pages(judge, _begun(judge.ledger, clocks), clocks, MOST_NAMED):
+        found.update(named)
+        if not is_small(state):
+            return None
+    return Memory(state.finished_at, found, state.unnamed, state.examples, state.problem, is_own=True)
+
+
+def _begun(ledger: Ledger, clocks: Clocks) -> Audit:
+    return Audit(ground=ledger.ground(), started_at=clocks.wall())
+
+
+def _resumed(ledger: Ledger, audited: Audited, clocks: Clocks) -> Audit:
+    begun = _begun(ledger, clocks)
+    before = audited.unfinished
+    return before if before is not None and before.ground == begun.ground else begun
+
+
+def _pages(
+    judge: Judge[JournalReader], state: Audit, clocks: Clocks, room: int
+) -> Iterator[tuple[Audit, Mapping[str, str]]]:
+    """After each page how far it has come, and the reasons of its invalid rows by sid. room: for so many of these."""
+    while state.finished_at is None:
+        began = clocks.monotonic()
+        page = judge.ledger.walk(state.position, judge.now, judge.grace, judge.is_due)
+        if page.ground != state.ground:
+            # Rows may have other numbers now: what was passed by may not be what was looked at.
+            state = Audit(ground=page.ground, started_at=clocks.wall())
+            yield state, {}
+            continue
+        named = {row.sid: row.reason for row in page.invalid if row.has_sid}
+        named = dict(list(named.items())[:room])
+        room -= len(named)
+        state = _advanced(state, page, clocks.monotonic() - began)
+        if page.position is None:
+            state = replace(state, finished_at=clocks.wall())
+        yield state, named
+
+
+def _advanced(state: Audit, page: Walked, seconds: float) -> Audit:
+    unnamed = [(row.sid, row.reason) for row in page.invalid if not row.has_sid]
+    return replace(
+        state,
+        position=page.position,
+        rows=state.rows + page.rows,
+        live=state.live + page.live,
+        due=state.due + page.due,
+        unnamed=state.unnamed + len(unnamed),
+        examples=(*state.examples, *unnamed)[:EXAMPLES],
+        seconds=state.seconds + seconds,
+        problem=state.problem or page.problem,
+    )

@@ -1,0 +1,187 @@
+"""What the table's own indexes show of its rows. A damaged one lacks entries: whoever goes by it never sees those rows.
+
+So it is left by a disk that lost a page, or by a copy of a file that was being written. Each look-up here is one that a
+tick makes, for a row that is known to be there.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from functools import partial
+
+import msgspec
+
+from autorelease.ledger.binding import bindable, parameter
+from autorelease.ledger.due import Due
+from autorelease.ledger.holding import is_plain
+from autorelease.ledger.narrowing import (
+    certainly_unexpired_from,
+    folded_if_plain,
+    perhaps_not_plain,
+    quoted,
+    reference_of,
+)
+from autorelease.ledger.rows import StoredRow
+from autorelease.ledger.values import shown
+from autorelease.model import Allocation, RawValue
+from autorelease.text import folded
+
+NAMED = 5
+Position = Sequence[RawValue]
+
+
+class Key(msgspec.Struct, frozen=True):
+    """What a table is kept in the order of. columns: SQL for each; none: the table goes in one page.
+
+    hint: keeps the database from going by an index instead, which may be a damaged one.
+    """
+
+    columns: Sequence[str] = ()
+    hint: str = ""
+
+    @property
+    def row(self) -> str:
+        """SQL for all of it as one value."""
+        return f"({', '.join(self.columns)})"
+
+
+def places(position: Position) -> str:
+    """SQL for a value of a key that is bound."""
+    return f"({', '.join(map(parameter, position))})"
+
+
+def bindables(position: Position) -> Position:
+    """The same value, as it is bound there."""
+    return tuple(map(bindable, position))
+
+
+class Page(msgspec.Struct, frozen=True):
+    """The live rows of a page of the key, and those of them that are due. moment: what is due had expired before it."""
+
+    key: Key
+    moment: datetime
+    rows: Sequence[tuple[StoredRow, Position]]
+    due: Sequence[tuple[Allocation, Position]]
+
+
+class Hidden(msgspec.Struct, frozen=True):
+    """Rows that an index does not show. what: which look-up of a tick misses them."""
+
+    index: str
+    what: str
+    sids: Sequence[str]
+
+    def __str__(self) -> str:
+        first = ", ".join(self.sids[:NAMED]) + (", …" if len(self.sids) > NAMED else "")
+        rows = "1 row" if len(self.sids) == 1 else f"{len(self.sids)} rows"
+        return (
+            f"the index {self.index} does not show {rows} ({first}) to a tick that looks {self.what}: it is damaged. "
+            f"Make it anew, in the ledger's own shell: REINDEX {quoted(self.index)}; and look into the disk's health"
+        )
+
+
+class _Look(msgspec.Struct, frozen=True):
+    """One look-up for one row: the sid it is told by, the condition with its values, and the row's own key."""
+
+    sid: str
+    condition: str
+    values: Sequence[RawValue]
+    at: Position
+
+
+class Indexes(Due):
+    """Every row is looked up by itself and its own key, so that a look never passes others, however many are alike."""
+
+    def _hidden(self, page: Page) -> list[Hidden]:
+        """What the indexes that a tick goes by do not show of this page."""
+        looks = (self._by_due, self._by_sid, self._by_plain_vm, self._by_odd_vm)
+        return [found for look in looks if (found := look(page)) is not None]
+
+    def _by_due(self, page: Page) -> Hidden | None:
+        """What none of the statements shows by which a tick looks for what is due."""
+        bound = certainly_unexpired_from(page.moment, self._words)
+        indexes, missing = [], {row.sid for row, _ in page.due}
+        for unreleased in self._unreleased if page.key.columns else ():
+            indexes.append(self._index_used_by(self._due_statement(unreleased, None), (bound,)))
+            missing &= set(self._not_found(page, indexes[-1], partial(self._due_looks, page, unreleased, bound)))
+        used = [index for index in indexes if index is not None]
+        sids = [row.sid for row, _ in page.due if row.sid in missing]
+        return Hidden(used[0], "for what is due", sids) if used and sids else None
+
+    def _due_looks(self, page: Page, unreleased: str, bound: int | str) -> Iterator[_Look]:
+        expires_at, sid = self._column("expires_at"), self._column("sid")
+        condition = f"{self._due_conditions} AND {unreleased} AND {expires_at} < ? AND {expires_at} = ? AND {sid} = ?"
+        for row, at in page.due:
+            yield _Look(row.sid, condition, (bound, row.raw.expires_at, row.raw.sid), at)
+
+    def _by_sid(self, page: Page) -> Hidden | None:
+        sid = self._column("sid")
+        statement = f"SELECT {self._select} FROM {self._table} WHERE {sid} = ?"
+
+        def looks() -> Iterator[_Look]:
+            for row, at in page.due:
+                yield _Look(row.sid, f"{sid} = ?", (row.raw.sid,), at)
+
+        return self._missing(page, "by the sid", statement, ("",), looks)
+
+    def _by_plain_vm(self, page: Page) -> Hidden | None:
+        reference = folded_if_plain(self._reference_of_vm)
+        condition = f"{self._live} AND {reference}"
+        statement = f"SELECT 1 FROM {self._table} WHERE {condition} IN (SELECT value FROM json_each(?))"
+
+        def looks() -> Iterator[_Look]:
+            for row, at in page.rows:
+                if is_plain(name := _reference(row)):
+                    yield _Look(shown(row.sid), f"{condition} = ?", (folded(str(name)),), at)
+
+        return self._missing(page, "for who else holds a VM", statement, ("[]",), looks)
+
+    def _by_odd_vm(self, page: Page) -> Hidden | None:
+        sid = self._column("sid")
+        condition = f"{self._live} AND ({perhaps_not_plain(self._reference_of_vm)})"
+        statement = f"SELECT 1 FROM {self._table} WHERE {condition}"
+
+        def looks() -> Iterator[_Look]:
+            for row, at in page.rows:
+                if row.sid is not None and (name := _reference(row)) is not None and not is_plain(name):
+                    values = (bindable(row.sid),)
+                    yield _Look(shown(row.sid), f"{condition} AND {sid} = {parameter(row.sid)}", values, at)
+
+        return self._missing(page, "for who else holds a VM", statement, (), looks)
+
+    @property
+    def _reference_of_vm(self) -> str:
+        return reference_of(self._column("sid"), self._column("vm_ref") if self._has("vm_ref") else None)
+
+    def _missing(
+        self, page: Page, what: str, statement: str, values: Sequence[RawValue], looks: Callable[[], Iterator[_Look]]
+    ) -> Hidden | None:
+        """Those that are not found through the index that the statement goes by; None: all are, or it goes by none."""
+        if not page.key.columns or (index := self._index_used_by(statement, values)) is None:
+            return None
+        sids = self._not_found(page, index, looks)
+        return Hidden(index, what, sids) if sids else None
+
+    def _not_found(self, page: Page, index: str | None, looks: Callable[[], Iterator[_Look]]) -> list[str]:
+        """The sids of those that are not found by this index; None: in the table itself."""
+        by = page.key.hint if index is None else f"INDEXED BY {quoted(index)}"
+        sids = []
+        for look in looks():
+            found = self.connection.execute(
+                f"SELECT 1 FROM {self._table} {by} WHERE {look.condition} AND {page.key.row} = {places(look.at)}",
+                (*look.values, *bindables(look.at)),
+            ).fetchone()
+            if found is None:
+                sids.append(look.sid)
+        return sids
+
+    def _index_used_by(self, statement: str, values: Sequence[RawValue]) -> str | None:
+        """The index that a statement goes by; None: it reads the table itself."""
+        steps = [detail for *_, detail in self.connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+        indexes = self.connection.execute("SELECT name FROM pragma_index_list(?)", (self._name,)).fetchall()
+        used = [name for (name,) in indexes if any(f" INDEX {name} (" in f"{step} (" for step in steps)]
+        return max(used, key=len, default=None)
+
+
+def _reference(row: StoredRow) -> RawValue:
+    """What a row names its VM by, as `reference_of` has it."""
+    return row.sid if row.vm_ref in (None, "") else row.vm_ref
