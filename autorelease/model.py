@@ -4,7 +4,7 @@ Imports nothing of ours. Instants are aware UTC `datetime`s, durations `timedelt
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
@@ -296,13 +296,3 @@ def rfc3339(instant: datetime, *, digits: int = 0) -> str:
     """An aware UTC instant as RFC 3339 with `Z`; digits: 0 or 6 of the fraction (0 keeps one that is there)."""
     timespec = "microseconds" if digits or instant.microsecond else "seconds"
     return instant.replace(tzinfo=None).isoformat(timespec=timespec) + "Z"
-
-
-def at_second(instant: datetime) -> str:
-    """An instant for people, who have no use for a fraction of a second; what begins later than it says is left out."""
-    return rfc3339(instant.replace(microsecond=0))
-
-
-def overdue(allocation: Allocation, now: datetime, grace: timedelta) -> timedelta:
-    """How long ago the grace of an expired allocation ended."""
-    return now - (allocation.expires_at + grace) if allocation.expires_at else timedelta(0)

@@ -32,8 +32,9 @@ from autorelease.rules.identities import Identities, packed
 from autorelease.rules.plan import is_held
 from autorelease.sweep.acting import Means
 from autorelease.sweep.carrying import NOBODY, Carried, carry_out
+from autorelease.sweep.closing import close_run, close_with
 from autorelease.sweep.report import Tally, TickReport, make_report
-from autorelease.sweep.run import close_run, close_with, last_refusal
+from autorelease.sweep.run import last_refusal
 
 
 class Order(msgspec.Struct, frozen=True):

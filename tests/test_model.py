@@ -13,7 +13,6 @@ from autorelease.model import (
     Planned,
     RawRow,
     RawValue,
-    overdue,
     rfc3339,
 )
 
@@ -102,10 +101,3 @@ def test_a_first_try_is_what_no_tick_has_begun_before(known: Known, *, expected:
 )
 def test_rfc3339(instant: datetime, digits: int, expected: str) -> None:
     assert rfc3339(instant, digits=digits) == expected
-
-
-def test_overdue_begins_where_the_grace_ends() -> None:
-    now = EXPIRY + timedelta(hours=3)
-    assert overdue(ALLOCATION, now, timedelta(0)) == timedelta(hours=3)
-    assert overdue(ALLOCATION, now, timedelta(hours=1)) == timedelta(hours=2)
-    assert overdue(msgspec.structs.replace(ALLOCATION, expires_at=None), now, timedelta(0)) == timedelta(0)

@@ -10,8 +10,8 @@ import typer
 from autorelease.cli.decided import decided, limits
 from autorelease.cli.shared import check_utf8, clock, moment, parse_length, shared
 from autorelease.errors import ExitCode, UsageError
-from autorelease.inspect import in_words
-from autorelease.model import at_second, rfc3339
+from autorelease.inspect import at_second, in_words
+from autorelease.model import rfc3339
 from autorelease.render import (
     Form,
     LineForm,

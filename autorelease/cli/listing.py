@@ -9,8 +9,9 @@ import typer
 
 from autorelease.cli.decided import check_provisioners, decided
 from autorelease.cli.shared import TIMES, clock, moment, parse_time, shared
-from autorelease.model import InvalidRow, Planned, SkipReason, overdue, rfc3339
+from autorelease.model import InvalidRow, Planned, SkipReason, rfc3339
 from autorelease.render import Form, default_form, show_json, show_lines, show_rows
+from autorelease.rules.expiry import overdue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

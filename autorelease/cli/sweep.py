@@ -154,7 +154,7 @@ def _open_ledger(settings: "Settings", journal: "Journal", start: "TickStart") -
     """The ledger of a tick; where it cannot be used, the journal has a tick that says so."""
     from autorelease.deciding.running import is_running
     from autorelease.ledger import open_ledger
-    from autorelease.sweep.run import note_failed_start
+    from autorelease.sweep.closing import note_failed_start
 
     try:
         return open_ledger(settings, read_only=False)

@@ -4,10 +4,12 @@ Everything here only reads. It knows neither the command line nor how things are
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 import msgspec
+
+from autorelease.model import rfc3339
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -60,3 +62,8 @@ def in_words(duration: timedelta) -> str:
 def page(heading: str) -> str:
     """Where to read on."""
     return f'runbook.md, "{heading}"'
+
+
+def at_second(instant: datetime) -> str:
+    """An instant for people, who have no use for a fraction of a second; what begins later than it says is left out."""
+    return rfc3339(instant.replace(microsecond=0))

@@ -16,7 +16,7 @@ from autorelease.deciding.decide import Decision, decide, moment_of
 from autorelease.deciding.judging import Judge
 from autorelease.deciding.running import running
 from autorelease.errors import ConfigurationError, UnusableError
-from autorelease.inspect import Check, State, audit, holds, in_words, page, table
+from autorelease.inspect import Check, State, at_second, audit, holds, in_words, page, table
 from autorelease.inspect.health import PAGES, find_health
 from autorelease.inspect.host import synchronisation, units
 from autorelease.inspect.indexes import indexes
@@ -24,7 +24,7 @@ from autorelease.inspect.provisioners import CONFIGURATION, provisioners
 from autorelease.inspect.statuses import COMPARED, spellings, statuses
 from autorelease.journal import JournalReader, is_missing, open_journal_reader
 from autorelease.ledger import Ledger, open_ledger, vocabulary
-from autorelease.model import InvalidRow, PlanSummary, at_second
+from autorelease.model import InvalidRow, PlanSummary
 from autorelease.rules import guard
 from autorelease.settings import Release, Settings
 from autorelease.sqliteadvice import check_version, version_in_use

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from autorelease.model import at_second
+from autorelease.inspect import at_second
 from autorelease.text import HIDDEN, is_secret_name, without_secrets
 
 

@@ -11,11 +11,11 @@ import msgspec
 from msgspec.structs import asdict, replace
 
 from autorelease.errors import ExitCode, UnusableError
-from autorelease.inspect import in_words, page
+from autorelease.inspect import at_second, in_words, page
 from autorelease.inspect.holds import releases_from, told
 from autorelease.journal import JournalReader, PastTick
 from autorelease.limits import LOCK_SLACK
-from autorelease.model import ErrorCode, Hold, SkipReason, at_second, rfc3339
+from autorelease.model import ErrorCode, Hold, SkipReason, rfc3339
 from autorelease.rules.guard import BACKWARDS_TOLERATED
 from autorelease.rules.plan import is_held
 

@@ -11,13 +11,13 @@ from itertools import groupby
 from autorelease.deciding.control import ask_control
 from autorelease.deciding.judging import Judge
 from autorelease.errors import ConfigurationError, UnusableError
-from autorelease.inspect import Check, State, page
+from autorelease.inspect import Check, State, at_second, page
 from autorelease.inspect.fingerprints import changes, spelled
 from autorelease.inspect.health import PAGES
 from autorelease.journal import JournalReader, open_journal_reader
 from autorelease.ledger import open_ledger
 from autorelease.limits import ABANDONED_AFTER
-from autorelease.model import Answer, at_second
+from autorelease.model import Answer
 from autorelease.provisioners import Identifying, Registered, calls, open_provisioners
 from autorelease.rules import guard
 from autorelease.rules.belief import WINDOW, Control, Standing, disbelief

@@ -24,3 +24,8 @@ def _find_expired(rows: Iterable[Allocation], now: datetime, grace: timedelta) -
     for row in rows:
         if not row.settled and row.expires_at is not None and now - row.expires_at > grace:
             yield row
+
+
+def overdue(allocation: Allocation, now: datetime, grace: timedelta) -> timedelta:
+    """How long ago the grace of an expired allocation ended."""
+    return now - (allocation.expires_at + grace) if allocation.expires_at else timedelta(0)

@@ -16,9 +16,9 @@ from autorelease.model import (
     Refusal,
     ReleaseError,
     SkipReason,
-    overdue,
     rfc3339,
 )
+from autorelease.rules.expiry import overdue
 from autorelease.sweep.edge.stop import DEADLINE, SIGNALS
 
 LISTED = 1000

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from msgspec.structs import replace
 
@@ -10,18 +10,19 @@ from autorelease.deciding import audit
 from autorelease.deciding.decide import Decision, decide, moment_of
 from autorelease.deciding.judging import Judge, Versions
 from autorelease.errors import AutoreleaseError, StopReadingError, UnusableError
-from autorelease.journal import Journal, PastTick, TickKind, TickStart
+from autorelease.journal import Journal, PastTick, TickStart
 from autorelease.model import Finding, Planned, PlanSummary, Refusal, SkipReason
 from autorelease.rules import guard
 from autorelease.rules.identities import Identities, packed
 from autorelease.sweep.acting import Means
 from autorelease.sweep.carrying import NOBODY, Carried, carry_out
+from autorelease.sweep.closing import close_run, close_with, running_releases
 from autorelease.sweep.crew import without_section
 from autorelease.sweep.edge.stop import DEADLINE, error_of
 from autorelease.sweep.limited import Limited
 from autorelease.sweep.noting import Notes
 from autorelease.sweep.preview import count_decided, skipped
-from autorelease.sweep.report import Tally, TickReport, error_object, make_report, tick_object
+from autorelease.sweep.report import Tally, TickReport, make_report
 from autorelease.sweep.unreached import Unreached
 from autorelease.sweep.worklist import Plan
 
@@ -50,7 +51,7 @@ def run_tick(
     """
     journal = judge.journal
     last = journal.newest_tick()
-    running = _running_releases(journal, means.is_running)
+    running = running_releases(journal, means.is_running)
     journal.open_tick(start, running)
     sweep = _Sweep(judge, means, start, limits, confirm, last, planned, at_most)
     try:
@@ -67,54 +68,6 @@ def run_tick(
         # A clock that was not believed must not decide what is old.
         prune_before=None if report.refused else means.clock() - keep,
     )
-
-
-def close_run(
-    journal: Journal,
-    start: TickStart,
-    report: TickReport,
-    *,
-    confirmable: int | None = None,
-    unproven: bytes | None = None,
-    prune_before: datetime | None = None,
-) -> TickReport:
-    """Write the report down, and forget what is old."""
-    try:
-        journal.close_tick(
-            start.tick, report.finished_at, tick_object(report), confirmable=confirmable, unproven=unproven
-        )
-        if prune_before is not None:
-            journal.prune(prune_before)
-    except UnusableError as error:
-        # What was done is done and must be reported; that it could not be written down is the worst of it.
-        return replace(report, lost=str(error))
-    return report
-
-
-def note_failed_start(
-    journal: Journal,
-    start: TickStart,
-    clock: Callable[[], datetime],
-    error: AutoreleaseError,
-    is_running: Callable[[TickStart], bool] = lambda _: False,
-) -> None:
-    """Leave a tick in the journal that found no usable ledger: also this one must be seen by who watches."""
-    journal.open_tick(start, _running_releases(journal, is_running))
-    close_with(journal, start, clock, error)
-
-
-def _running_releases(journal: Journal, is_running: Callable[[TickStart], bool]) -> Sequence[str]:
-    """The operators' releases that are under way: they need no lock. Of the ticks this one alone runs."""
-    return [run.tick for run in journal.unfinished_runs() if run.kind is TickKind.RELEASE and is_running(run)]
-
-
-def close_with(journal: Journal, start: TickStart, clock: Callable[[], datetime], error: AutoreleaseError) -> None:
-    """End a run in the journal with the error that ended it."""
-    try:
-        journal.close_tick(start.tick, clock(), error_object(error))
-    except AutoreleaseError as second:
-        # The first error is what the operator must see; the next tick marks this one as crashed.
-        logger.error("this tick could not be closed in the journal: %s", second)
 
 
 class _Sweep:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autorelease.model import Allocation, RawRow
-from autorelease.rules.expiry import find_expired
+from autorelease.rules.expiry import find_expired, overdue
 
 NOW = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -158,3 +158,10 @@ def test_asking_changes_nothing_and_asking_again_says_the_same(
     assert all(mine is theirs for mine, theirs in zip(rows, before, strict=True))
     assert list(find_expired(first, now, grace=grace)) == first
     assert list(find_expired(rows, now, grace=grace)) == first
+
+
+def test_overdue_begins_where_the_grace_ends() -> None:
+    now = NOW + 3 * HOUR
+    assert overdue(row(NOW), now, timedelta(0)) == 3 * HOUR
+    assert overdue(row(NOW), now, HOUR) == 2 * HOUR
+    assert overdue(row(None), now, timedelta(0)) == timedelta(0)

@@ -11,8 +11,8 @@ from autorelease.errors import ExitCode, ProvisionerDown, ProvisionerError, Unus
 from autorelease.journal import TickKind
 from autorelease.model import Allocation
 from autorelease.rules.guard import Limits
+from autorelease.sweep.closing import note_failed_start
 from autorelease.sweep.edge.stop import DEADLINE
-from autorelease.sweep.run import note_failed_start
 from tests.support.engine import EXPIRED, RENEWED, Engine, Scripted, Ticked
 
 LIMIT = 10

@@ -19,11 +19,11 @@ from autorelease.model import Allocation, Outcome, Release, SkipReason
 from autorelease.provisioners import Provisioner
 from autorelease.provisioners.memory import MemoryProvisioner
 from autorelease.rules.guard import Limits
+from autorelease.sweep.closing import note_failed_start
 from autorelease.sweep.edge.stop import Stop
 from autorelease.sweep.edge.workers import Workers
 from autorelease.sweep.preview import preview
 from autorelease.sweep.report import exit_code, tick_object
-from autorelease.sweep.run import note_failed_start
 from tests.support.engine import EXPIRED, NOW, RENEWED, Answer, Engine, Scripted, Wrapper
 from tests.support.place import TABLE
 from tests.support.sweeping import MISS, PENDING, when
