@@ -113,8 +113,10 @@ def test_a_damaged_journal(patient: Patient) -> None:
 
 def test_a_journal_that_is_damaged_further_in(patient: Patient) -> None:
     """It opens, and breaks as it is read: every line that rests on it says so."""
+    pages = patient.place.query("SELECT rootpage FROM sqlite_master WHERE rootpage > 0", database=patient.place.journal)
     contents = bytearray(patient.place.journal.read_bytes())
-    contents[4096:] = b"\xff" * (len(contents) - 4096)
+    for (page,) in pages:
+        contents[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
     patient.place.journal.write_bytes(contents)
     found = patient.examined()
     assert found["plan"].state is State.FAIL
