@@ -21,10 +21,10 @@ HOUR = 3600
 
 
 class Fate(StrEnum):
-    """What a sweep may do with a row. DEFERRED: nobody is configured to release it."""
+    """What a sweep may do with a row. UNSERVED: nobody is configured to release it."""
 
     RELEASED = "released"
-    DEFERRED = "deferred"
+    UNSERVED = "no_provisioner"
     SETTLED = "settled"
     ELSEWHERE = "not ours"
     NOT_DUE = "not due"
@@ -56,9 +56,14 @@ def fates(rows: Sequence[Row], meaning: Meaning, now: Fraction, configured: Sequ
     shared = _shared(known, meaning)
     found = [_alone(row, meaning, now, is_shared=number in shared) for number, row in enumerate(known)]
     # A VM that a live row holds which is not to be released: nobody's allocation of it is.
-    kept = _Kept(row for row, fate in zip(known, found, strict=True) if fate in (Fate.NOT_DUE, Fate.INVALID))
+    found = [
+        Fate.UNSERVED if fate is Fate.RELEASED and not _is_served(row, configured) else fate
+        for row, fate in zip(known, found, strict=True)
+    ]
+    staying = (Fate.NOT_DUE, Fate.INVALID, Fate.UNSERVED)
+    kept = _Kept(row for row, fate in zip(known, found, strict=True) if fate in staying)
     return [
-        fate if fate is not Fate.RELEASED else _of_due(row, kept, configured)
+        Fate.INVALID if fate is Fate.RELEASED and kept.has(row) else fate
         for row, fate in zip(known, found, strict=True)
     ]
 
@@ -109,11 +114,8 @@ class _Kept:
         )
 
 
-def _of_due(row: Known, kept: _Kept, configured: Sequence[str]) -> Fate:
-    if kept.has(row):
-        return Fate.INVALID
-    provisioner = "default" if _is_absent(row.provisioner) else _said(row.provisioner)
-    return Fate.RELEASED if provisioner in configured else Fate.DEFERRED
+def _is_served(row: Known, configured: Sequence[str]) -> bool:
+    return ("default" if _is_absent(row.provisioner) else _said(row.provisioner)) in configured
 
 
 def _known(row: Row) -> Known:

@@ -448,12 +448,10 @@ def test_an_audit_judges_every_live_row_by_itself_and_a_census_needs_nothing_of_
         census = ledger.census()
         assert memory is not None
         assert memory.problem is None
-        settled = {table.words.released, *table.words.inactive}
         by_themselves = [
             verdict
             for row in stored(path, table)
-            if isinstance(verdict := read_row(row, table.words), InvalidRow)
-            and not (isinstance(row.status, str) and row.status in settled)
+            if isinstance(verdict := read_row(row, table.words), InvalidRow) and not is_settled(row, table.words)
         ]
         assert set(memory.named) == {row.sid for row in by_themselves if row.has_sid}
         assert memory.unnamed == sum(not row.has_sid for row in by_themselves)
