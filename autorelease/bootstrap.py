@@ -29,9 +29,13 @@ url = "sqlite:///allocations.db"  # sqlite:////absolute/path.db
 # table = "vm_allocations"
 # released = "Released"           # the status that means released, and that is stamped; exact
 # inactive = []                   # other statuses with nothing left to release: ["Cancelled"]; exact
+# live = []                       # empty: every other status is live; else these alone, and the rest is invalid
+# where = {}                      # only rows that have these values are ours: { service_type = "proxmox" }
 # references = "folded"           # or "exact": whether WEB-1 and web-1 are one VM
-# never = []                      # values of expires_at that mean "never": [0, "9999-12-31"]
+# never = []                      # values of expires_at that mean "never": [0, "9999-12-31"]; of others: "not set"
 # timestamps = "epoch"            # epoch | epoch_ms | iso8601
+# dates = "end"                   # or "start", of the day of a date without a time; unset: such a row is invalid
+# audit_every = "24h"             # how often a table of more than 20,000 live rows is looked at as a whole
 # timezone = "Europe/Berlin"      # only for text without an offset; unset: such a row is invalid
 # stamp = true                    # false: the provisioner's own application stamps, we only look
 
@@ -45,6 +49,7 @@ url = "sqlite:///allocations.db"  # sqlite:////absolute/path.db
 # vm_ref = "vm_ref"               # the provisioner's own id of the VM. Unwritten: NULL = the sid. Written: invalid
 # vm_uid = "vm_uid"
 # provisioner = "provisioner"     # which [provisioners.NAME] serves the row; NULL: "default"
+# ... and deleted_at, which has no default: where it is set, the row is settled
 
 # [journal]
 # url = "sqlite:///journal.db"

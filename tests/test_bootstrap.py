@@ -128,18 +128,18 @@ def test_the_sample_has_no_two_rows_of_one_sid() -> None:
 
 
 def test_the_configuration_shows_the_defaults(tmp_path: Path) -> None:
-    """Taking the # off every line changes nothing, but for the time zone, which has no default."""
+    """Taking the # off every line changes nothing, but for the time zone and the dates, which have no default."""
     text = re.sub(r"(?m)^# (?=\[|\w+ = )", "", CONFIGURATION)
     text = text[: text.index("[provisioners.default]")]
     shown = tomllib.loads(text)
-    assert shown["ledger"].pop("timezone") == "Europe/Berlin"
+    assert (shown["ledger"].pop("timezone"), shown["ledger"].pop("dates")) == ("Europe/Berlin", "end")
     given = shown["ledger"].pop("url"), shown["journal"].pop("url")
     assert given == ("sqlite:///allocations.db", "sqlite:///journal.db")
     assert read_struct(shown, File) == File()
     known = {
         name: set(getattr(File(), name).__struct_fields__) for name in File.__struct_fields__ if name != "provisioners"
     }
-    known["ledger"] -= {"url", "timezone"}
+    known["ledger"] -= {"url", "timezone", "dates"}
     known["journal"] -= {"url"}
     assert {name: set(section) for name, section in shown.items()} == known
     make_folder(tmp_path, sample=False, now=NOW)

@@ -3,10 +3,9 @@
 from datetime import datetime, timedelta
 
 from autorelease.deciding.audit import Memory
-from autorelease.inspect import Check, State, in_words, page
+from autorelease.inspect import Check, State, at_second, in_words, page
 from autorelease.inspect.health import PAGES
 from autorelease.journal import Audit, Audited
-from autorelease.model import rfc3339
 
 NAME = "audit"
 UNUSABLE = page(PAGES[5])
@@ -22,7 +21,7 @@ def check(audited: Audited, memory: Memory, now: datetime, every: timedelta) -> 
     last = audited.finished
     if memory.is_own:
         by_ticks = (
-            f"the last of a tick ended at {rfc3339(last.finished_at)}"
+            f"the last of a tick ended at {at_second(last.finished_at)}"
             if last and last.finished_at
             else "no tick has made one yet"
         )
@@ -34,7 +33,7 @@ def check(audited: Audited, memory: Memory, now: datetime, every: timedelta) -> 
             NAME, State.WARN, message, "each tick goes on with it for at most 5 minutes: autorelease tick --once"
         )
     message = (
-        f"ended at {rfc3339(last.finished_at)}: {last.rows} rows, {last.live} of them live, {last.due} due, in "
+        f"ended at {at_second(last.finished_at)}: {last.rows} rows, {last.live} of them live, {last.due} due, in "
         f"{in_words(timedelta(seconds=last.seconds))}; {invalid} invalid remembered{underway}"
     )
     age = now - last.finished_at
@@ -47,4 +46,4 @@ def check(audited: Audited, memory: Memory, now: datetime, every: timedelta) -> 
 def _underway(unfinished: Audit | None) -> str:
     if unfinished is None:
         return ""
-    return f"; one is under way since {rfc3339(unfinished.started_at)}, {unfinished.rows} rows so far"
+    return f"; one is under way since {at_second(unfinished.started_at)}, {unfinished.rows} rows so far"

@@ -19,7 +19,7 @@ from tests.support.place import (
     program,
 )
 
-REASONS = {"held", "backoff", "renewed", "changed", "resurrected", "deferred", "refused", "dry_run"}
+REASONS = {"held", "backoff", "renewed", "changed", "resurrected", "deferred", "refused", "dry_run", "no_provisioner"}
 
 
 @contextmanager

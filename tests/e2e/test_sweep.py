@@ -484,14 +484,21 @@ def test_times_relative_to_now(place: Place) -> None:
     assert listed(place)["rows"] == []
 
 
+def ran_listing(place: Place) -> list[tuple[str, str, str]]:
+    """What the listing says of all rows: sid, decision and reason."""
+    return [(row["sid"], row["decision"], row["reason"]) for row in listed(place, "--all")["rows"]]
+
+
 def test_without_a_provisioner_nothing_is_ever_released(place: Place) -> None:
     place.configure(PERMISSIVE)
     place.make_ledger([allocation("due", NOW - DAY)])
-    for arguments in (("tick", "--once"), ("tick", "--once", "--dry-run"), ("list-expired",)):
+    for arguments in (("tick", "--once"), ("tick", "--once", "--dry-run")):
         ran = place.run(*arguments)
         assert ran.code == 4
         assert f"{place.config}: no provisioner is configured" in ran.err
         assert "[provisioners.default]" in ran.err
+    # Who only looks learns why.
+    assert ran_listing(place) == [("due", "skip", "no_provisioner")]
     assert place.released() == set()
 
 
@@ -499,7 +506,7 @@ def test_a_row_of_a_provisioner_that_is_not_configured_is_left_and_said(place: P
     place.make_ledger([allocation("due", NOW - DAY), allocation("other", NOW - DAY, provisioner="rack-2")])
     report = sweep(place, code=8)
     assert [down["provisioner"] for down in report["down"]] == ["rack-2"]
-    assert report["skipped"]["deferred"] == 1
+    assert report["skipped"]["no_provisioner"] == 1
     assert place.released() == {"due"}
 
 

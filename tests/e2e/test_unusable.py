@@ -120,7 +120,9 @@ CAUSES: dict[str, Cause] = {
     "a damaged page": Cause(corrupt_the_middle, ("backup",)),
     "no journal": Cause(remove_journal, ("no such journal", "autorelease init"), "journal.db", commands=(TICK,)),
     "another database as journal": Cause(make_foreign_journal, ("not a journal", "[journal] url"), "journal.db"),
-    "a journal of a newer version": Cause(make_newer_journal, ("newer", "upgrade"), "journal.db"),
+    "a journal of a newer version": Cause(
+        make_newer_journal, ("newer", "install that autorelease again"), "journal.db"
+    ),
     "a text file as journal": Cause(journal_is_text, ("not an SQLite database", "autorelease init"), "journal.db"),
     "no configuration": Cause(remove_config, ("no such configuration", "--config"), "config.toml", 4),
     "a configuration that is no TOML": Cause(written(b"[ledger\n"), ("not valid TOML", "line 1"), "config.toml", 4),
