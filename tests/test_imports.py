@@ -148,7 +148,7 @@ def test_every_room_is_on_one_floor() -> None:
 
 def test_the_settings_know_what_a_file_is_and_nothing_that_is_done_with_it() -> None:
     for module in within("settings"):
-        assert ours(module) <= {"settings", "errors", "structs", "trust"}, module
+        assert ours(module) <= {"settings", "errors", "structs", "text", "trust"}, module
 
 
 @pytest.mark.parametrize("package", ["ledger", "journal", "provisioners"])

@@ -9,7 +9,7 @@ import pytest
 from autorelease.deciding.unfinished import Moment
 from autorelease.errors import ExitCode, ProvisionerDown, ProvisionerError, UnusableError
 from autorelease.journal import TickKind
-from autorelease.ledger.rows import Vocabulary
+from autorelease.ledger.values import Vocabulary
 from autorelease.model import Outcome
 from autorelease.operate import conflicts_of
 from autorelease.provisioners.memory import MemoryProvisioner

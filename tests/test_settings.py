@@ -95,8 +95,8 @@ def test_the_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
 def test_every_key_that_exists_is_in_the_contracts_list() -> None:
     """A key that is not listed above has no default there that anybody could rely on."""
     assert set(module.LedgerSettings.__struct_fields__) == {
-        *("url", "table", "released", "inactive", "references", "never"),
-        *("timestamps", "timezone", "stamp", "columns"),
+        *("url", "table", "released", "inactive", "live", "where", "references", "never"),
+        *("timestamps", "dates", "timezone", "stamp", "columns"),
     }
     assert set(module.JournalSettings.__struct_fields__) == {"url", "keep"}
     assert set(module.Release.__struct_fields__) == {
@@ -118,6 +118,19 @@ def test_only_columns_that_the_file_names_must_exist(tmp_path: Path) -> None:
     assert load(tmp_path, URL).named_columns() == frozenset()
     named = load(tmp_path, URL + '[ledger.columns]\nowner = "owner"\nsid = "id"\n')
     assert named.named_columns() == {"owner", "sid"}
+
+
+def test_a_column_that_is_said_to_be_none_is_none(tmp_path: Path) -> None:
+    optional = ("released_at", "owner", "plan", "vm_ref", "vm_uid", "provisioner", "deleted_at")
+    found = load(tmp_path, URL + "[ledger.columns]\n" + "".join(f'{role} = ""\n' for role in optional))
+    assert found.ledger.columns.by_role() == {role: role for role in ("sid", "status", "expires_at")}
+    assert found.named_columns() == frozenset()
+    assert "deleted_at" not in load(tmp_path, URL).ledger.columns.by_role()
+
+
+def test_statuses_may_be_numbers(tmp_path: Path) -> None:
+    found = load(tmp_path, URL + "released = 3\ninactive = [4, -5]\nlive = [0, 1]").ledger
+    assert (found.released, found.inactive, found.live) == (3, (4, -5), (0, 1))
 
 
 def test_the_url_of_the_ledger_has_no_default(tmp_path: Path) -> None:
@@ -176,15 +189,51 @@ REFUSED = {
     "an empty table": (URL + 'table = ""', "'ledger.table'", ""),
     "a table with NUL": (URL + 'table = "a\\u0000b"', "'ledger.table'", ""),
     "a word for a list": (URL + 'inactive = "Cancelled"', "'ledger.inactive'", "Cancelled"),
-    "a number among the inactive": (URL + "inactive = [1]", "'ledger.inactive.0'", "1"),
+    "a number among the inactive": (URL + "inactive = [1]", "'ledger'", "all text, or all integers"),
+    "a word among the numbers": (URL + 'released = 3\nlive = ["Active"]', "'ledger'", "all text, or all integers"),
+    "a word for released among numbers": (URL + "inactive = [4]\nlive = [1]", "'ledger'", "all text, or all integers"),
+    "a truth for a status": (URL + "released = true", "'ledger.released'", "an integer"),
+    "a real for a status": (URL + "released = 3.0", "'ledger.released'", "an integer"),
+    "a released status of nothing": (URL + 'released = ""', "'ledger.released'", "not empty"),
+    "released among the live": (URL + 'live = ["Active", "Released"]', "'ledger'", "the released status"),
+    "nearly released among the live": (URL + 'live = ["released "]', "'ledger'", "taken for 'Released'"),
+    "inactive among the live": (URL + 'inactive = ["Gone"]\nlive = ["Gone"]', "'ledger'", "one of inactive"),
+    "a number that is released and live": (URL + "released = 3\nlive = [1, 3]", "'ledger'", "the released status"),
+    "a number that is released and inactive": (URL + "released = 3\ninactive = [3]", "'ledger'", "inactive must not"),
     "a truth for never": (URL + "never = [true]", "'ledger.never.0", "True"),
     "an unknown way to compare references": (URL + 'references = "case"', "'ledger.references'", "folded"),
     "released among the inactive": (URL + 'inactive = ["Released"]', "'ledger'", "Released"),
     "one column for two things": (
         URL + '[ledger.columns]\nstatus = "SID"',
         "'ledger.columns'",
-        "four different columns",
+        "must be different columns",
     ),
+    "one column for two instants": (
+        URL + '[ledger.columns]\nreleased_at = "gone"\ndeleted_at = "Gone"',
+        "'ledger.columns'",
+        "must be different columns",
+    ),
+    "a table without a sid": (URL + '[ledger.columns]\nsid = ""', "'ledger.columns.sid'", "not empty"),
+    "a table without a status": (URL + '[ledger.columns]\nstatus = ""', "'ledger.columns.status'", "not empty"),
+    "a table without an expiry": (
+        URL + '[ledger.columns]\nexpires_at = ""',
+        "'ledger.columns.expires_at'",
+        "not empty",
+    ),
+    "dates without a zone": (URL + 'timestamps = "iso8601"\ndates = "end"', "'ledger'", "needs timezone"),
+    "dates among numbers": (URL + 'dates = "start"\ntimezone = "UTC"', "'ledger'", "timestamps"),
+    "dates in the middle": (URL + 'dates = "noon"', "'ledger.dates'", "'end'"),
+    "a where that is a word": (URL + 'where = "a = 1"', "'ledger.where'", "a table"),
+    "a list for a value of where": (URL + "where = { kind = [1] }", "'ledger.where.kind'", "an integer"),
+    "a real for a value of where": (URL + "where = { kind = 1.0 }", "'ledger.where.kind'", "an integer"),
+    "a where of no column": (URL + 'where = { "" = 1 }', "'ledger.where.'", "not empty"),
+    "a where that the stamp changes": (URL + 'where = { STATUS = "Active" }', "'ledger'", "inactive and live"),
+    "a where of the release": (
+        URL + "where = { gone = 0 }\n[ledger.columns]\nreleased_at = 'Gone'",
+        "'ledger'",
+        "changes the released_at",
+    ),
+    "a where of one column twice": (URL + "where = { kind = 1, KIND = 2 }", "'ledger'", "twice"),
     "a value for a section": ("release = 3", "'release'", "3"),
     "a provisioner that is no section": ("[provisioners]\ndefault = 3", "'provisioners.default'", "3"),
 }

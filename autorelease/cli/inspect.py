@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from autorelease.inspect import Check
     from autorelease.inspect.configuration import Value
     from autorelease.inspect.upcoming import Outlook, Upcoming, Window
+    from autorelease.ledger import Ledger
 
 logger = logging.getLogger(__name__)
 
@@ -152,12 +153,20 @@ def explain(
     with decided(settings, moment(settings, now), is_hypothetical=False) as (ledger, journal, decision):
         subject = look_up(sid, ledger, journal)
         if not subject.is_known:
-            raise UsageError(f"no allocation {sid!r} is in the ledger or in the journal")
+            raise UsageError(_unknown(sid, ledger))
         ledger.close()
         show_lines([f"{sid}, at {rfc3339(now)}"])
         for section in find_sections(subject, decision, journal.events(sid=sid), terms):
             show_lines([""])
             show_facts(section.title, section.facts)
+
+
+def _unknown(sid: str, ledger: "Ledger") -> str:
+    from autorelease.ledger import NOT_ADMITTED
+
+    if ledger.read(sid) is not None:
+        return f"{sid!r} is in the table, but {NOT_ADMITTED}"
+    return f"no allocation {sid!r} is in the ledger or in the journal"
 
 
 # --- health -----------------------------------------------------------------------------------------------------------

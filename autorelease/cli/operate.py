@@ -91,11 +91,16 @@ def _release(
 
 
 def _named_rows(ledger: "Ledger", sids: Sequence[str]) -> "Sequence[Allocation | InvalidRow]":
-    rows = []
+    from autorelease.ledger import NOT_ADMITTED
+    from autorelease.model import InvalidRow
+
+    rows: list[Allocation | InvalidRow] = []
     for sid in sids:
         row = ledger.read(sid)
         if row is None:
             raise UsageError(f"no allocation {sid!r} is in the ledger. Nothing was done")
+        if isinstance(row, InvalidRow) and row.reason == NOT_ADMITTED:
+            raise UsageError(f"{sid!r} is in the table, but {NOT_ADMITTED}. Nothing was done")
         rows.append(row)
     return rows
 

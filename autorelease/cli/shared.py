@@ -66,7 +66,8 @@ def clock() -> datetime:
 
 def parse_time(text: str, now: datetime) -> datetime:
     """Read a TIME of the command line; raises UsageError."""
-    from autorelease.ledger.rows import Unreadable, Vocabulary, read_instant
+    from autorelease.ledger.instants import read_instant
+    from autorelease.ledger.values import Unreadable, Vocabulary
     from autorelease.settings import parse_duration
 
     try:

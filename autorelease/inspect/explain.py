@@ -14,7 +14,9 @@ from autorelease.deciding.decide import Decision
 from autorelease.inspect import in_words
 from autorelease.journal import JournalReader, OpenIntent
 from autorelease.ledger import Ledger
-from autorelease.ledger.rows import StoredRow, Unreadable, Vocabulary, read_instant, shown
+from autorelease.ledger.instants import read_instant
+from autorelease.ledger.rows import StoredRow
+from autorelease.ledger.values import Unreadable, Vocabulary, is_word, shown
 from autorelease.model import Allocation, Attempts, Hold, InvalidRow, Known, Planned, RawValue, SkipReason, rfc3339
 from autorelease.rules.expiry import find_expired
 from autorelease.rules.plan import is_held
@@ -123,7 +125,7 @@ def _rule(subject: Subject, decision: Decision, terms: Terms) -> Iterator[Fact]:
     if isinstance(row, InvalidRow):
         yield "invalid", f"{row.reason}: it is never released"
         return
-    yield "not settled", _settled(row)
+    yield "not settled", _settled(row, terms.words)
     yield "expires_at known", "not looked at" if row.settled else "yes" if row.expires_at else "no: it never expires"
     if row.expires_at is not None:
         yield "expires_at + grace < now", _compared(row.expires_at, now, terms.grace)
@@ -150,9 +152,11 @@ def _here(instant: datetime) -> str:
     return f"{instant.astimezone():%Y-%m-%d %H:%M:%S %Z}"
 
 
-def _settled(row: Allocation) -> str:
+def _settled(row: Allocation, words: Vocabulary) -> str:
     if row.released:
         return f"no: {row.status!r} is the released status"
+    if row.settled and not is_word(row.raw.status, words.inactive):
+        return "no: deleted_at is set"
     return f"no: {row.status!r} is one of inactive" if row.settled else f"yes: {row.status!r}"
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from autorelease.errors import UnusableError
 from autorelease.inspect import Check, State, page
 from autorelease.ledger import Ledger
-from autorelease.ledger.rows import StoredRow, Vocabulary, read_row, shown
+from autorelease.ledger.rows import StoredRow, read_row
+from autorelease.ledger.values import Vocabulary, shown
 from autorelease.model import InvalidRow, RawValue
 from autorelease.settings import Settings
 from autorelease.sqlitefile import check_writable, is_wal
@@ -71,6 +72,9 @@ def statuses(ledger: Ledger, words: Vocabulary) -> Check:
     if found and words.released not in [status for status, _ in found] and not ledger.shape().is_view:
         message = f"no row says {words.released!r}, which is right only before the first release: {told}"
         return Check("statuses", State.WARN, message, "[ledger] released in the configuration")
+    if not found and words.where:
+        message = "no row of the table is one that [ledger] where admits"
+        return Check("statuses", State.WARN, message, "[ledger] where in the configuration")
     return Check("statuses", State.OK, told or "the table is empty")
 
 
@@ -94,6 +98,7 @@ def columns(ledger: Ledger, settings: Settings) -> Check:
     if "vm_ref" in settings.named_columns():
         told += "; a NULL vm_ref is invalid, because the file names that column"
     told += f'; references = "{settings.ledger.references}"'
+    told += "".join(f"; only rows with {name} = {value!r}" for name, value in settings.ledger.where.items())
     spelling = settings.ledger.timestamps
     stored = {kind for kind, rows in shape.expiries.items() if rows and kind != "null"}
     if stored and not stored & CLASSES[spelling]:

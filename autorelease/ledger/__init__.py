@@ -19,8 +19,13 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from autorelease.ledger.base import Base
-    from autorelease.ledger.rows import StoredRow, Vocabulary
+    from autorelease.ledger.rows import StoredRow
+    from autorelease.ledger.values import Vocabulary
     from autorelease.settings import Settings
+
+
+# The reason of a row that is there, and is not one of ours.
+NOT_ADMITTED = "[ledger] where does not admit it"
 
 
 class StampResult(Enum):
@@ -86,7 +91,10 @@ class Ledger(Protocol):
         """Count the live rows and judge those that look wrong; acknowledged: sids of whose rows somebody knows."""
 
     def due(self, now: datetime, grace: timedelta) -> Iterator[Sequence[Allocation]]:
-        """Pages of readable live allocations: a superset of what has expired, oldest first as stored."""
+        """Pages of readable live allocations: a superset of what has expired, oldest first as stored.
+
+        Those whose released_at is not NULL, and stands for nothing, may come behind all others.
+        """
 
     def holders(self, references: Sequence[str]) -> Iterator[Holder]:
         """The live rows, readable or not, whose VM has one of these references, of whatever provisioner and uid.
@@ -101,7 +109,7 @@ class Ledger(Protocol):
         """A number that changes whenever somebody else has written; None: nobody can say."""
 
     def read(self, sid: str) -> Allocation | InvalidRow | None:
-        """The allocation with this sid as it is now; None: no such row."""
+        """The allocation with this sid as it is now; None: no such row. One that is not ours is NOT_ADMITTED."""
 
     def read_many(self, sids: Sequence[str]) -> Mapping[str, Allocation | InvalidRow]:
         """The rows with these sids as they are now, in one look; one that is shared by several is any of them."""
@@ -110,7 +118,7 @@ class Ledger(Protocol):
         """The rows that somebody could mean by this sid, as they are stored; two stand for any number above one."""
 
     def statuses(self, limit: int) -> Sequence[tuple[RawValue, int]]:
-        """The statuses of all rows, with how many rows have each; the most frequent ones, at most `limit` of them."""
+        """The statuses of the rows of ours, with how many rows have each; the most frequent ones, at most `limit`."""
 
     def shape(self) -> Shape:
         """What the table is like."""
@@ -176,17 +184,21 @@ def _base(settings: "Settings") -> "Base | None":
 
 def vocabulary(settings: "Settings") -> "Vocabulary":
     """The meaning of stored values, as configured."""
-    from autorelease.ledger.rows import Vocabulary
+    from autorelease.ledger.values import Vocabulary
 
     ledger = settings.ledger
     return Vocabulary(
         released=ledger.released,
         inactive=frozenset(ledger.inactive),
+        live=frozenset(ledger.live),
         references=References(ledger.references),
         is_vm_ref_named="vm_ref" in settings.named_columns(),
         never=ledger.never,
         timestamps=ledger.timestamps,
         timezone=_zone(ledger.timezone) if ledger.timezone else None,
+        dates=ledger.dates,
+        # SQLite has no truth but 1 and 0.
+        where=tuple((name, int(value) if isinstance(value, bool) else value) for name, value in ledger.where.items()),
     )
 
 

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from autorelease.errors import UnusableError
 from autorelease.ledger.binding import lowered, twin
 from autorelease.ledger.narrowing import quoted
-from autorelease.ledger.rows import shown
 from autorelease.ledger.rules import Row
+from autorelease.ledger.values import shown
 from autorelease.model import RawValue
 from autorelease.sqliteadvice import NO_COLLATION
 

@@ -1,7 +1,8 @@
 """The census: all live rows counted, and those that look wrong judged."""
 
+from autorelease.ledger.conditions import constants, is_blank, is_not_set, is_one_of
 from autorelease.ledger.lookup import Lookup
-from autorelease.ledger.narrowing import certainly_readable, folded_if_plain, literal, perhaps_not_plain
+from autorelease.ledger.narrowing import certainly_readable, folded_if_plain, perhaps_not_plain
 from autorelease.ledger.rows import StoredRow
 from autorelease.model import Census, InvalidRow
 from autorelease.text import folded
@@ -41,22 +42,32 @@ class Counting(Lookup):
     @property
     def _suspicious(self) -> str:
         """SQL for a superset of the invalid rows among the live ones (1, 0, never NULL)."""
-        sid, status = self._column("sid"), self._column("status")
+        sid = self._column("sid")
         readable = certainly_readable(self._column("expires_at"), self._words)
-        settled = ", ".join(
-            literal(word) for word in sorted(map(folded, (self._words.released, *self._words.inactive)))
-        )
         doubts = [
             f"{sid} IS NULL OR {sid} = ''",
-            f"typeof({status}) <> 'text' OR {folded_if_plain(status)} IN ({settled})",
+            self._doubtful_status,
             *(self._undecodable(role) for role in ("sid", "status", "vm_ref", "vm_uid", "provisioner")),
             f"{self._column('expires_at')} IS NOT NULL AND NOT ({readable})",
         ]
         if self._has("released_at"):
-            doubts.append(f"{self._column('released_at')} IS NOT NULL")
+            doubts.append(f"NOT {is_not_set(self._column('released_at'), self._words)}")
+        if self._has("deleted_at"):
+            doubts.append(is_blank(self._column("deleted_at")))
         if not self._sid_is_unique:
             doubts.append(f"{sid} IN ({self._shared_sids})")
         return f"coalesce({' OR '.join(f'({doubt})' for doubt in doubts if doubt)}, 0)"
+
+    @property
+    def _doubtful_status(self) -> str:
+        """SQL: a status that is not certainly live."""
+        status = self._column("status")
+        if self._words.live:
+            return f"NOT {is_one_of(status, self._words.live)}"
+        if self._words.has_numbers:
+            return f"typeof({status}) <> 'integer'"
+        settled = constants({folded(str(word)) for word in self._words.settled})
+        return f"typeof({status}) <> 'text' OR {folded_if_plain(status)} IN ({settled})"
 
     def _undecodable(self, role: str) -> str:
         return perhaps_not_plain(self._column(role)) if self._has(role) else ""

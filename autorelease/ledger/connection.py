@@ -9,9 +9,11 @@ from autorelease.errors import UnusableError
 from autorelease.identity import References
 from autorelease.ledger.base import Base, check_base, kind_of
 from autorelease.ledger.binding import lowered
-from autorelease.ledger.narrowing import literal, quoted
-from autorelease.ledger.rows import StoredRow, Vocabulary
+from autorelease.ledger.conditions import is_admitted, is_live, may_be_admitted
+from autorelease.ledger.narrowing import quoted
+from autorelease.ledger.rows import StoredRow
 from autorelease.ledger.rules import NO_RULES
+from autorelease.ledger.values import Vocabulary
 from autorelease.sqliteadvice import names_what_is_missing, primary_code
 from autorelease.sqlitefile import (
     OpenFile,
@@ -99,7 +101,14 @@ class LedgerConnection:
                     f"{self._path}: {kind} {table!r} has no column {columns[role]!r} for {role}. Name it in "
                     f'[ledger.columns]: {role} = "…". Columns there: {", ".join(present.values())}'
                 )
-        return {role: columns[role] for role in ROLES if lowered(columns[role]) in present}
+        for name, _ in self._words.where:
+            if lowered(name) not in present:
+                raise UnusableError(
+                    f"{self._path}: table {table!r} has no column {name!r}, which [ledger] where names. "
+                    f"Columns there: {', '.join(present.values())}"
+                )
+        self._absent = [role for role, name in columns.items() if lowered(name) not in present]
+        return {role: columns[role] for role in ROLES if role in columns and role not in self._absent}
 
     def _column_names(self, table: str) -> list[tuple[str]]:
         try:
@@ -124,7 +133,7 @@ class LedgerConnection:
         return f"{self._path}: table {table!r} is not in this database. {REMEDY}. Tables there: {tables}{more}"
 
     def _is_unique(self, table: str, sid: str) -> bool:
-        """Whether the schema itself lets no two rows have the same sid, however it is compared."""
+        """Whether the schema itself lets no two rows of ours have the same sid, however it is compared."""
         info = self.connection.execute(
             "SELECT lower(name), upper(type), pk FROM pragma_table_xinfo(?)", (table,)
         ).fetchall()
@@ -148,7 +157,10 @@ class LedgerConnection:
 
     def _covers(self, sid: str, index: str, sql: str | None) -> bool:
         names = [name for (name,) in self.connection.execute("SELECT name FROM pragma_index_info(?)", (index,))]
-        return [lowered(name or "") for name in names] == [lowered(sid)] and "COLLATE" not in (sql or "").upper()
+        # In a column that where names all rows of ours are the same.
+        same = {lowered(name) for name, _ in self._words.where} - {lowered(sid)}
+        is_of_sid = {lowered(name or "") for name in names} - same == {lowered(sid)}
+        return is_of_sid and "COLLATE" not in (sql or "").upper()
 
     def _mentions_collations(self, table: str) -> bool:
         # A column of a view may come from any table, or be made by the view.
@@ -168,9 +180,21 @@ class LedgerConnection:
 
     @property
     def _live(self) -> str:
-        status = f"{self._column('status')} COLLATE BINARY"
-        settled = ", ".join(literal(word) for word in (self._words.released, *sorted(self._words.inactive)))
-        return f"({self._column('status')} IS NULL OR {status} NOT IN ({settled}))"
+        deleted_at = self._column("deleted_at") if self._has("deleted_at") else None
+        return f"({self._admitted} AND {is_live(self._column('status'), deleted_at, self._words)})"
+
+    @property
+    def _admitted(self) -> str:
+        return f"({is_admitted(self._named, self._words)})"
+
+    @property
+    def _ours(self) -> str:
+        """The same, in a form by which an index can be chosen."""
+        return " AND ".join([*may_be_admitted(self._named, self._words), self._admitted])
+
+    def _named(self, name: str) -> str:
+        """A column by its own name."""
+        return f"{self._table}.{quoted(name)}"
 
     @property
     def references(self) -> References:

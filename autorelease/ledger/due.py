@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from autorelease.ledger.binding import bindable, parameter
+from autorelease.ledger.conditions import constant, constants, is_not_set
 from autorelease.ledger.lookup import Lookup
-from autorelease.ledger.narrowing import certainly_unexpired_from, literal
+from autorelease.ledger.narrowing import any_of, certainly_invalid_below, certainly_unexpired_from
 from autorelease.ledger.rows import StoredRow
 from autorelease.model import DEFAULT_PROVISIONER, Allocation, RawValue
 
@@ -17,21 +18,25 @@ class Due(Lookup):
     """Each statement is written so that an index on the expiry can serve it."""
 
     def due(self, now: datetime, grace: timedelta) -> Iterator[Sequence[Allocation]]:
-        """Pages of readable live allocations: a superset of what has expired, oldest first as stored."""
-        last: tuple[RawValue, RawValue] | None = None
-        while True:
-            with self._file.in_use():
-                rows = self._page(now - grace, last)
-                shared = self._shared_among([row.sid for row in rows])
-            if not rows:
-                return
-            last = (rows[-1].expires_at, rows[-1].sid)
-            judged = [self._judged(row, shared=row.sid in shared) for row in rows]
-            yield [row for row in judged if isinstance(row, Allocation)]
+        """Pages of readable live allocations: a superset of what has expired, oldest first as stored.
 
-    def _page(self, moment: datetime, last: tuple[RawValue, RawValue] | None) -> list[StoredRow]:
+        Those whose released_at is not NULL, and stands for nothing, come behind all others.
+        """
+        for unreleased in self._unreleased:
+            last: tuple[RawValue, RawValue] | None = None
+            while True:
+                with self._file.in_use():
+                    rows = self._page(unreleased, now - grace, last)
+                    shared = self._shared_among([row.sid for row in rows])
+                if not rows:
+                    break
+                last = (rows[-1].expires_at, rows[-1].sid)
+                judged = [self._judged(row, shared=row.sid in shared) for row in rows]
+                yield [row for row in judged if isinstance(row, Allocation)]
+
+    def _page(self, unreleased: str, moment: datetime, last: tuple[RawValue, RawValue] | None) -> list[StoredRow]:
         cursor = self.connection.execute(
-            self._due_statement(last),
+            self._due_statement(unreleased, last),
             (certainly_unexpired_from(moment, self._words), *(bindable(value) for value in last or ())),
         )
         rows, size = [], 0
@@ -44,28 +49,40 @@ class Due(Lookup):
         cursor.close()
         return rows
 
-    def _due_statement(self, last: tuple[RawValue, RawValue] | None) -> str:
+    def _due_statement(self, unreleased: str, last: tuple[RawValue, RawValue] | None) -> str:
         expires_at, sid = self._column("expires_at"), self._column("sid")
-        after = f"AND ({expires_at}, {sid}) > ({', '.join(parameter(value) for value in last)})" if last else ""
+        # No row before the first bound can be read, but for those that never expire; there may be many.
+        after = f"{expires_at} >= {constant(certainly_invalid_below(self._words))}"
+        if last is not None:
+            after = f"({expires_at}, {sid}) > ({', '.join(parameter(value) for value in last)})"
         return (
-            f"SELECT {self._select} FROM {self._table} WHERE {self._due_conditions} {after} "
-            f"ORDER BY {expires_at}, {sid} LIMIT {PAGE_ROWS}"
+            f"SELECT {self._select} FROM {self._table} WHERE {self._due_conditions} AND {unreleased} "
+            f"AND {expires_at} < ? AND {after} ORDER BY {expires_at}, {sid} LIMIT {PAGE_ROWS}"
         )
 
     @property
     def _due_conditions(self) -> str:
         # Each condition stands alone between ANDs, with its constant written out, so that a partial index on
-        # status <> 'Released' or released_at IS NULL is used. A row that the column's own collation takes for
+        # status <> 'Released' or released_at IS NULL is used. A row that the column's own type or collation takes for
         # Released, or that has a released_at, is Released or invalid, never due. The + keeps the planner from walking
         # the key of sid instead.
         status, sid = self._column("status"), self._column("sid")
-        conditions = [f"{status} <> {literal(self._words.released)}", f"+{sid} IS NOT NULL"]
+        conditions = [f"{status} <> {constant(self._words.released)}", f"+{sid} IS NOT NULL"]
+        conditions.append(self._ours)
         if self._words.inactive:
-            inactive = ", ".join(literal(word) for word in sorted(self._words.inactive))
-            conditions.append(f"{status} COLLATE BINARY NOT IN ({inactive})")
-        if self._has("released_at"):
-            conditions.append(f"{self._column('released_at')} IS NULL")
-        return " AND ".join([*conditions, f"{self._column('expires_at')} < ?"])
+            conditions.append(f"{status} COLLATE BINARY NOT IN ({constants(self._words.inactive)})")
+        if self._has("deleted_at"):
+            conditions.append(is_not_set(self._column("deleted_at"), self._words))
+        return " AND ".join(conditions)
+
+    @property
+    def _unreleased(self) -> list[str]:
+        """SQL: was not released before. One statement for each, because an OR between them would use no index."""
+        if not self._has("released_at"):
+            return ["1"]
+        released_at = self._column("released_at")
+        never = any_of(released_at, self._words.never)
+        return [f"{released_at} IS NULL", *([f"({never})"] if never else [])]
 
     def paid_for(self, provisioner: str, now: datetime, limit: int) -> Sequence[Allocation]:
         """Some readable live rows of this provisioner whose expiry is ahead, or never comes; the latest first."""

@@ -4,7 +4,8 @@ A live row that nobody can read is a customer all the same, so what it holds is 
 """
 
 from autorelease.identity import Holder, vm_named
-from autorelease.ledger.rows import Vocabulary, readable
+from autorelease.ledger.rows import readable
+from autorelease.ledger.values import Vocabulary
 from autorelease.model import DEFAULT_PROVISIONER, RawValue
 
 

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
-from autorelease.ledger.binding import is_undecodable, twin
+from autorelease.ledger import NOT_ADMITTED
+from autorelease.ledger.binding import is_undecodable, lowered, twin
 from autorelease.ledger.connection import LedgerConnection
 from autorelease.ledger.rows import StoredRow, read_row
 from autorelease.model import Allocation, InvalidRow, RawValue
@@ -18,7 +19,7 @@ class Lookup(LedgerConnection):
     """A sid as somebody could mean it: 7 and '7' are one."""
 
     def read(self, sid: str) -> Allocation | InvalidRow | None:
-        """The allocation with this sid as it is now; None: no such row."""
+        """The allocation with this sid as it is now; None: no such row. One that is not ours is NOT_ADMITTED."""
         return self.read_many([sid]).get(sid)
 
     def read_many(self, sids: Sequence[str]) -> Mapping[str, Allocation | InvalidRow]:
@@ -26,9 +27,12 @@ class Lookup(LedgerConnection):
         rows: dict[str, Allocation | InvalidRow] = {}
         wanted = list(dict.fromkeys(sids))
         for start in range(0, len(wanted), SIDS_AT_ONCE):
+            page = wanted[start : start + SIDS_AT_ONCE]
             with self._file.in_use():
-                found = self._found(wanted[start : start + SIDS_AT_ONCE])
-            rows.update((sid, judged) for sid, meant in found.items() if (judged := self._meant(sid, meant)))
+                found = self._found(page)
+                judged = {sid: row for sid, meant in found.items() if (row := self._meant(sid, meant))}
+                outside = self._outside([sid for sid in page if sid not in judged])
+            rows |= judged | {sid: InvalidRow(sid, NOT_ADMITTED) for sid in outside}
         return rows
 
     def stored(self, sid: str) -> Sequence[StoredRow]:
@@ -41,6 +45,14 @@ class Lookup(LedgerConnection):
         if len(rows) > 1:
             return InvalidRow(sid, SHARED_SID)
         return read_row(rows[0], self._words) if rows and str(rows[0].sid) == sid else None
+
+    def _outside(self, sids: Sequence[str]) -> Iterator[str]:
+        """Those of these sids, of which no row is ours, that a row has which is not ours."""
+        wanted = [sid for sid in sids if not is_undecodable(sid)]
+        if not wanted or not self._words.where:
+            return iter(())
+        stored = self._scanned(self._column("sid"), wanted, among="1")
+        return iter({str(sid) for (sid,) in stored if isinstance(sid, int | str)}.intersection(wanted))
 
     def _found(self, sids: Sequence[str]) -> Mapping[str, Sequence[StoredRow]]:
         """For each of these sids the rows that somebody could mean by it; two stand for any number above one."""
@@ -77,11 +89,16 @@ class Lookup(LedgerConnection):
                 rows.append(row)
         return found
 
-    def _scanned(self, columns: str, sids: Sequence[RawValue]) -> Iterator[tuple[RawValue, ...]]:
+    def _scanned(
+        self, columns: str, sids: Sequence[RawValue], *, among: str | None = None
+    ) -> Iterator[tuple[RawValue, ...]]:
+        """among: SQL; None: the rows of ours."""
         values = [value for sid in sids for value in (sid, twin(sid)) if value is not None]
         places = ", ".join("(?)" for _ in values)
         return self.connection.execute(
-            f"SELECT {columns} FROM {self._table} WHERE {self._column('sid')} IN (VALUES {places})", values
+            f"SELECT {columns} FROM {self._table} WHERE {self._column('sid')} IN (VALUES {places}) "
+            f"AND {among or self._admitted}",
+            values,
         )
 
     def _counted(self, sids: Sequence[RawValue]) -> str:
@@ -97,8 +114,9 @@ class Lookup(LedgerConnection):
     def _is_meant(self, wanted: str) -> str:
         sid = self._column("sid")
         if self._sid_is_unique:
-            return f"{sid} = {wanted}.sid"
-        return f"({sid} = {wanted}.sid OR ({sid} = {wanted}.twin AND typeof({sid}) IN ('integer', 'text')))"
+            return f"{sid} = {wanted}.sid AND {self._ours}"
+        is_meant = f"{sid} = {wanted}.sid OR ({sid} = {wanted}.twin AND typeof({sid}) IN ('integer', 'text'))"
+        return f"({is_meant}) AND {self._ours}"
 
     @cached_property
     def _is_collated(self) -> bool:
@@ -107,16 +125,18 @@ class Lookup(LedgerConnection):
     @cached_property
     def _is_sid_indexed(self) -> bool:
         rows = self.connection.execute(
-            f"EXPLAIN QUERY PLAN SELECT 1 FROM {self._table} WHERE {self._column('sid')} = ?", ("",)
+            f"EXPLAIN QUERY PLAN SELECT 1 FROM {self._table} WHERE {self._column('sid')} = ? AND {self._ours}", ("",)
         ).fetchall()
-        return all(detail.startswith("SEARCH") for *_, detail in rows)
+        # By the sid, and not by what where names alone.
+        terms = tuple(f"{before}{name}=?" for before in "( " for name in ("rowid", lowered(self._columns["sid"])))
+        return all(any(term in lowered(detail) for term in terms) for *_, detail in rows)
 
     def _matching(self, sid: RawValue) -> list[StoredRow]:
         """At most two rows that somebody could mean by this sid."""
         column = self._column("sid")
         cursor = self.connection.execute(
-            f"SELECT {self._select} FROM {self._table} WHERE {column} = ?1 OR "
-            f"({column} = ?2 AND typeof({column}) IN ('integer', 'text')) LIMIT {TWO}",
+            f"SELECT {self._select} FROM {self._table} WHERE ({column} = ?1 OR "
+            f"({column} = ?2 AND typeof({column}) IN ('integer', 'text'))) AND {self._ours} LIMIT {TWO}",
             (sid, twin(sid)),
         )
         return [StoredRow(*values) for values in cursor.fetchall()]
@@ -125,8 +145,9 @@ class Lookup(LedgerConnection):
         """Those of these stored sids that somebody could mean another row by, too."""
         if self._sid_is_unique:
             return set()
-        # Every other kind of sid is invalid anyhow.
-        wanted = [sid for sid in dict.fromkeys(sids) if isinstance(sid, int | str) and not is_undecodable(sid)]
+        # Every other kind of sid is invalid anyhow. Left out first: 7.0 would stand for 7 in a dictionary.
+        usable = (sid for sid in sids if isinstance(sid, int | str) and not is_undecodable(sid))
+        wanted = list(dict.fromkeys(usable))
         pages = (wanted[start : start + SIDS_AT_ONCE] for start in range(0, len(wanted), SIDS_AT_ONCE))
         return {sid for page in pages for sid in self._shared(page)}
 
@@ -147,10 +168,10 @@ class Lookup(LedgerConnection):
         sid = self._column("sid")
         is_one = f"typeof({sid}) IN ('integer', 'text')"
         return (
-            f"SELECT {sid} FROM {self._table} WHERE {sid} IN "
-            f"(SELECT {sid} FROM {self._table} GROUP BY {sid} HAVING count(*) > 1) "
-            f"OR {is_one} AND CAST({sid} AS TEXT) IN "
-            f"(SELECT CAST({sid} AS TEXT) FROM {self._table} WHERE {is_one} GROUP BY 1 HAVING count(*) > 1)"
+            f"SELECT {sid} FROM {self._table} WHERE {self._admitted} AND ({sid} IN "
+            f"(SELECT {sid} FROM {self._table} WHERE {self._admitted} GROUP BY {sid} HAVING count(*) > 1) "
+            f"OR {is_one} AND CAST({sid} AS TEXT) IN (SELECT CAST({sid} AS TEXT) FROM {self._table} "
+            f"WHERE {self._admitted} AND {is_one} GROUP BY 1 HAVING count(*) > 1))"
         )
 
     def _judged(self, row: StoredRow, *, shared: bool) -> Allocation | InvalidRow:

@@ -4,15 +4,16 @@ Each piece errs to one side, which its name says; what a value means is decided 
 """
 
 import math
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from autorelease.ledger.rows import EARLIEST, EPOCH, LATEST, UNITS_PER_SECOND, Vocabulary
+from autorelease.ledger.values import EARLIEST, EPOCH, LATEST, UNITS_PER_SECOND, Vocabulary
 
 # Offsets reach to 24 hours either way, so a text that is two days ahead by its own date is ahead by any offset.
 FURTHEST_OFFSET = timedelta(days=2)
 DIGIT = "[0-9]"
-FRACTIONS = ("", "." + DIGIT * 3, "." + DIGIT * 6)
-OFFSETS = ("Z", f"[+-][01]{DIGIT}:[0-5]{DIGIT}")
+ZERO_OFFSETS = "'Z', 'z', 'UTC', 'utc', '+0000 UTC'"
+OFFSETS = tuple(f"[+-][01]{DIGIT}{minutes}" for minutes in (f":[0-5]{DIGIT}", f"[0-5]{DIGIT}", ""))
 # The ASCII part of what Python takes for space; SQLite's own `trim` takes spaces alone.
 SPACE = "' ' || char(9, 10, 11, 12, 13, 28, 29, 30, 31)"
 BEYOND_ASCII = "'*[^' || char(1) || '-' || char(127) || ']*'"
@@ -71,10 +72,23 @@ def certainly_unexpired_from(moment: datetime, words: Vocabulary) -> int | str:
 
 def certainly_readable(column: str, words: Vocabulary) -> str:
     """SQL: true only for values that `read_instant` understands; it may be false for some that it does, too."""
-    # The + strips the column's affinity, so that '0' is not the number 0.
-    never = " OR ".join(f"+{column} COLLATE BINARY = {_constant(word)}" for word in words.never)
+    never = any_of(column, words.never)
     readable = _readable_text(column, words) if words.timestamps == "iso8601" else _readable_number(column, words)
     return f"{never} OR {readable}" if never else readable
+
+
+def any_of(column: str, values: Iterable[float | str]) -> str:
+    """SQL: the value is exactly one of these; '' where there are none. NULL for NULL alone."""
+    # The + strips the column's affinity, so that '0' is not the number 0.
+    return " OR ".join(f"+{column} COLLATE BINARY = {_constant(word)}" for word in values)
+
+
+def certainly_invalid_below(words: Vocabulary) -> int | str:
+    """The stored value below which no expiry is one that can be read, in the ledger's own kind."""
+    if words.timestamps == "iso8601":
+        return f"{(EARLIEST - FURTHEST_OFFSET).date().isoformat()}"
+    # What is just before the first instant is rounded up to it.
+    return (int((EARLIEST - EPOCH) / timedelta(seconds=1)) - 1) * UNITS_PER_SECOND[words.timestamps]
 
 
 def _constant(word: float | str) -> str:
@@ -95,16 +109,34 @@ def _readable_number(column: str, words: Vocabulary) -> str:
 
 def _readable_text(column: str, words: Vocabulary) -> str:
     """The common spellings; the rare ones and the last days of months of unusual length go the long way."""
-    offsets = (*OFFSETS, "") if words.timezone else OFFSETS
-    tails = " OR ".join(
-        f"substr({column}, 20) GLOB {literal(fraction + offset)}" for fraction in FRACTIONS for offset in offsets
+    time = f"[Tt ]{DIGIT * 2}:[0-5]{DIGIT}:[0-5]{DIGIT}"
+    times = (
+        f"substr({column}, 11, 9) GLOB {literal(time)} AND substr({column}, 12, 2) <= '23'"
+        f" AND ({_readable_offset(column, words)})"
     )
-    month, day = f"substr({column}, 6, 2)", f"substr({column}, 9, 2)"
-    head = f"{DIGIT * 4}-{DIGIT * 2}-{DIGIT * 2}[T ]{DIGIT * 2}:[0-5]{DIGIT}:[0-5]{DIGIT}"
+    rest = f"({times} OR length({column}) = 10)" if words.dates else times
     return (
         f"(typeof({column}) = 'text' AND length({column}) = length(CAST({column} AS BLOB))"
-        f" AND substr({column}, 1, 19) GLOB {literal(head)} AND ({tails})"
+        f" AND {_readable_day(column)} AND {rest})"
+    )
+
+
+def _readable_day(column: str) -> str:
+    month, day = f"substr({column}, 6, 2)", f"substr({column}, 9, 2)"
+    return (
+        f"substr({column}, 1, 10) GLOB {literal(f'{DIGIT * 4}-{DIGIT * 2}-{DIGIT * 2}')}"
         f" AND substr({column}, 1, 4) BETWEEN '2001' AND '2198' AND {month} BETWEEN '01' AND '12'"
         f" AND ({day} BETWEEN '01' AND '28' OR {day} IN ('29', '30') AND {month} <> '02'"
-        f" OR {day} = '31' AND {month} IN ({LONG_MONTHS})) AND substr({column}, 12, 2) <= '23')"
+        f" OR {day} = '31' AND {month} IN ({LONG_MONTHS}))"
     )
+
+
+def _readable_offset(column: str, words: Vocabulary) -> str:
+    """What stands behind the seconds: any fraction, at most one space, and an offset."""
+    has_fraction = f"substr({column}, 20, 2) GLOB '[.,]{DIGIT}'"
+    rest = f"CASE WHEN {has_fraction} THEN ltrim(substr({column}, 21), '0123456789') ELSE substr({column}, 20) END"
+    offset = f"substr({rest}, 1 + ({rest} GLOB ' *'))"
+    listed = f"{ZERO_OFFSETS}, ''" if words.timezone else ZERO_OFFSETS
+    # What needs no taking apart is looked at first: it is most of what there is.
+    whole = f"substr({column}, 20) IN ({listed})"
+    return " OR ".join([whole, f"{offset} IN ({listed})", *(f"{offset} GLOB {literal(form)}" for form in OFFSETS)])

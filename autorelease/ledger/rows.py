@@ -3,46 +3,15 @@
 Everything ambiguous is invalid: not released, and reported with its reason.
 """
 
-import math
-import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
-from fractions import Fraction
 from functools import lru_cache
 
 import msgspec
 
-from autorelease.identity import References
+from autorelease.ledger.instants import read_instant
+from autorelease.ledger.values import Unreadable, Vocabulary, Word, is_blank, is_word, shown
 from autorelease.model import DEFAULT_PROVISIONER, Allocation, InvalidRow, RawRow, RawValue
 from autorelease.text import folded
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-LATEST = datetime(2201, 1, 1, tzinfo=UTC)
-UNITS_PER_SECOND = {"epoch": 1, "epoch_ms": 1000}
-# RFC 3339 with the liberties that SQLite, PostgreSQL and Python take when they print: a space for the T, no seconds,
-# a short offset. [0-9] and not \d, which also takes the digits of other scripts.
-INSTANT = re.compile(
-    r"(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})(?P<separator>[T ])(?P<minutes>[0-9]{2}:[0-9]{2})"
-    r"(?::(?P<seconds>[0-9]{2})(?:\.(?P<fraction>[0-9]+))?)?(?P<space> ?)(?P<offset>Z|[+-][0-9]{2}(?::[0-9]{2})?)?"
-)
-MICROSECONDS = 6
-
-
-class Vocabulary(msgspec.Struct, frozen=True):
-    """What the operator's configuration says about the meaning of stored values.
-
-    timezone: for naive text only; None: naive text is invalid. is_vm_ref_named: the file names the column of vm_ref, so
-    that a row without a value there has no VM.
-    """
-
-    released: str = "Released"
-    inactive: frozenset[str] = frozenset()
-    never: tuple[int | float | str, ...] = ()
-    timestamps: str = "epoch"
-    timezone: tzinfo | None = None
-    references: References = References.FOLDED
-    is_vm_ref_named: bool = False
 
 
 class StoredRow(msgspec.Struct, frozen=True):
@@ -57,10 +26,7 @@ class StoredRow(msgspec.Struct, frozen=True):
     vm_ref: RawValue = None
     vm_uid: RawValue = None
     provisioner: RawValue = None
-
-
-class Unreadable(Exception):  # noqa: N818 - a verdict on a value, which nobody takes for an error
-    """A stored value does not say for certain what it means; the message is the reason."""
+    deleted_at: RawValue = None
 
 
 def read_row(row: StoredRow, words: Vocabulary) -> Allocation | InvalidRow:
@@ -76,16 +42,6 @@ def read_row(row: StoredRow, words: Vocabulary) -> Allocation | InvalidRow:
         return InvalidRow(sid, str(reason), raw)
 
 
-def shown(value: RawValue, limit: int = 200) -> str:
-    """A raw value as text for a report: never raises, never longer than about `limit` characters."""
-    if value is None:
-        return "NULL"
-    if isinstance(value, bytes):
-        return f"x'{value[: limit // 2].hex()}'"
-    text = str(value).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
 def readable(value: RawValue) -> str | None:
     """A sid, or the name of something, as the text that it is judged by; None: nobody can say what it is."""
     try:
@@ -95,10 +51,11 @@ def readable(value: RawValue) -> str | None:
 
 
 def _allocation(row: StoredRow, sid: str, raw: RawRow, words: Vocabulary) -> Allocation:
-    status = _status(row.status, words)
-    settled = status == words.released or status in words.inactive
-    if not settled and row.released_at is not None:
-        raise Unreadable(f"released_at is set ({shown(row.released_at, 40)}) while the status is {shown(status, 40)!r}")
+    deleted = _is_deleted(row.deleted_at, words)
+    status = shown(row.status) if deleted else _status(row.status, words)
+    settled = deleted or is_word(row.status, words.settled)
+    if not settled and not words.is_not_set(row.released_at):
+        raise Unreadable(_released_once(row.released_at, status))
     # Of a settled row nothing else matters: its expiry is not even looked at.
     expires_at = None if settled else read_instant(row.expires_at, words)
     return Allocation(
@@ -108,7 +65,7 @@ def _allocation(row: StoredRow, sid: str, raw: RawRow, words: Vocabulary) -> All
         settled=settled,
         vm_ref=_vm_ref(row.vm_ref, sid, words),
         raw=raw,
-        released=status == words.released,
+        released=is_word(row.status, (words.released,)),
         provisioner=_reference("provisioner", row.provisioner) or DEFAULT_PROVISIONER,
         vm_uid=_reference("vm_uid", row.vm_uid),
         owner=_note(row.owner),
@@ -127,23 +84,45 @@ def _sid(value: RawValue) -> str:
     return text
 
 
+def _is_deleted(value: RawValue, words: Vocabulary) -> bool:
+    if words.is_not_set(value):
+        return False
+    if is_blank(value):
+        raise Unreadable(f"deleted_at is {shown(value, 40)!r}: list it in ledger.never if it means that it is not set")
+    return True
+
+
+def _released_once(released_at: RawValue, status: str) -> str:
+    reason = f"released_at is set ({shown(released_at, 40)}) while the status is {shown(status, 40)!r}"
+    return f"{reason}; list it in ledger.never if it means that it is not set" if is_blank(released_at) else reason
+
+
 def _status(value: RawValue, words: Vocabulary) -> str:
     if value is None:
         raise Unreadable("status is NULL")
-    if not isinstance(value, str):
-        raise Unreadable(f"status is not text but {type(value).__name__}")
-    if value == words.released or value in words.inactive:
-        return value
-    meant = _settled(words.released, words.inactive).get(folded(value))
-    if meant is not None:
-        raise Unreadable(_nearly(value, meant))
-    return _decodable("status", value)
+    if not isinstance(value, type(words.released)):
+        wanted = "an integer" if words.has_numbers else "text"
+        raise Unreadable(f"status is not {wanted} but {type(value).__name__} ({shown(value, 40)})")
+    if not is_word(value, words.settled | words.live):
+        _check_is_live(value, words)
+    return _decodable("status", str(value))
+
+
+def _check_is_live(status: Word, words: Vocabulary) -> None:
+    """Raise Unreadable for a status that is none of the configured words, and cannot be taken for any other one."""
+    if isinstance(status, str):
+        meant = _words_by_form(words.settled, words.live).get(folded(status))
+        if meant is not None:
+            raise Unreadable(_nearly(status, meant))
+        _decodable("status", status)
+    if words.live:
+        raise Unreadable(f"status {shown(status, 40)!r} is not one of ledger.live, nor released or inactive")
 
 
 @lru_cache(maxsize=8)
-def _settled(released: str, inactive: frozenset[str]) -> Mapping[str, str]:
-    """The words for "settled", by what all their spellings have in common."""
-    return {folded(word): word for word in (*sorted(inactive), released)}
+def _words_by_form(settled: frozenset[str], live: frozenset[str]) -> Mapping[str, str]:
+    """The configured words, by what all their spellings have in common."""
+    return {folded(word): word for word in (*sorted(live), *sorted(settled))}
 
 
 def _nearly(status: str, meant: str) -> str:
@@ -186,107 +165,3 @@ def _note(value: RawValue) -> str | None:
 
 def _replaced(value: float | str) -> str:
     return str(value).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-# --- instants ---------------------------------------------------------------------------------------------------------
-
-
-def read_instant(value: RawValue, words: Vocabulary) -> datetime | None:
-    """The instant that a stored `expires_at` names, rounded up to a microsecond; None: it never comes.
-
-    Raises Unreadable for anything that is not certain.
-    """
-    if value is None or _is_never(value, words.never):
-        return None
-    instant = _from_text(value, words) if words.timestamps == "iso8601" else _from_number(value, words)
-    if not EARLIEST <= instant < LATEST:
-        raise Unreadable(f"expires_at {shown(value, 60)} is in the year {instant.year}, outside of 2000 to 2200")
-    return instant
-
-
-def _is_never(value: RawValue, never: tuple[int | float | str, ...]) -> bool:
-    return any(value == word and isinstance(value, str) == isinstance(word, str) for word in never)
-
-
-def _from_number(value: RawValue, words: Vocabulary) -> datetime:
-    if isinstance(value, str | bytes) or value is None:
-        kind = "blob" if isinstance(value, bytes) else "text"
-        raise Unreadable(f"expires_at is {kind} ({shown(value, 40)!r}) where {words.timestamps} takes numbers")
-    if not math.isfinite(value):
-        raise Unreadable("expires_at is not a finite number")
-    per_unit = 10**MICROSECONDS // UNITS_PER_SECOND[words.timestamps]
-    microseconds = value * per_unit if isinstance(value, int) else math.ceil(Fraction(value) * per_unit)
-    try:
-        return EPOCH + timedelta(microseconds=microseconds)
-    except OverflowError:
-        raise Unreadable(f"expires_at {shown(value, 60)} is outside of 2000 to 2200") from None
-
-
-def _from_text(value: RawValue, words: Vocabulary) -> datetime:
-    if not isinstance(value, str):
-        kind = "blob" if isinstance(value, bytes) else "a number"
-        raise Unreadable(f"expires_at is {kind} ({shown(value, 40)}) where iso8601 takes text")
-    match = INSTANT.fullmatch(value)
-    if match is None:
-        raise Unreadable(f"expires_at {shown(value, 60)!r} is not YYYY-MM-DD HH:MM[:SS[.digits]][Z|±HH:MM]")
-    fraction = match["fraction"] or ""
-    try:
-        naive = datetime.fromisoformat(f"{match['date']}T{match['minutes']}:{match['seconds'] or '00'}")
-        # Clocks change at whole seconds: what is rounded up must not come out of an hour that is skipped or read twice.
-        return _placed(naive, match["offset"], words, value) + timedelta(microseconds=_rounded_up(fraction))
-    except (ValueError, OverflowError):
-        raise Unreadable(f"expires_at {shown(value, 60)!r} is no instant that exists") from None
-
-
-def _rounded_up(fraction: str) -> int:
-    whole = int(fraction[:MICROSECONDS].ljust(MICROSECONDS, "0") or 0)
-    return whole + bool(fraction[MICROSECONDS:].strip("0"))
-
-
-def _placed(naive: datetime, offset: str | None, words: Vocabulary, value: str) -> datetime:
-    if offset is not None:
-        return naive.replace(tzinfo=_fixed(offset)).astimezone(UTC)
-    if words.timezone is None:
-        raise Unreadable(f"expires_at {value!r} has no offset and ledger.timezone is not set")
-    # When clocks are put back a local time is read twice, when they are put forward it is skipped: the later
-    # of the two readings holds, so that nobody loses a VM an hour early.
-    return max(naive.replace(tzinfo=words.timezone, fold=fold).astimezone(UTC) for fold in (0, 1))
-
-
-def _fixed(offset: str) -> tzinfo:
-    if offset == "Z":
-        return UTC
-    hours, minutes = int(offset[1:3]), int(offset[4:6] or 0)
-    if minutes >= 60:  # noqa: PLR2004 - minutes of an hour
-        raise ValueError(offset)
-    ahead = timedelta(hours=hours, minutes=minutes)
-    return timezone(-ahead if offset[0] == "-" else ahead)
-
-
-def written_like(pattern: RawValue, instant: datetime, words: Vocabulary) -> RawValue:
-    """`instant` in the spelling of `pattern`, this row's own `expires_at`; rounded down to its precision.
-
-    A pattern that is no instant (NULL, a word for "never") gives the plainest spelling of the configured kind.
-    """
-    if words.timestamps == "iso8601":
-        return _text_like(INSTANT.fullmatch(pattern) if isinstance(pattern, str) else None, instant, words)
-    exact = Fraction((instant - EPOCH) // timedelta(microseconds=1), 10**MICROSECONDS)
-    units = exact * UNITS_PER_SECOND[words.timestamps]
-    if not isinstance(pattern, float):
-        return math.floor(units)
-    nearest = float(units)
-    return nearest if Fraction(nearest) <= units else math.nextafter(nearest, -math.inf)
-
-
-def _text_like(match: re.Match[str] | None, instant: datetime, words: Vocabulary) -> str:
-    if match is None:
-        return f"{instant:%Y-%m-%d %H:%M:%S}Z"
-    zone = _fixed(match["offset"]) if match["offset"] else words.timezone or UTC
-    local = instant.astimezone(zone)
-    text = f"{local:%Y-%m-%d}{match['separator']}{local:%H:%M}"
-    if match["seconds"]:
-        text += f":{local:%S}"
-    if match["fraction"]:
-        digits = len(match["fraction"])
-        text += "." + f"{local:%f}".ljust(digits, "0")[:digits]
-    return text + match["space"] + (match["offset"] or "")

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 from autorelease.ledger import Access, Column, Shape
 from autorelease.ledger.binding import lowered
-from autorelease.ledger.connection import ROLES
+from autorelease.ledger.conditions import constant
 from autorelease.ledger.due import Due
-from autorelease.ledger.narrowing import certainly_unexpired_from, literal, quoted
+from autorelease.ledger.narrowing import certainly_unexpired_from, quoted
 from autorelease.model import RawValue
 
 
@@ -16,12 +16,12 @@ class Shaped(Due):
     """Nothing of this is needed by a tick."""
 
     def statuses(self, limit: int) -> Sequence[tuple[RawValue, int]]:
-        """The statuses of all rows, with how many rows have each; the most frequent ones, at most `limit` of them."""
+        """The statuses of the rows of ours, with how many rows have each; the most frequent ones, at most `limit`."""
         status = self._column("status")
         with self._file.in_use():
             return self.connection.execute(
-                f"SELECT {status}, count(*) FROM {self._table} GROUP BY typeof({status}), {status} COLLATE BINARY "
-                "ORDER BY count(*) DESC, 1 LIMIT ?",
+                f"SELECT {status}, count(*) FROM {self._table} WHERE {self._admitted} "
+                f"GROUP BY typeof({status}), {status} COLLATE BINARY ORDER BY count(*) DESC, 1 LIMIT ?",
                 (limit,),
             ).fetchall()
 
@@ -38,7 +38,7 @@ class Shaped(Due):
             is_base_key_unique = self._base is None or self._is_unique(self._base.table, self._base.sid)
         return Shape(
             columns=[Column(role, name, declared[lowered(name)]) for role, name in self._columns.items()],
-            absent=[role for role in ROLES if not self._has(role)],
+            absent=self._absent,
             is_sid_unique=self._sid_is_unique,
             expiries=dict(expiries),
             is_view=self._is_view,
@@ -47,21 +47,23 @@ class Shaped(Due):
         )
 
     def due_access(self, now: datetime, grace: timedelta) -> Access:
-        """How `due` finds its rows; nothing is read of them."""
+        """How `due` finds its rows; nothing is read of them. Of several ways, the one that is not by an index."""
+        bound = certainly_unexpired_from(now - grace, self._words)
         with self._file.in_use():
-            rows = self.connection.execute(
-                f"EXPLAIN QUERY PLAN {self._due_statement(None)}",
-                (certainly_unexpired_from(now - grace, self._words),),
-            ).fetchall()
-            steps = [detail for *_, detail in rows]
-            if self._is_view:
-                return self._access_through(steps)
-            found = re.fullmatch(r"SEARCH .* USING (?:INDEX (?P<index>.*)|.*) \((?P<terms>.*)\)", steps[0])
-            # An index on the expiry alone leaves only rows of the very same expiry to be sorted ("RIGHT PART OF").
-            is_sorted = "USE TEMP B-TREE FOR ORDER BY" not in steps
-            by_expiry = f"{lowered(self._columns['expires_at'])}<?"
-            is_indexed = found is not None and by_expiry in lowered(found["terms"]) and is_sorted
-            is_partial = found is not None and self._is_partial(found["index"])
+            ways = [self._access(self._due_statement(unreleased, None), bound) for unreleased in self._unreleased]
+        return next((way for way in ways if not way.is_indexed), ways[0])
+
+    def _access(self, statement: str, bound: int | str) -> Access:
+        rows = self.connection.execute(f"EXPLAIN QUERY PLAN {statement}", (bound,)).fetchall()
+        steps = [detail for *_, detail in rows]
+        if self._is_view:
+            return self._access_through(steps)
+        found = re.fullmatch(r"SEARCH .* USING (?:INDEX (?P<index>.*)|.*) \((?P<terms>.*)\)", steps[0])
+        # An index on the expiry alone leaves only rows of the very same expiry to be sorted ("RIGHT PART OF").
+        is_sorted = "USE TEMP B-TREE FOR ORDER BY" not in steps
+        by_expiry = f"{lowered(self._columns['expires_at'])}<?"
+        is_indexed = found is not None and by_expiry in lowered(found["terms"]) and is_sorted
+        is_partial = found is not None and self._is_partial(found["index"])
         return Access(
             how="; ".join(steps),
             is_indexed=is_indexed,
@@ -89,5 +91,5 @@ class Shaped(Due):
         expires_at, sid, status = (quoted(self._columns[role]) for role in ("expires_at", "sid", "status"))
         return (
             f"CREATE INDEX {quoted(f'{self._name}_due')} ON {quoted(self._name)} ({expires_at}, {sid}) "
-            f"WHERE {status} <> {literal(self._words.released)};"
+            f"WHERE {status} <> {constant(self._words.released)};"
         )

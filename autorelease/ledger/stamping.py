@@ -7,9 +7,11 @@ from autorelease.errors import UnusableError
 from autorelease.ledger import Stamp, StampResult
 from autorelease.ledger.base import kind_of
 from autorelease.ledger.binding import storage_class
+from autorelease.ledger.conditions import is_not_set
+from autorelease.ledger.instants import written_like
 from autorelease.ledger.narrowing import quoted
-from autorelease.ledger.rows import shown, written_like
 from autorelease.ledger.rules import Row, read_rules, schema_version
+from autorelease.ledger.values import is_word, shown
 from autorelease.ledger.views import Through
 from autorelease.model import DEFAULT_PROVISIONER, Allocation, RawValue
 
@@ -86,17 +88,20 @@ class Stamping(Through):
 
     def _row(self, stamp: Stamp) -> Row:
         sid, raw = self._column("sid"), stamp.allocation.raw
-        condition = f"{sid} = ? AND {sid} COLLATE BINARY IS ? AND typeof({sid}) = ?"
+        condition = f"{sid} = ? AND {sid} COLLATE BINARY IS ? AND typeof({sid}) = ? AND {self._admitted}"
         return Row(condition, (raw.sid, raw.sid, storage_class(raw.sid)))
 
     def _judged_row(self, stamp: Stamp) -> Row:
         """The row as long as it holds the very values that were judged, and names the VM that was released."""
         raw, row = stamp.allocation.raw, self._row(stamp)
         status, expires_at = self._column("status"), self._column("expires_at")
-        judged = f"{status} COLLATE BINARY IS ? AND {expires_at} COLLATE BINARY IS ? AND typeof({expires_at}) = ?"
+        judged = " AND ".join(
+            f"{column} COLLATE BINARY IS ? AND typeof({column}) = ?" for column in (status, expires_at)
+        )
         vm, names = self._same_vm(stamp.allocation)
-        values = (*row.values, raw.status, raw.expires_at, storage_class(raw.expires_at), *names)
-        return Row(f"{row.condition} AND {judged}{vm}", values)
+        stored = [part for value in (raw.status, raw.expires_at) for part in (value, storage_class(value))]
+        deleted = f" AND {is_not_set(self._column('deleted_at'), self._words)}" if self._has("deleted_at") else ""
+        return Row(f"{row.condition} AND {judged}{vm}{deleted}", (*row.values, *stored, *names))
 
     def _same_vm(self, allocation: Allocation) -> tuple[str, Sequence[str]]:
         """A condition, and its values: absent names are read as they were when the row was judged."""
@@ -150,11 +155,14 @@ class Stamping(Through):
         if self._base is not None:
             return self._base.is_released(self.connection, sid)
         rows = self._matching(sid)
-        return len(rows) == 1 and rows[0].status == self._words.released
+        return len(rows) == 1 and is_word(rows[0].status, (self._words.released,))
 
     @property
     def _stamped_word(self) -> str:
-        return f"{self._base.released!r} in {self._base}" if self._base else repr(self._words.released)
+        if self._base:
+            return f"{self._base.released!r} in {self._base}"
+        outside = ", or not one that [ledger] where admits" if self._words.where else ""
+        return f"{self._words.released!r}{outside}"
 
     def _begin(self) -> None:
         if self._is_view and self._base is None:

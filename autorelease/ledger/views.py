@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from autorelease.ledger import Stamp
 from autorelease.ledger.lookup import Lookup
-from autorelease.ledger.rows import StoredRow, read_row, shown
+from autorelease.ledger.rows import StoredRow, read_row
 from autorelease.ledger.rules import Row
+from autorelease.ledger.values import shown
 from autorelease.model import Allocation, InvalidRow, RawValue
 
 # Where a count of the view takes longer it is made once, and not with every group of stamps.

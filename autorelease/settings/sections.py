@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from autorelease.settings.values import Count, Duration, Finite, Name, Percent, PositiveDuration, Word, Zone
+from autorelease.text import folded
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -12,27 +13,29 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Columns(Section, frozen=True):
-    """`[ledger.columns]`: our word = the table's column."""
+    """`[ledger.columns]`: our word = the table's column; '': the table has none."""
 
     sid: Name = "sid"
     status: Name = "status"
     expires_at: Name = "expires_at"
-    released_at: Name = "released_at"
-    owner: Name = "owner"
-    plan: Name = "plan"
-    vm_ref: Name = "vm_ref"
-    vm_uid: Name = "vm_uid"
-    provisioner: Name = "provisioner"
+    released_at: Word = "released_at"
+    owner: Word = "owner"
+    plan: Word = "plan"
+    vm_ref: Word = "vm_ref"
+    vm_uid: Word = "vm_uid"
+    provisioner: Word = "provisioner"
+    deleted_at: Word = ""
 
     def __post_init__(self) -> None:
         # One column as both sid and vm_ref is fine; a status that is also the expiry is not.
-        roles = [name.lower() for name in (self.sid, self.status, self.expires_at, self.released_at)]
-        if len(set(roles)) < len(roles):
-            raise ValueError("sid, status, expires_at and released_at must be four different columns")
+        names = (self.sid, self.status, self.expires_at, self.released_at, self.deleted_at)
+        given = [name.lower() for name in names if name]
+        if len(set(given)) < len(given):
+            raise ValueError("sid, status, expires_at, released_at and deleted_at must be different columns")
 
     def by_role(self) -> dict[str, str]:
-        """Our word -> the table's column."""
-        return msgspec.structs.asdict(self)
+        """Our word -> the table's column. Left out: what the table is said not to have."""
+        return {role: name for role, name in msgspec.structs.asdict(self).items() if name}
 
 
 class BaseTable(Section, frozen=True):
@@ -50,11 +53,14 @@ class LedgerSettings(Section, frozen=True):
 
     url: Name | None = None
     table: Name = "vm_allocations"
-    released: Name = "Released"
-    inactive: tuple[Word, ...] = ()
+    released: Name | int = "Released"
+    inactive: tuple[Word | int, ...] = ()
+    live: tuple[Word | int, ...] = ()
+    where: dict[Name, bool | int | Word] = msgspec.field(default_factory=dict)
     references: Literal["folded", "exact"] = "folded"
     never: tuple[int | Finite | Word, ...] = ()
     timestamps: Literal["epoch", "epoch_ms", "iso8601"] = "epoch"
+    dates: Literal["end", "start"] | None = None
     timezone: Zone | None = None
     stamp: bool | BaseTable = True
     columns: Columns = Columns()
@@ -64,6 +70,45 @@ class LedgerSettings(Section, frozen=True):
             _check_base(self.stamp, self.columns)
         if self.released in self.inactive:
             raise ValueError(f"inactive must not list {self.released!r}, which is the released status")
+        kinds = {type(word) for word in (self.released, *self.inactive, *self.live)}
+        if len(kinds) > 1:
+            raise ValueError(
+                "released, inactive and live must be all text, or all integers, as the column of the status"
+            )
+        self._check_live()
+        self._check_where()
+        self._check_dates()
+
+    def _check_live(self) -> None:
+        """Nobody can have meant a live status that could be taken for a settled one."""
+        settled = {_form(word): word for word in (*self.inactive, self.released)}
+        for word in self.live:
+            if (other := settled.get(_form(word))) is not None:
+                name = "the released status" if other == self.released else "one of inactive"
+                alike = "is" if word == other else f"could be taken for {other!r},"
+                raise ValueError(f"live must not list {word!r}, which {alike} {name}")
+
+    def _check_dates(self) -> None:
+        """A day has its beginning and its end by the clock of some place."""
+        if self.dates and self.timestamps != "iso8601":
+            raise ValueError(f'dates = "{self.dates}" goes only with timestamps = "iso8601": a number is no date')
+        if self.dates and self.timezone is None:
+            raise ValueError(
+                f'dates = "{self.dates}" needs timezone, in which the day begins and ends: "Europe/Berlin"'
+            )
+
+    def _check_where(self) -> None:
+        """The stamp must not make a row one that is not ours."""
+        stamped = {self.columns.status.lower(): "status", self.columns.released_at.lower(): "released_at"}
+        names = [name.lower() for name in self.where]
+        for name in names:
+            if name in stamped:
+                raise ValueError(
+                    f"where must not name {name!r}: a release changes the {stamped[name]}. Statuses are for released, "
+                    "inactive and live"
+                )
+            if names.count(name) > 1:
+                raise ValueError(f"where names the column {name!r} twice")
 
     @property
     def is_stamped(self) -> bool:
@@ -76,6 +121,11 @@ def _check_base(base: BaseTable, columns: Columns) -> None:
     names = [name.lower() for name in (base.sid or columns.sid, base.status or columns.status, released_at) if name]
     if len(set(names)) < len(names):
         raise ValueError("stamp: sid, status and released_at must be three different columns of its table")
+
+
+def _form(word: str | int) -> str:
+    """What all spellings of a status have in common."""
+    return folded(str(word))
 
 
 class JournalSettings(Section, frozen=True):

@@ -229,9 +229,13 @@ ARGVS = (
     ),
 )
 KNOWN: dict[str, tuple[str, ...]] = {
-    "ledger": ("url", "table", "released", "inactive", "never", "timestamps", "timezone", "stamp", "columns"),
+    "ledger": (
+        *("url", "table", "released", "inactive", "live", "where", "never", "timestamps", "dates", "timezone"),
+        *("stamp", "columns"),
+    ),
     "ledger.columns": (
         *("sid", "status", "expires_at", "released_at", "owner", "plan", "vm_ref", "vm_uid", "provisioner"),
+        "deleted_at",
     ),
     "journal": ("url", "keep"),
     "release": ("grace", "hold_grace", "concurrency", "timeout", "deadline", "attempts", "quarantine_after"),
@@ -239,7 +243,7 @@ KNOWN: dict[str, tuple[str, ...]] = {
     "provisioners.default": ("kind", "argv", "exists", "already", "pending", "retry", "down", "allow_dash"),
 }
 LENGTHS = ("keep", "grace", "hold_grace", "timeout", "deadline", "max_clock_gap")
-FITTING: dict[str, tuple[str, ...]] = {
+FITTING: dict[str, tuple[Any, ...]] = {
     "url": URLS,
     "argv": ARGVS,
     "exists": ARGVS,
@@ -255,6 +259,20 @@ FITTING: dict[str, tuple[str, ...]] = {
         "[0x" + "f" * 300 + "]",
         "[true]",
     ),
+    "live": ("['Active']", "['Released']", "[]", "['Cancelled', 'active']", "[1, 2]", "[3.0]", "['']"),
+    "where": (
+        *(
+            "{owner = 'alma'}",
+            "{OWNER = 'alma', plan = 1}",
+            "{status = 'Active'}",
+            "{nothing = 1}",
+            "{}",
+            "{plan = true}",
+        ),
+        *("{plan = 1.5}", "{'' = 1}", "{sid = 'a', SID = 'b'}", "{'a\"b' = \"a'b\"}", "{a.b = 1}", "[1]"),
+    ),
+    "dates": ("end", "start", "", "noon"),
+    "deleted_at": ("", "plan", "released_at", "nothing"),
     "inactive": ("['Cancelled']", "['Released']", "['']", "[1]", '["a\\u0000"]', "['it''s']"),
     "table": (
         "vm_allocations",
@@ -268,16 +286,27 @@ FITTING: dict[str, tuple[str, ...]] = {
     "already": ("[3]", "[0]", "[256]", "[75]", "[-1]", "[1e3]", "[]"),
     "pending": ("[20]", "[3]", "[]", "[0]"),
     "timezone": ("UTC", "Europe/Berlin", "America/New_York", "Europe", "../etc/passwd", "zone.tab", "x" * 5000),
-    "released": ("Released", "Active", "Cancelled", "it's", "ü", " ", "RELEASED"),
+    "released": (
+        Raw("3"),
+        Raw("true"),
+        Raw("-9223372036854775808"),
+        "Released",
+        "Active",
+        "Cancelled",
+        "it's",
+        "ü",
+        " ",
+        "RELEASED",
+    ),
     "stamp": ("true", "false"),
-    "owner": ("owner", "sid", "status", "nothing", "expires_at", "OWNER"),
-    "plan": ("plan", "sid", "owner", "nothing"),
-    "vm_ref": ("vm_ref", "sid", "expires_at", "owner"),
+    "owner": ("", "owner", "sid", "status", "nothing", "expires_at", "OWNER"),
+    "plan": ("", "plan", "sid", "owner", "nothing"),
+    "vm_ref": ("", "vm_ref", "sid", "expires_at", "owner"),
     "vm_uid": ("vm_uid", "vm_ref", "nothing"),
     "sid": ("sid", "SID", "vm_ref", "rowid", "owner", "status"),
     "status": ("status", "STATUS", "plan", "owner", "released_at"),
     "expires_at": ("expires_at", "released_at", "owner"),
-    "released_at": ("released_at", "plan", "expires_at", "vm_uid", "nothing"),
+    "released_at": ("", "released_at", "plan", "expires_at", "vm_uid", "nothing"),
     "provisioner": ("provisioner", "owner", "sid"),
     "concurrency": ("1", "8", "256", "257", "0"),
     "attempts": ("1", "2", "100", "101"),
@@ -420,7 +449,16 @@ def _value(chance: random.Random, key: str) -> Any:
     choice = chance.random()
     if key in FITTING and choice < 0.75:
         found = chance.choice(FITTING[key])
-        is_word = key in ("url", "timestamps", "kind", "table", "timezone", "released", *KNOWN["ledger.columns"])
+        is_word = key in (
+            "url",
+            "timestamps",
+            "dates",
+            "kind",
+            "table",
+            "timezone",
+            "released",
+            *KNOWN["ledger.columns"],
+        )
         return found if is_word else Raw(found)
     if key in LENGTHS and choice < 0.75:
         return chance.choice(DURATIONS)

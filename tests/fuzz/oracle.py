@@ -26,6 +26,7 @@ class Fate(StrEnum):
     RELEASED = "released"
     DEFERRED = "deferred"
     SETTLED = "settled"
+    ELSEWHERE = "not ours"
     NOT_DUE = "not due"
     INVALID = "invalid"
 
@@ -45,12 +46,14 @@ class Known:
     vm_ref: Stored
     vm_uid: Stored
     provisioner: Stored
+    deleted_at: Stored
+    kind: Stored
 
 
 def fates(rows: Sequence[Row], meaning: Meaning, now: Fraction, configured: Sequence[str]) -> list[Fate]:
     """The fate of each row, in their order."""
     known = [_known(row) for row in rows]
-    shared = _shared(known)
+    shared = _shared(known, meaning)
     found = [_alone(row, meaning, now, is_shared=number in shared) for number, row in enumerate(known)]
     # A VM that a live row holds which is not to be released: nobody's allocation of it is.
     kept = _Kept(row for row, fate in zip(known, found, strict=True) if fate in (Fate.NOT_DUE, Fate.INVALID))
@@ -75,7 +78,8 @@ def ends(rows: Sequence[Row], meaning: Meaning) -> list[Fraction]:
     found = []
     for row in map(_known, rows):
         with suppress(Doubt):
-            expires = None if _is_settled(row, meaning) else _expiry(row.expires_at, meaning)
+            is_live = _is_ours(row, meaning) and not _is_settled(row, meaning)
+            expires = _expiry(row.expires_at, meaning) if is_live else None
             found += [expires + meaning.grace] if expires is not None else []
     return found
 
@@ -118,11 +122,13 @@ def _known(row: Row) -> Known:
 
 
 def _alone(row: Known, meaning: Meaning, now: Fraction, *, is_shared: bool) -> Fate:
+    if not _is_ours(row, meaning):
+        return Fate.ELSEWHERE
     if _is_settled(row, meaning):
         return Fate.SETTLED
     try:
         _check_sid(row.sid)
-        _check_nothing_of(row.released_at, is_shared=is_shared)
+        _check_nothing_of(row, meaning, is_shared=is_shared)
         _check_status(row.status, meaning)
         for name in (row.vm_ref, row.vm_uid, row.provisioner):
             _check_name(name)
@@ -135,7 +141,28 @@ def _alone(row: Known, meaning: Meaning, now: Fraction, *, is_shared: bool) -> F
 
 
 def _is_settled(row: Known, meaning: Meaning) -> bool:
-    return row.status in [Stored("text", word.encode()) for word in (meaning.released, *meaning.inactive)]
+    if row.status in [_stored(word) for word in (meaning.released, *meaning.inactive)]:
+        return True
+    return meaning.has_deleted and not _is_unset(row.deleted_at, meaning) and not _looks_unset(row.deleted_at)
+
+
+def _is_ours(row: Known, meaning: Meaning) -> bool:
+    return meaning.where is None or row.kind == _stored(meaning.where)
+
+
+def _stored(word: str | int) -> Stored:
+    return Stored("text", word.encode()) if isinstance(word, str) else Stored("integer", word)
+
+
+def _is_unset(value: Stored, meaning: Meaning) -> bool:
+    return value.kind == "null" or any(_is_word(value, word) for word in meaning.never)
+
+
+def _looks_unset(value: Stored) -> bool:
+    if value.kind == "text":
+        assert isinstance(value.value, bytes)
+        return value.value in (b"", b"0") or value.value.startswith(b"0000-00-00")
+    return value.kind in ("integer", "real") and value.value == 0
 
 
 # --- who is who -------------------------------------------------------------------------------------------------------
@@ -149,8 +176,11 @@ def _decoded(value: Stored) -> str:
         raise Doubt from None
 
 
-def _check_nothing_of(released_at: Stored, *, is_shared: bool) -> None:
-    if is_shared or released_at.kind != "null":
+def _check_nothing_of(row: Known, meaning: Meaning, *, is_shared: bool) -> None:
+    """Neither another row of its sid, nor a mark that it was released, nor one that only looks like a deletion."""
+    if is_shared or not _is_unset(row.released_at, meaning):
+        raise Doubt
+    if meaning.has_deleted and not _is_unset(row.deleted_at, meaning):
         raise Doubt
 
 
@@ -168,17 +198,22 @@ def _check_name(value: Stored) -> None:
 
 
 def _check_status(value: Stored, meaning: Meaning) -> None:
-    if value.kind != "text":
+    if value.kind != _stored(meaning.released).kind:
         raise Doubt
+    if meaning.live:
+        if value not in [_stored(word) for word in meaning.live]:
+            raise Doubt
+        return
     # That it is none of them exactly was seen before.
-    if _simple(_decoded(value)) in [_simple(word) for word in (meaning.released, *meaning.inactive)]:
+    words = [str(word) for word in (meaning.released, *meaning.inactive)]
+    if value.kind == "text" and _simple(_decoded(value)) in map(_simple, words):
         raise Doubt
 
 
-def _shared(rows: Sequence[Known]) -> set[int]:
+def _shared(rows: Sequence[Known], meaning: Meaning) -> set[int]:
     """The rows whose sid is that of another row: the same text, the same number, or a number and its digits."""
     same: dict[object, list[int]] = defaultdict(list)
-    for number, row in enumerate(rows):
+    for number, row in [pair for pair in enumerate(rows) if _is_ours(pair[1], meaning)]:
         sid = row.sid
         if sid.kind in ("integer", "text"):
             same[("said", str(sid.value).encode() if sid.kind == "integer" else sid.value)].append(number)
@@ -294,15 +329,17 @@ def _from_text(value: Stored, meaning: Meaning) -> Fraction:
     month = reader.digits(2)
     reader.one_of("-")
     day = reader.digits(2)
-    reader.one_of("T ")
+    if not reader.left and meaning.dates is not None:
+        return _of_day(year, month, day, meaning)
+    reader.one_of("Tt ")
     hour = reader.digits(2)
     reader.one_of(":")
     minute, second, part = reader.digits(2), 0, Fraction(0)
     if reader.has(":"):
         reader.one_of(":")
         second = reader.digits(2)
-        if reader.has("."):
-            reader.one_of(".")
+        if reader.has(".,"):
+            reader.one_of(".,")
             part = reader.fraction()
     if reader.has(" "):
         reader.one_of(" ")
@@ -313,20 +350,37 @@ def _from_text(value: Stored, meaning: Meaning) -> Fraction:
     return local - _ahead(reader, local, year, meaning) + part
 
 
+def _of_day(year: int, month: int, day: int, meaning: Meaning) -> Fraction:
+    if year < 1 or not 1 <= month <= 12 or not 1 <= day <= calendar.monthrange(year, month)[1]:
+        raise Doubt
+    local = calendar.timegm((year, month, day, 0, 0, 0)) + (24 * HOUR if meaning.dates == "end" else 0)
+    return Fraction(local - _ahead_in_berlin(local, calendar_year(local)))
+
+
+def calendar_year(local: int) -> int:
+    """Of a count of seconds."""
+    year = 1970 + local // (366 * 24 * HOUR)
+    while calendar.timegm((year + 1, 1, 1, 0, 0, 0)) <= local:
+        year += 1
+    return year
+
+
 def _ahead(reader: _Reader, local: int, year: int, meaning: Meaning) -> int:
     """By how many seconds this clock is ahead of UTC."""
     if not reader.left:
         if meaning.zone is None:
             raise Doubt
         return _ahead_in_berlin(local, year)
-    sign = reader.one_of("Z+-")
-    hours = minutes = 0
-    if sign != "Z":
-        hours = reader.digits(2)
-        if reader.left:
+    if reader.left.lower() in ("z", "utc"):
+        return 0
+    sign, hours, minutes = reader.one_of("+-"), reader.digits(2), 0
+    if reader.has(":0123456789"):
+        if reader.has(":"):
             reader.one_of(":")
-            minutes = reader.digits(2)
-    if reader.left or hours > 23 or minutes > 59:
+        minutes = reader.digits(2)
+    # Go says the name of the zone, too.
+    has_name = reader.left.lower() == " utc"
+    if (reader.left and not has_name) or hours > 23 or minutes > 59 or (has_name and hours + minutes > 0):
         raise Doubt
     ahead = hours * HOUR + minutes * 60
     return -ahead if sign == "-" else ahead

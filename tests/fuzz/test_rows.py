@@ -19,7 +19,7 @@ from tests.e2e.reports import schema, tick_report
 from tests.e2e.test_garbage import UNTYPED, check_clean
 from tests.fuzz.cases import ORDINARY_ROWS, ROWS_A_LEDGER, Case, are_plenty, ledgers, numbers, told
 from tests.fuzz.oracle import END, FIRST, Fate, ends, fates, named, stamped_at
-from tests.fuzz.values import NULL, ROLES, Meaning, Row, Stored, any_row, statement, text
+from tests.fuzz.values import NULL, ROLES, Meaning, Row, Stored, any_row, statement, text, word_of
 from tests.support.here import run_here
 from tests.support.place import LEDGER_PROVISIONER, NOW, PERMISSIVE, Place, Ran, command_provisioner, program
 
@@ -39,12 +39,17 @@ BESIDE = '[provisioners.second]\nkind = "ledger"\n'
 def any_meaning(chance: Random, number: int) -> Meaning:
     """What the configuration of this ledger says; each kind of timestamp takes its turn."""
     kind, zone = [("epoch", None), ("epoch_ms", None), ("iso8601", None), ("iso8601", "Europe/Berlin")][number % 4]
+    has_numbers = chance.random() < 0.25
     return Meaning(
         timestamps=kind,
         zone=zone,
-        released=chance.choice(WORDS),
-        inactive=chance.choice([(), ("Cancelled",), ("", "0")]),
+        dates=chance.choice([None, "end", "start"]) if zone else None,
+        released=3 if has_numbers else chance.choice(WORDS),
+        inactive=chance.choice([(), (4,), (4, 5)] if has_numbers else [(), ("Cancelled",), ("", "0")]),
+        live=chance.choice([(), (), (1,), (0, 1)] if has_numbers else [(), (), ("Active", "suspended")]),
         never=chance.choice(NEVER[kind]),
+        where=chance.choice([None, None, "vps", 1]),
+        has_deleted=chance.random() < 0.5,
         grace=chance.choice([0, 0, 172_800]),
     )
 
@@ -55,8 +60,12 @@ def sections(meaning: Meaning) -> str:
         f"timestamps = {json.dumps(meaning.timestamps)}",
         f"released = {json.dumps(meaning.released, ensure_ascii=False)}",
         f"inactive = {json.dumps(meaning.inactive)}",
+        f"live = {json.dumps(meaning.live)}",
+        *([f"where = {{ kind = {json.dumps(meaning.where)} }}"] if meaning.where is not None else []),
+        *([f"dates = {json.dumps(meaning.dates)}"] if meaning.dates else []),
         f"never = {json.dumps(meaning.never)}",
         *([f"timezone = {json.dumps(meaning.zone)}"] if meaning.zone else []),
+        *(["columns = { deleted_at = 'deleted_at' }"] if meaning.has_deleted else []),
         f'[release]\ngrace = "{meaning.grace}s"\nconcurrency = 1\nattempts = 1',
     ]
     return "\n".join(words)
@@ -75,7 +84,7 @@ def stored_rows(place: Place) -> list[Row]:
 
 def fill(place: Place, rows: Sequence[Row]) -> None:
     """Make the ledger of these."""
-    place.make_ledger(table=UNTYPED)
+    place.make_ledger(table=UNTYPED.replace("released_at", "released_at, deleted_at, kind"))
     insert, bound = statement(rows)
     with closing(sqlite3.connect(place.ledger)) as connection, connection:
         connection.executemany(insert, bound)
@@ -112,7 +121,7 @@ def swept(
     count = Counter(expected)
     code = 8 if count[Fate.DEFERRED] else 3 if count[Fate.INVALID] else 0
     tick_report(ran, code)
-    assert report["rows_examined"] == len(rows) - count[Fate.SETTLED]
+    assert report["rows_examined"] == len(rows) - count[Fate.SETTLED] - count[Fate.ELSEWHERE]
     assert report["rows_invalid"] == count[Fate.INVALID]
     assert report["rows_expired"] == count[Fate.RELEASED] + count[Fate.DEFERRED]
     assert report["rows_released"] == count[Fate.RELEASED]
@@ -179,10 +188,11 @@ def check_stored(
             assert new == old, fate
             continue
         was, now = dict(zip(ROLES, old, strict=True)), dict(zip(ROLES, new, strict=True))
-        assert now["status"] == text(meaning.released)
+        assert now["status"] == word_of(meaning.released)
         assert now["released_at"].kind == was["expires_at"].kind
-        # Text may have no seconds, and an hour that comes twice is read as the later one.
-        assert started - 60 <= stamped_at(new, meaning) <= finished + 3600
+        # Text may have no seconds, and an hour that comes twice is read as the later one; a date may be all there is.
+        late, early = (86_400, 86_400) if meaning.dates else (3600, 60)
+        assert started - early <= stamped_at(new, meaning) <= finished + late
         assert {**now, "status": 0, "released_at": 0} == {**was, "status": 0, "released_at": 0}
 
 

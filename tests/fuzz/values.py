@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 
-ROLES = ("sid", "owner", "plan", "provisioner", "vm_ref", "vm_uid", "status", "expires_at", "released_at")
+ROLES = (
+    *("sid", "owner", "plan", "provisioner", "vm_ref", "vm_uid", "status", "expires_at", "released_at", "deleted_at"),
+    "kind",
+)
 DAY = 86_400
 LONG = 3_000
 HUGE = 200_000
@@ -117,12 +120,19 @@ def blob(value: bytes) -> Stored:
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What the configuration of a ledger says. zone: of text without an offset. grace: in seconds."""
+    """What the configuration of a ledger says. zone: of text without an offset. grace: in seconds.
+
+    where: the value that rows of ours have as their kind; None: all are ours. has_deleted: whether soft deletes count.
+    """
 
     timestamps: str
     zone: str | None = None
-    released: str = "Released"
-    inactive: tuple[str, ...] = ()
+    released: str | int = "Released"
+    inactive: tuple[str | int, ...] = ()
+    live: tuple[str | int, ...] = ()
+    dates: str | None = None
+    where: str | int | None = None
+    has_deleted: bool = False
     never: tuple[int | float | str, ...] = ()
     grace: int = 0
 
@@ -178,7 +188,9 @@ def any_row(chance: random.Random, number: int, meaning: Meaning, now: float) ->
         "vm_uid": lambda: chance.choice([NULL, text(f"uid-{number}"), integer(number)]),
         "status": lambda: _status(chance, meaning),
         "expires_at": lambda: expiry(chance, meaning, now),
-        "released_at": lambda: NULL,
+        "released_at": lambda: _nothing(chance, meaning),
+        "deleted_at": lambda: _nothing(chance, meaning) if chance.random() < 0.9 else _mark(chance),
+        "kind": lambda: _kind(chance, meaning),
     }
     return tuple(any_value(chance) if chance.random() < oddness else ordinary[role]() for role in ROLES)
 
@@ -198,13 +210,46 @@ def _zero(chance: random.Random) -> Stored:
     return chance.choice([integer(0), text("0"), text("default")])
 
 
-def _status(chance: random.Random, meaning: Meaning) -> Stored:
+def _nothing(chance: random.Random, meaning: Meaning) -> Stored:
+    """What stands for nothing: NULL, or a word that is listed."""
+    return _constant(chance.choice(meaning.never)) if meaning.never and chance.random() < 0.3 else NULL
+
+
+def _mark(chance: random.Random) -> Stored:
+    """What says that a row is deleted, or only looks like it."""
+    return chance.choice(
+        [integer(1), real(1.5), text("2026-01-01"), text("yes"), integer(0), text(""), text("0"), text("0000-00-00 00")]
+    )
+
+
+def _kind(chance: random.Random, meaning: Meaning) -> Stored:
+    """Mostly that of our rows; or something that is nearly it."""
+    if meaning.where is None or chance.random() < 0.8:
+        return NULL if meaning.where is None else _constant(meaning.where)
+    word = f"{meaning.where}"
+    return chance.choice([NULL, text(word.upper()), text(f"{word} "), text(word), integer(1), real(1.0), blob(b"vps")])
+
+
+def _numbered(chance: random.Random, meaning: Meaning) -> Stored:
     choice = chance.random()
+    if choice < 0.75:
+        return word_of(chance.choice([*meaning.live, 1]))
+    if choice < 0.85:
+        return word_of(chance.choice([meaning.released, *meaning.inactive]))
+    return chance.choice([integer(2), real(3.0), text("3"), text("1"), text("Released"), blob(b"3"), integer(2**62)])
+
+
+def _status(chance: random.Random, meaning: Meaning) -> Stored:
+    if isinstance(meaning.released, int):
+        return _numbered(chance, meaning)
+    choice = chance.random()
+    if choice < 0.75 and meaning.live:
+        return text(str(chance.choice([*meaning.live, *meaning.live, "fraud", "ACTIVE"])))
     if choice < 0.75:
         return text(chance.choice(["Active", "Active", "suspended"]))
     if choice < 0.85:
-        return text(chance.choice([meaning.released, *meaning.inactive]))
-    word = chance.choice([meaning.released, *meaning.inactive, "Relea\u017fed"])
+        return _constant(chance.choice([meaning.released, *meaning.inactive]))
+    word = str(chance.choice([meaning.released, *meaning.inactive, "Relea\u017fed"]))
     word = chance.choice([word, word.lower(), word.upper(), word.swapcase()])
     return text(chance.choice(SPACES) + word + chance.choice(SPACES))
 
@@ -218,6 +263,9 @@ def expiry(chance: random.Random, meaning: Meaning, now: float) -> Stored:
         return _constant(chance.choice(meaning.never))
     distance = chance.choice([0, 1, 3600, DAY, 30 * DAY, 3000 * DAY]) * chance.random() + 600
     seconds = now - meaning.grace + chance.choice([-1, -1, 1]) * distance
+    if meaning.dates and chance.random() < 0.4:
+        day = datetime.fromtimestamp(seconds, UTC)
+        return text(f"{day:%Y-%m-%d}{chance.choice(['', '', '', '', 'Z', ' ', 'T'])}")
     if meaning.timestamps == "iso8601":
         return _read_twice(chance) if meaning.zone and chance.random() < 0.25 else _written(chance, seconds)
     if chance.random() < 0.1:
@@ -226,19 +274,30 @@ def expiry(chance: random.Random, meaning: Meaning, now: float) -> Stored:
     return chance.choice([integer(int(seconds * units)), real(seconds * units), integer(int(seconds * units))])
 
 
+def word_of(word: str | int) -> Stored:
+    """A status as it is stored."""
+    return text(word) if isinstance(word, str) else integer(word)
+
+
 def _constant(word: float | str) -> Stored:
     if isinstance(word, str):
         return text(word)
     return integer(word) if isinstance(word, int) else real(word)
 
 
+OFFSETS = (
+    *("Z", "+00:00", "+02:00", "-11:30", "+05:45", "-07", "+14", "+23:59", "", "", "z", "UTC", "utc", "+0000"),
+    *("-1130", "+0545", "+0000 UTC", "-00:00 utc", "+0200 UTC"),
+)
+
+
 def _written(chance: random.Random, seconds: float) -> Stored:
-    offset = chance.choice(["Z", "+00:00", "+02:00", "-11:30", "+05:45", "-07", "+14", "+23:59", "", ""])
+    offset = chance.choice(OFFSETS)
     moment = datetime.fromtimestamp(seconds, UTC).astimezone(_zone(offset))
-    said = f"{moment:%Y-%m-%d}{chance.choice('T ')}{moment:%H:%M}"
+    said = f"{moment:%Y-%m-%d}{chance.choice('TT  t')}{moment:%H:%M}"
     if chance.random() < 0.85:
         said += f":{moment:%S}"
-        said += chance.choice(["", "", ".5", ".123456", ".1234567", ".9999999", ".000000000", "." + "9" * 30])
+        said += chance.choice(["", "", ".5", ",25", ".123456", ".1234567", ".9999999", ".000000000", "." + "9" * 30])
     said += chance.choice(["", "", "", " "]) + offset
     return text(_misspelt(chance, said) if chance.random() < 0.25 else said)
 
@@ -250,13 +309,14 @@ def _read_twice(chance: random.Random) -> Stored:
 
 
 def _zone(offset: str) -> timezone:
-    if offset in ("", "Z"):
+    if offset[:1] not in ("+", "-"):
         return UTC
-    minutes = int(offset[1:3]) * 60 + int(offset[4:6] or 0)
+    digits = "".join(character for character in offset if character.isdigit())
+    minutes = int(digits[:2]) * 60 + int(digits[2:] or 0)
     return timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes))
 
 
-STRAY = "0123456789-:+.TtZz ,\x00\n\u0663\xb2\xbd\u2013"
+STRAY = "0123456789-:+.TtZzUC ,\x00\n\u0663\xb2\xbd\u2013"
 
 
 def _misspelt(chance: random.Random, said: str) -> str:
@@ -268,9 +328,11 @@ def _misspelt(chance: random.Random, said: str) -> str:
 def statement(rows: Sequence[Row]) -> tuple[str, list[tuple[int | float | bytes | None, ...]]]:
     """An INSERT for these rows, and what is bound to it: text by way of a blob, so that any bytes will do."""
     place = "CASE WHEN ? THEN CAST(? AS TEXT) ELSE ? END"
-    names = ", ".join(ROLES)
+    # A table may lack the last of them.
+    roles = ROLES[: len(rows[0])]
+    names = ", ".join(roles)
     bound = [tuple(part for value in row for part in _parts(value)) for row in rows]
-    return f"INSERT INTO vm_allocations ({names}) VALUES ({', '.join([place] * len(ROLES))})", bound
+    return f"INSERT INTO vm_allocations ({names}) VALUES ({', '.join([place] * len(roles))})", bound
 
 
 def _parts(value: Stored) -> tuple[int | float | bytes | None, ...]:

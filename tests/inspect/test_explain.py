@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from autorelease.errors import ProvisionerError
 from autorelease.inspect.explain import Subject, Terms, explain, look_up
-from autorelease.ledger.rows import Vocabulary
+from autorelease.ledger.values import Vocabulary
 from autorelease.settings import Columns
 from tests.support.engine import EXPIRED, NOW, RENEWED, Engine, Scripted
 

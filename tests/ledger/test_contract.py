@@ -11,7 +11,8 @@ import pytest
 
 from autorelease.errors import UnusableError
 from autorelease.ledger import Ledger, Stamp, StampResult
-from autorelease.ledger.rows import StoredRow, Vocabulary
+from autorelease.ledger.rows import StoredRow
+from autorelease.ledger.values import Vocabulary
 from autorelease.model import Allocation, InvalidRow
 from autorelease.rules.expiry import find_expired
 
@@ -71,7 +72,7 @@ def sqlite_bench(folder: Path, *, table: str = "", mode: str = "DELETE") -> Benc
     from autorelease.ledger.sqlite import SQLiteLedger
 
     path = folder / "allocations.db"
-    columns = {role: role for role in StoredRow.__struct_fields__}
+    columns = {role: role for role in StoredRow.__struct_fields__ if role != "deleted_at"}
 
     def execute(statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(path)) as connection, connection:
@@ -103,7 +104,7 @@ def view_bench(folder: Path) -> Bench:
         with closing(sqlite3.connect(path)) as connection, connection:
             return connection.execute(statement, values).fetchall()
 
-    columns = {role: role for role in StoredRow.__struct_fields__}
+    columns = {role: role for role in StoredRow.__struct_fields__ if role != "deleted_at"}
     base = Base(table="vms", sid="name", status="state", released_at="gone_at", released=9)
     return Bench(
         lambda read_only: SQLiteLedger(path, "vm_allocations", columns, words=WORDS, base=base, read_only=read_only),
@@ -385,7 +386,7 @@ def test_the_statuses_with_how_many_rows_have_each(bench: Bench) -> None:
 def test_the_shape_of_the_table(bench: Bench) -> None:
     bench.fill(*MIXED, row("in words", "soon"), row("settled", "soon", "Released"))
     shape = bench.open().shape()
-    assert {column.role for column in shape.columns} == set(StoredRow.__struct_fields__)
+    assert {column.role for column in shape.columns} == set(StoredRow.__struct_fields__) - {"deleted_at"}
     assert ("expires_at", "expires_at", "INTEGER") in {
         (column.role, column.name, column.declared) for column in shape.columns
     }

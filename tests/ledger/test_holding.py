@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from autorelease.bootstrap import make_folder
 from autorelease.identity import VM, Holder, References, vm_of
 from autorelease.ledger.narrowing import indexes_of_holders
-from autorelease.ledger.rows import StoredRow, Vocabulary, read_row
+from autorelease.ledger.rows import StoredRow, read_row
 from autorelease.ledger.sqlite import SQLiteLedger
+from autorelease.ledger.values import Vocabulary
 from autorelease.model import Allocation, RawValue
 
 COLUMNS = {role: role for role in StoredRow.__struct_fields__}

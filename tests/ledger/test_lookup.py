@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from autorelease.ledger.binding import twin
 from autorelease.ledger.lookup import SHARED_SID, SIDS_AT_ONCE
-from autorelease.ledger.rows import StoredRow, Vocabulary
+from autorelease.ledger.rows import StoredRow
 from autorelease.ledger.sqlite import SQLiteLedger
+from autorelease.ledger.values import Vocabulary
 from autorelease.model import Allocation, InvalidRow, RawValue
 
 COLUMNS = {role: role for role in StoredRow.__struct_fields__}

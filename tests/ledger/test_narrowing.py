@@ -4,6 +4,7 @@ The reference knows no SQL but `SELECT everything`; it judges with `read_row` an
 """
 
 import itertools
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,17 +16,20 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from autorelease.ledger.instants import read_instant
 from autorelease.ledger.narrowing import certainly_readable, certainly_unexpired_from, literal, quoted
-from autorelease.ledger.rows import StoredRow, Unreadable, Vocabulary, read_instant, read_row
+from autorelease.ledger.rows import StoredRow, read_row
 from autorelease.ledger.sqlite import SQLiteLedger
+from autorelease.ledger.values import Unreadable, Vocabulary
 from autorelease.model import Allocation, Census, InvalidRow, RawRow, RawValue
 from autorelease.rules.expiry import find_expired
 
-ROLES = ("sid", "status", "expires_at", "released_at", "vm_ref", "vm_uid", "provisioner")
+ROLES = ("sid", "status", "expires_at", "released_at", "vm_ref", "vm_uid", "provisioner", "deleted_at", "kind")
 COLUMNS = {role: role for role in StoredRow.__struct_fields__}
 SECOND = timedelta(seconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -48,6 +52,8 @@ class Table:
     now: datetime
     grace: timedelta
     rows: Sequence[tuple[Any, ...]]
+    kind: str = ""
+    unique: str = ""
 
 
 # --- generated ledgers ------------------------------------------------------------------------------------------------
@@ -82,6 +88,13 @@ statuses = st.one_of(
 references = st.sampled_from([None, None, None, None, "", "vm", 5, "5", 2.5, b"vm", "é", "a\x00b", *UNDECODABLE])
 FURTHER = ["cancelled", "Gel\u00f6scht", "Gelo\u0308scht", "Stoff", "K", "\u212a", " Stopped"]
 released_ats = st.sampled_from([None, None, None, None, 0, 1_796_126_400, "2026-12-01", "", b""])
+deleted_ats = st.sampled_from(
+    [None] * 8 + [0, 0.0, 0.5, -1, 1_796_126_400, "2026-12-01", "", b"", "0", "never", "0000-00-00 00:00", "0000-00-00"]
+)
+numbers_of_statuses = st.one_of(
+    st.sampled_from([1, 1, 1, 2, 3, 4, 5]),
+    st.sampled_from(["3", "1", "4", 3.0, 1.0, 4.5, "3 ", " 1", None, b"3", "Released", 2**62, -(2**63), "", "03"]),
+)
 NEVERS: list[int | float | str] = [
     0,
     -1,
@@ -127,21 +140,35 @@ def numbers(draw: st.DrawFn, moment: datetime, units: int) -> Any:
     return draw(st.one_of(st.just(near), st.just(near), st.sampled_from([*strange, *UNDECODABLE, *NEVERS])))
 
 
+OFFSETS = ["", "Z", "Z", "+00:00", "+23:59", "-23:59", "+05:30", "-11", "+14", "+19:59", "+24:00"]
+FURTHER_OFFSETS = [
+    *("z", "UTC", "utc", "+0000", "+0530", "-1100", "+2359", "+0000 UTC", "-00:00 utc", "+00 UTC", "+0200 UTC"),
+    *("+02:00 UTC", "+000", "+00 UTC ", "GMT", "+2400", "+0060", "Z UTC"),
+]
+
+
+def ahead_of(offset: str) -> timedelta:
+    """How far the clock of an offset is ahead, as far as it says that; of a wrong one, anything near it."""
+    found = re.fullmatch(r"([+-])(\d\d):?(\d\d)?.*", offset)
+    ahead = timedelta(hours=int(found[2]), minutes=int(found[3] or 0)) if found else timedelta(0)
+    return -ahead if offset.startswith("-") else ahead
+
+
 @st.composite
-def texts(draw: st.DrawFn, moment: datetime) -> Any:
+def texts(draw: st.DrawFn, moment: datetime, *, has_dates: bool = False) -> Any:
     """A stored expiry of a ledger that keeps text, in any spelling."""
-    offset = draw(
-        st.sampled_from(["", "Z", "Z", "+00:00", "+23:59", "-23:59", "+05:30", "-11", "+14", "+19:59", "+24:00"])
-    )
-    ahead = timedelta(hours=int(offset[1:3]), minutes=int(offset[4:] or 0)) if len(offset) > 1 else timedelta(0)
-    local = (moment + draw(distances)) + (-ahead if offset.startswith("-") else ahead)
+    offset = draw(st.sampled_from([*OFFSETS, *FURTHER_OFFSETS]))
+    local = (moment + draw(distances)) + ahead_of(offset)
     digits = draw(st.integers(0, 9))
-    fraction = "." + (f"{local:%f}" + draw(st.sampled_from(["000", "001", "999"])))[:digits] if digits else ""
+    beyond = draw(st.sampled_from(["000", "001", "999"]))
+    fraction = draw(st.sampled_from("..,")) + (f"{local:%f}" + beyond)[:digits] if digits else ""
     seconds = draw(st.sampled_from([f":{local:%S}{fraction}"] * 4 + ["", ":60"]))
     spelled = (
-        f"{local:%Y-%m-%d}{draw(st.sampled_from('TT  t'))}{local:%H:%M}{seconds}"
-        f"{draw(st.sampled_from(['', '', '', ' ']))}{offset}"
+        f"{local:%Y-%m-%d}{draw(st.sampled_from('TT  t_'))}{local:%H:%M}{seconds}"
+        f"{draw(st.sampled_from(['', '', '', ' ', '  ']))}{offset}"
     )
+    if has_dates and draw(st.booleans()):
+        return f"{local:%Y-%m-%d}" + draw(st.sampled_from(["", "", "", "", " ", "T", "\n", "Z", "\x00", "é"]))
     strange: list[Any] = [
         None,
         f"{local:%Y-%m-%d}",
@@ -164,25 +191,63 @@ def texts(draw: st.DrawFn, moment: datetime) -> Any:
     return draw(st.one_of(st.just(spelled), st.just(spelled), st.sampled_from([*strange, *UNDECODABLE, *NEVERS])))
 
 
+def expiries_of(words: Vocabulary, moment: datetime) -> st.SearchStrategy[Any]:
+    """Stored expiries of a ledger of this kind, mostly near the moment that decides."""
+    if words.timestamps == "iso8601":
+        return texts(moment, has_dates=words.dates is not None)
+    return numbers(moment, {"epoch": 1, "epoch_ms": 1000}[words.timestamps])
+
+
+wheres = st.sampled_from(
+    [(), (), (), (("kind", "vps"),), (("KIND", 1),), (("kind", ""),), (("kind", "1"),), (("sid", "a"), ("kind", "vps"))]
+)
+kinds_of_rows = st.sampled_from(["vps", "VPS", "vps ", "vps\x00", 1, "1", 1.0, b"vps", None, "", 0, "0", "1.0", "é"])
+UNIQUE_WITH_KIND = ["", "", ", UNIQUE (kind, sid)", ", UNIQUE (sid, kind)"]
+worded = st.fixed_dictionaries(
+    {
+        "released": st.sampled_from(["Released", "Released", "Released", "3", "0"]),
+        "inactive": st.frozensets(
+            st.sampled_from(["Cancelled", "Stopped", "", "RELEASED", "é", "4", *FURTHER]), max_size=3
+        ),
+        "live": st.one_of(
+            st.just(frozenset()), st.frozensets(st.sampled_from(["Active", "1", "k", "Suspended"]), max_size=3)
+        ),
+    }
+)
+numbered = st.fixed_dictionaries(
+    {
+        "released": st.sampled_from([3, 3, -(2**63)]),
+        "inactive": st.frozensets(st.sampled_from([4, 5, 2**62]), max_size=2),
+        "live": st.one_of(st.just(frozenset()), st.frozensets(st.sampled_from([1, 2]), max_size=2)),
+    }
+)
+
+
 @st.composite
 def tables(draw: st.DrawFn) -> Table:
     """A whole ledger."""
     zone = draw(st.sampled_from([None, "Europe/Berlin", "Pacific/Kiritimati", "Pacific/Pago_Pago", "America/St_Johns"]))
+    has_numbers = draw(st.sampled_from([False, False, True]))
+    statuses_meant: dict[str, Any] = draw(numbered if has_numbers else worded)
     words = Vocabulary(
-        inactive=frozenset(
-            draw(st.lists(st.sampled_from(["Cancelled", "Stopped", "", "RELEASED", "é", *FURTHER]), max_size=3))
-        ),
+        **statuses_meant,
         never=tuple(draw(st.lists(st.sampled_from(NEVERS), max_size=3))),
         timestamps=draw(st.sampled_from(["epoch", "epoch_ms", "iso8601"])),
         timezone=ZoneInfo(zone) if zone else None,
+        dates=draw(st.sampled_from([None, "end", "start"])) if zone else None,
     )
     now, grace = draw(nows), draw(graces)
-    units = {"epoch": 1, "epoch_ms": 1000}
-    kind = words.timestamps
-    expiries = texts(now - grace) if kind == "iso8601" else numbers(now - grace, units[kind])
-    row = st.tuples(sids, statuses, expiries, released_ats, references, references, references)
+    expiries = expiries_of(words, now - grace)
+    status = numbers_of_statuses if has_numbers else statuses
+    where = draw(wheres)
+    words = msgspec.structs.replace(words, where=where)
+    # Most rows are ours, or nothing would be seen of them.
+    kind_of_row = st.one_of(st.sampled_from([value for _, value in where]), kinds_of_rows) if where else kinds_of_rows
+    row = st.tuples(sids, status, expiries, released_ats, references, references, references, deleted_ats, kind_of_row)
     return Table(
         declared=(draw(st.sampled_from(SIDS)), draw(st.sampled_from(STATUSES)), draw(st.sampled_from(EXPIRIES))),
+        kind=draw(st.sampled_from(STATUSES)),
+        unique=draw(st.sampled_from(UNIQUE_WITH_KIND)),
         has_released_at=draw(st.sampled_from([True, True, False])),
         words=words,
         now=now,
@@ -197,7 +262,8 @@ def make(path: Path, table: Table) -> None:
         Path(f"{path}{end}").unlink(missing_ok=True)
     roles = [role for role in ROLES if role != "released_at" or table.has_released_at]
     declared = dict(zip(ROLES, table.declared, strict=False))
-    columns = ", ".join(f"{role} {declared.get(role, '')}" for role in roles)
+    declared["kind"] = table.kind
+    columns = ", ".join(f"{role} {declared.get(role, '')}" for role in roles) + table.unique
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("BEGIN")
@@ -226,20 +292,29 @@ def judged(path: Path, table: Table) -> Iterator[tuple[StoredRow, Allocation | I
     """Every row of the table, and what it says; a sid that several rows have makes each of them invalid."""
     with closing(sqlite3.connect(path)) as connection:
         connection.text_factory = lambda stored: stored.decode("utf-8", "surrogateescape")
+        ours = {
+            number
+            for number, sid, kind in connection.execute("SELECT number, sid, kind FROM t")
+            if all(is_exactly(sid if name == "sid" else kind, value) for name, value in table.words.where)
+        }
         # Which sids are equal only the column can say: its declaration may take a for A, or 1 for '1'.
         alike = {
             number
-            for (number,) in connection.execute(
-                "SELECT one.number FROM t one JOIN t other ON one.sid = other.sid AND one.number <> other.number"
+            for number, other in connection.execute(
+                "SELECT one.number, other.number FROM t one JOIN t other "
+                "ON one.sid = other.sid AND one.number <> other.number"
             )
+            if {number, other} <= ours
         }
         released_at = "released_at" if table.has_released_at else "NULL"
         rows = connection.execute(
-            f"SELECT number, sid, status, expires_at, {released_at}, vm_ref, vm_uid, provisioner FROM t"
+            f"SELECT number, sid, status, expires_at, {released_at}, vm_ref, vm_uid, provisioner, deleted_at FROM t"
         ).fetchall()
+    rows = [row for row in rows if row[0] in ours]
     written = Counter(str(sid) for _, sid, *_ in rows if isinstance(sid, int | str))
-    for number, sid, status, expires_at, released, vm_ref, vm_uid, provisioner in rows:
+    for number, sid, status, expires_at, released, vm_ref, vm_uid, provisioner, deleted_at in rows:
         row = StoredRow(
+            deleted_at=deleted_at,
             sid=sid,
             status=status,
             expires_at=expires_at,
@@ -253,11 +328,27 @@ def judged(path: Path, table: Table) -> Iterator[tuple[StoredRow, Allocation | I
         yield row, InvalidRow(str(sid), "shared", None) if is_shared else verdict
 
 
+def is_exactly(value: RawValue, word: int | str) -> bool:
+    """Whether a stored value is this one, in its class as well."""
+    return type(value) is type(word) and value == word
+
+
+def is_settled(row: StoredRow, words: Vocabulary) -> bool:
+    """Whether nothing is left to release, whatever else is wrong with the row."""
+    settled = (words.released, *words.inactive)
+    if any(is_exactly(row.status, word) for word in settled):
+        return True
+    value = row.deleted_at
+    kind = str if isinstance(value, str) else (int, float)
+    is_listed = any(value == word for word in words.never if isinstance(word, kind))
+    is_nothing = value in (None, 0, "", "0") or (isinstance(value, str) and value[:10] == "0000-00-00")
+    return not is_listed and not is_nothing
+
+
 def expected(path: Path, table: Table) -> tuple[list[Allocation], int, int]:
     """What has expired, how many rows are live, and how many of those are invalid."""
-    settled = {table.words.released, *table.words.inactive}
     rows = list(judged(path, table))
-    live = [verdict for row, verdict in rows if not (isinstance(row.status, str) and row.status in settled)]
+    live = [verdict for row, verdict in rows if not is_settled(row, table.words)]
     readable = [verdict for _, verdict in rows if isinstance(verdict, Allocation)]
     invalid = sum(isinstance(verdict, InvalidRow) for verdict in live)
     return list(find_expired(readable, table.now, grace=table.grace)), len(live), invalid
@@ -332,7 +423,7 @@ def one_kind(
         words=words,
         now=now,
         grace=timedelta(0),
-        rows=[(*row, None, None, None, None) for row in rows],
+        rows=[(*row, None, None, None, None, None, None) for row in rows],
     )
 
 
@@ -373,6 +464,19 @@ def test_a_bound_that_is_moved_by_the_least_step_loses_a_row(
 
 TEXT = Vocabulary(timestamps="iso8601")
 HOLES: dict[str, tuple[Table, int]] = {
+    "a real that is rounded up to the year 2000": (one_kind(Vocabulary(), ("a", "Active", 946_684_799.999_999_9)), 0),
+    "milliseconds that are rounded up to it": (
+        one_kind(Vocabulary(timestamps="epoch_ms"), ("a", "Active", 946_684_799_999.999_9)),
+        0,
+    ),
+    "text that is rounded up to it": (one_kind(TEXT, ("a", "Active", "1999-12-31T00:59:59.9999999-23:00")), 0),
+    "the last day before 2000, far in the west": (
+        one_kind(
+            Vocabulary(timestamps="iso8601", timezone=ZoneInfo("Pacific/Pago_Pago"), dates="end"),
+            ("a", "Active", "1999-12-31"),
+        ),
+        0,
+    ),
     "a sid in Latin-1": (one_kind(Vocabulary(), (Undecodable(b"M\xfcller"), "Active", NOON - 1)), 1),
     "a status in Latin-1": (one_kind(Vocabulary(), ("a", Undecodable(b"Pr\xfcfung"), NOON - 1)), 1),
     "a status of a lone continuation byte": (one_kind(Vocabulary(), ("a", Undecodable(b"\x80"), NOON - 1)), 1),
@@ -507,17 +611,20 @@ def test_a_number_from_the_bound_on_has_not_expired(moment: datetime, kind: str,
     declared=st.sampled_from(EXPIRIES),
     never=st.lists(st.sampled_from(NEVERS) | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False), max_size=2),
     zone=st.sampled_from([None, ZoneInfo("Europe/Berlin")]),
+    dates=st.sampled_from([None, "end", "start"]),
     data=st.data(),
 )
 @slowly(max_examples=500)
 def test_what_sql_calls_certainly_readable_is_readable(
-    kind: str, declared: str, never: list[int | float | str], zone: ZoneInfo | None, data: st.DataObject
+    kind: str,
+    declared: str,
+    never: list[int | float | str],
+    zone: ZoneInfo | None,
+    dates: str | None,
+    data: st.DataObject,
 ) -> None:
-    words = Vocabulary(timestamps=kind, never=tuple(never), timezone=zone)
-    units = {"epoch": 1, "epoch_ms": 1000}
-    value = data.draw(
-        (texts(NOW) if kind == "iso8601" else numbers(NOW, units[kind])) | st.sampled_from([*never, None])
-    )
+    words = Vocabulary(timestamps=kind, never=tuple(never), timezone=zone, dates=dates if zone else None)
+    value = data.draw(expiries_of(words, NOW) | st.sampled_from([*never, None]))
     place = "CAST(? AS TEXT)" if isinstance(value, Undecodable) else "?"
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.text_factory = lambda stored: stored.decode("utf-8", "surrogateescape")
@@ -533,13 +640,16 @@ def test_what_sql_calls_certainly_readable_is_readable(
             pytest.fail(f"SQL is certain of {stored!r}, and {error}")
 
 
+COMMON_OFFSETS = ["Z", "z", "+02:00", "-08:00", "+0200", "+02", " UTC", " +0000 UTC", " +00:00", " Z"]
+
+
 @pytest.mark.parametrize("zone", [None, ZoneInfo("Europe/Berlin")], ids=["no zone", "a zone"])
 def test_the_common_spellings_need_no_second_look(zone: ZoneInfo | None) -> None:
     """A superset of everything would be right, too, and read ten million rows one by one."""
     words = Vocabulary(timestamps="iso8601", timezone=zone)
     spelled = [
         f"2026-12-31{separator}23:59:59{fraction}{offset}"
-        for separator, fraction, offset in itertools.product("T ", ["", ".123", ".123456"], ["Z", "+02:00", "-08:00"])
+        for separator, fraction, offset in itertools.product("Tt ", ["", ".1", ",123", ".123456789"], COMMON_OFFSETS)
     ]
     spelled += ["2026-12-31 23:59:59"] if zone else []
     with closing(sqlite3.connect(":memory:")) as connection:
@@ -547,6 +657,17 @@ def test_the_common_spellings_need_no_second_look(zone: ZoneInfo | None) -> None
         connection.executemany("INSERT INTO t VALUES (?)", [(text,) for text in spelled])
         [(certain,)] = connection.execute(f"SELECT sum({certainly_readable('t.e', words)}) FROM t")
     assert certain == len(spelled)
+
+
+def test_dates_need_no_second_look() -> None:
+    words = Vocabulary(timestamps="iso8601", timezone=ZoneInfo("Europe/Berlin"), dates="end")
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE t (e TEXT)")
+        connection.executemany(
+            "INSERT INTO t VALUES (?)", [("2026-12-31",), ("2026-02-28",), ("2026-12-31 23:59:59Z",)]
+        )
+        [(certain,)] = connection.execute(f"SELECT sum({certainly_readable('t.e', words)}) FROM t")
+    assert certain == 3
 
 
 def test_the_reference_sees_rows(path: Path) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from autorelease.bootstrap import make_folder
 from autorelease.ledger import Stamp, StampResult
-from autorelease.ledger.rows import StoredRow, Vocabulary
+from autorelease.ledger.rows import StoredRow
 from autorelease.ledger.sqlite import SQLiteLedger
+from autorelease.ledger.values import Vocabulary
 from autorelease.model import Allocation
 from autorelease.sqlitefile import StampRefusedError
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from autorelease import sqlitefile
 from autorelease.errors import UnusableError
 from autorelease.ledger import Stamp, StampResult
-from autorelease.ledger.rows import StoredRow, Vocabulary
+from autorelease.ledger.rows import StoredRow
 from autorelease.ledger.sqlite import SQLiteLedger
+from autorelease.ledger.values import Vocabulary
 from autorelease.model import Allocation, InvalidRow, RawValue
 from autorelease.sqlitefile import StampRefusedError
 from autorelease.text import folded
@@ -214,7 +215,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     columns=st.lists(names, min_size=len(COLUMNS), max_size=len(COLUMNS), unique_by=lambda name: name.lower()),
     unique=st.booleans(),
 )
-@example(table="vm_allocations", columns=["KUNDEN_Ä", *"bcdefghi"], unique=True)
+@example(table="vm_allocations", columns=["KUNDEN_Ä", *"bcdefghij"], unique=True)
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 def test_every_name_that_sqlite_allows(folder: Path, table: str, columns: list[str], *, unique: bool) -> None:
     path = folder / "names.db"
@@ -794,8 +795,10 @@ def test_the_index_of_due_rows_is_used_for_every_page(
     database.make(rows, f"CREATE INDEX due_rows ON vm_allocations {index}")
     ledger = opened(words=words)
     statements = traced(ledger, lambda: due(ledger))
-    assert len(statements) == 4
-    for plan in plans(database, statements):
+    # Behind the pages of what has no released_at: the page of what has one that stands for nothing, and is empty.
+    assert len(statements) == 4 + len(words.never)
+    others = statements[: 4 if "released_at" in index else None]
+    for plan in plans(database, others):
         assert "USING INDEX due_rows (" in plan
         assert "SCAN" not in plan
         assert ("TEMP B-TREE" in plan) == ("sid" not in index)
@@ -1019,6 +1022,65 @@ def test_an_index_is_judged_by_what_the_query_does_with_it(
     assert (access.is_indexed, access.has_settled) == (is_indexed, has_settled), access.how
 
 
+@pytest.mark.parametrize("index", [*INDEXES.values(), "(expires_at, sid) WHERE deleted_at IS NULL"])
+def test_the_index_of_due_rows_is_used_where_statuses_are_numbers(database: Database, opened: Open, index: str) -> None:
+    table = TABLE.replace("status TEXT", "deleted_at TEXT, status INTEGER")
+    assert table != TABLE
+    rows = [row(f"s{number}", PAST, status=1) for number in range(5)]
+    database.make(rows, f"CREATE INDEX due_rows ON vm_allocations {index.replace(repr('Released'), '3')}", table=table)
+    ledger = opened(words=Vocabulary(released=3, inactive=frozenset({4, 5}), live=frozenset({1})))
+    [plan] = plans(database, traced(ledger, lambda: due(ledger))[:1])
+    assert "USING INDEX due_rows (" in plan
+    assert due(ledger) == [f"s{number}" for number in range(5)]
+    assert ledger.due_access(NOW, timedelta(0)).is_indexed
+
+
+@pytest.mark.parametrize("index", ["", "CREATE INDEX sids ON vm_allocations (sid)"])
+def test_a_real_before_it_on_its_page_hides_no_shared_sid(database: Database, opened: Open, index: str) -> None:
+    rows = [row(7.0, PAST - 1), row(7, PAST), row(7, PAST)]
+    database.make(rows, *([index] if index else []), table=UNTYPED)
+    assert due(opened()) == []
+
+
+def test_a_row_that_is_deleted_meanwhile_is_not_stamped(database: Database, opened: Open) -> None:
+    """It is settled, and its application will not look at it again."""
+    table = TABLE.replace("released_at", "released_at, deleted_at NOT NULL DEFAULT 0")
+    database.make([row("a", PAST), row("b", PAST)], table=table)
+    ledger = opened(words=Vocabulary(never=(0,)))
+    stamps = [Stamp(judged(ledger, sid), NOW) for sid in "ab"]
+    database.execute("UPDATE vm_allocations SET deleted_at = ? WHERE sid = 'a'", NOON)
+    assert ledger.stamp(stamps) == [StampResult.UNCHANGED, StampResult.STAMPED]
+    assert database.statuses() == {"a": "Active", "b": "Released"}
+
+
+def test_what_has_a_released_at_that_stands_for_nothing_is_due(
+    database: Database, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autorelease.ledger.due.PAGE_ROWS", 2)
+    blanks = [None, "", 0, None, "", 0, None, "0"]
+    database.make([row(f"s{number}", PAST, released_at=blank) for number, blank in enumerate(blanks)])
+    assert sorted(due(opened(words=Vocabulary(never=("", 0))))) == [f"s{number}" for number in range(7)]
+    assert due(opened()) == ["s0", "s3", "s6"]
+
+
+def test_the_access_that_is_shown_is_the_worst_one(database: Database, opened: Open) -> None:
+    """Where a released_at can be set and stand for nothing, an index on NULL finds only a part of what is due."""
+    database.make(
+        [row("a", PAST)], "CREATE INDEX due_rows ON vm_allocations (expires_at, sid) WHERE released_at IS NULL"
+    )
+    assert opened().due_access(NOW, timedelta(0)).is_indexed
+    found = opened(words=Vocabulary(never=(0,))).due_access(NOW, timedelta(0))
+    assert (found.is_indexed, "SCAN" in found.how) == (False, True)
+
+
+def test_what_never_expires_by_its_word_is_not_even_fetched(database: Database, opened: Open) -> None:
+    """There may be a million of them, before everything that is due."""
+    database.make([row("a", PAST), *(row(f"never {number}", 0) for number in range(50))])
+    ledger = opened(words=Vocabulary(never=(0, -1)))
+    [page, *_] = list(ledger.due(NOW, NONE))
+    assert [allocation.sid for allocation in page] == ["a"]
+
+
 def test_the_index_that_would_help_fits_any_names(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     connection = sqlite3.connect(path)
@@ -1035,4 +1097,4 @@ def test_the_index_that_would_help_fits_any_names(tmp_path: Path) -> None:
             connection.execute(accesses[0].remedy)
     connection.close()
     assert [access.is_indexed for access in accesses] == [False, True]
-    assert absent == ["released_at", "owner", "plan", "vm_ref", "vm_uid", "provisioner"]
+    assert absent == ["released_at", "owner", "plan", "vm_ref", "vm_uid", "provisioner", "deleted_at"]

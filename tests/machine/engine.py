@@ -9,8 +9,8 @@ import msgspec
 
 from autorelease.journal import TickStart
 from autorelease.journal.sqlite import SQLiteJournal
-from autorelease.ledger.rows import Vocabulary
 from autorelease.ledger.sqlite import SQLiteLedger
+from autorelease.ledger.values import Vocabulary
 from autorelease.sweep.acting import Means
 from tests.support.engine import Engine
 

@@ -20,8 +20,8 @@ from autorelease.deciding.judging import Judge, versions_of
 from autorelease.errors import ExitCode
 from autorelease.journal import Event, IntentChange, Step, TickKind, TickStart
 from autorelease.journal.sqlite import SQLiteJournal, lock_path, make_journal
-from autorelease.ledger.rows import Vocabulary
 from autorelease.ledger.sqlite import SQLiteLedger
+from autorelease.ledger.values import Vocabulary
 from autorelease.model import Allocation, Finding, Hold, PlanSummary, RawRow, Release, Result
 from autorelease.operate import conflicts_of, make_order, run_release
 from autorelease.provisioners import Provisioner, Registered

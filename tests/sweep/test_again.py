@@ -10,7 +10,7 @@ import pytest
 
 from autorelease.errors import ExitCode, ProvisionerError
 from autorelease.identity import References
-from autorelease.ledger.rows import Vocabulary
+from autorelease.ledger.values import Vocabulary
 from autorelease.provisioners.memory import MemoryProvisioner
 from tests.support.engine import EXPIRED, RENEWED, Calls, Engine, Scripted, Ticked, Wrapper
 from tests.support.sweeping import lock_on, retryable, timed_out, when

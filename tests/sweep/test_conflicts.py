@@ -9,7 +9,7 @@ import pytest
 
 from autorelease.errors import ExitCode, ProvisionerError
 from autorelease.inspect.health import judge
-from autorelease.ledger.rows import Vocabulary
+from autorelease.ledger.values import Vocabulary
 from autorelease.model import Release, Result
 from autorelease.provisioners.memory import MemoryProvisioner
 from tests.support.engine import EXPIRED, RENEWED, Engine, Scripted, Wrapper

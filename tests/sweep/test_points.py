@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from autorelease.errors import ExitCode
-from autorelease.ledger.rows import Vocabulary
+from autorelease.ledger.values import Vocabulary
 from autorelease.model import Allocation
 from tests.support.engine import EXPIRED, RENEWED, Engine, Scripted, Ticked, Wrapper
 from tests.support.sweeping import retryable, timed_out

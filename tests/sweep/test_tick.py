@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from autorelease.errors import ExitCode, ProvisionerDown, ProvisionerError, UnusableError
-from autorelease.ledger.rows import Vocabulary
 from autorelease.ledger.sqlite import SQLiteLedger
+from autorelease.ledger.values import Vocabulary
 from autorelease.model import Allocation, Outcome, Release, SkipReason
 from autorelease.provisioners import Provisioner
 from autorelease.provisioners.memory import MemoryProvisioner

@@ -1,0 +1,31 @@
+"""The page about the words of a table: its configurations are understood, and its spellings are of one instant."""
+
+import tomllib
+
+import pytest
+
+from autorelease.ledger.instants import read_instant
+from autorelease.ledger.values import Vocabulary
+from autorelease.settings import File
+from autorelease.structs import read_struct
+from tests.docs.documents import ROOT, fences
+
+PAGE = (ROOT / "docs" / "ledger-words.md").read_text("utf-8")
+EXAMPLES = [fence.body for fence in fences(PAGE, "toml")]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_is_a_configuration(example: str) -> None:
+    assert read_struct(tomllib.loads(example), File) != File()
+
+
+def test_all_that_is_new_has_its_example() -> None:
+    keys = {key for example in EXAMPLES for key in tomllib.loads(example)["ledger"]}
+    assert keys >= {"dates", "never", "live", "where", "columns"}
+
+
+def test_the_spellings_that_are_shown_are_of_one_instant() -> None:
+    [_, spellings] = [fence.body for fence in fences(PAGE, "text")]
+    texts = [text.strip() for line in spellings.splitlines() for text in line.split("   ") if text.strip()]
+    assert len(texts) == 7
+    assert len({read_instant(text, Vocabulary(timestamps="iso8601")) for text in texts}) == 1
