@@ -16,6 +16,7 @@ from msgspec import NODEFAULT, Struct, convert
 from msgspec.structs import fields
 
 from autorelease.errors import ExitCode
+from autorelease.inspect import health
 from autorelease.model import Answer
 from autorelease.provisioners import Pace, open_provisioners
 from autorelease.provisioners.command import PLACES, VARIABLES, Options
@@ -434,6 +435,26 @@ def test_the_runbook_has_every_reason_not_to_believe_a_provisioner() -> None:
     assert len(set(reasons)) == len(patterns) == 5
     for reason in reasons:
         assert [pattern for pattern in patterns if re.search(pattern, reason)], reason
+
+
+def test_the_runbook_leads_from_each_problem_of_health_to_a_page() -> None:
+    shown = {
+        name for row in table(section(RUNBOOK, "From the message to the page")) for name in codes_of_health(row[0])
+    }
+    assert shown == set(re.findall(r'Problem\(\s*"([a-z]+)"', inspect.getsource(health)))
+
+
+def codes_of_health(cell: str) -> list[str]:
+    """What a cell names behind `health`."""
+    return re.findall(r"`([a-z]+)`", cell.partition("`health`:")[2])
+
+
+def test_the_runbook_leads_from_each_exit_code_but_success_to_its_page() -> None:
+    rows = table(section(RUNBOOK, "From the message to the page"))
+    shown = {int(code): page for seen, page, _ in rows for code in re.findall(r"`exited/([0-9]+)`", seen)}
+    # 0 and 6 raise no alarm, and 9 is no tick's.
+    assert set(shown) == CODES - {ExitCode.OK, ExitCode.LOCKED, ExitCode.UNHEALTHY}
+    assert all(f"#exit-{code}-" in page for code, page in shown.items())
 
 
 # --- links and units --------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The page about the words of a table: its configurations are understood, and its spellings are of one instant."""
+"""The page of ledgers: its short examples are understood, and its spellings are of one instant."""
 
 import tomllib
 
@@ -8,10 +8,13 @@ from autorelease.ledger.instants import read_instant
 from autorelease.ledger.values import Vocabulary
 from autorelease.settings import File
 from autorelease.structs import read_struct
-from tests.docs.documents import ROOT, fences
+from tests.docs.documents import LEDGERS, fences, section
 
-PAGE = (ROOT / "docs" / "ledger-words.md").read_text("utf-8")
-EXAMPLES = [fence.body for fence in fences(PAGE, "toml")]
+SUBJECTS = (
+    *("Times as text", "Dates without a time", "Values that mean nothing", "Statuses"),
+    *("Rows that are marked as deleted", "Which rows are ours"),
+)
+EXAMPLES = [fence.body for subject in SUBJECTS for fence in fences(section(LEDGERS, subject), "toml")]
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -25,7 +28,7 @@ def test_all_that_is_new_has_its_example() -> None:
 
 
 def test_the_spellings_that_are_shown_are_of_one_instant() -> None:
-    [_, spellings] = [fence.body for fence in fences(PAGE, "text")]
+    [_, spellings] = [fence.body for fence in fences(section(LEDGERS, "Times as text"), "text")]
     texts = [text.strip() for line in spellings.splitlines() for text in line.split("   ") if text.strip()]
     assert len(texts) == 7
     assert len({read_instant(text, Vocabulary(timestamps="iso8601")) for text in texts}) == 1
