@@ -102,7 +102,9 @@ def _started(argv: Sequence[str], environment: Mapping[str, str]) -> "subprocess
             raise ProvisionerDown(f"no program can be started on this machine now: {error.strerror}") from error
         # E2BIG is about this row's values; anything else may be over in a moment.
         raise ProvisionerError(
-            f"the command cannot be started: {error.strerror}", retryable=error.errno != errno.E2BIG
+            f"the command cannot be started: {error.strerror}",
+            retryable=error.errno != errno.E2BIG,
+            not_called=True,
         ) from error
 
 

@@ -97,7 +97,7 @@ class Answering:
             return
         if error.timed_out:
             self._crew.timed_out(work.allocation)
-        else:
+        elif not error.not_called:
             self._crew.answered(work)
         self.fail(work, error)
 

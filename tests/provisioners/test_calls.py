@@ -255,6 +255,13 @@ def test_what_seems_down_stays_so() -> None:
     assert (type(answer), str(answer)) == (ProvisionerSeemsDown, "no such command")
 
 
+def test_what_was_not_called_stays_so() -> None:
+    answers = [ProvisionerError("no VM", not_called=True), ProvisionerError("no")]
+    provisioner = Scripted({"vm-1": answers})
+    found = [release(provisioner, made_allocation()) for _ in answers]
+    assert [isinstance(error, ProvisionerError) and error.not_called for error in found] == [True, False]
+
+
 def test_a_machine_without_a_thread_to_give_finds_nobody_usable(monkeypatch: pytest.MonkeyPatch) -> None:
     def none_to_give(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
