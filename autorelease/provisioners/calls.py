@@ -181,6 +181,7 @@ def _understood(error: ProvisionerError) -> ProvisionerError:
         retry_after_seconds=_seconds(getattr(error, "retry_after_seconds", None)),
         timed_out=bool(getattr(error, "timed_out", False)),
         end_unknown=bool(getattr(error, "end_unknown", False)),
+        still_running=bool(getattr(error, "still_running", False)),
         not_called=bool(getattr(error, "not_called", False)),
     )
 

@@ -87,8 +87,9 @@ class Answering:
         """It failed: tried again after a pause, or charged."""
         work.error = error
         work.end_unknown = work.end_unknown or error.end_unknown
+        work.is_abandoned = work.is_abandoned or error.still_running
         pause = pause_seconds(work.calls, self._means.jitter(), error.retry_after_seconds)
-        is_tried_again = error.retryable and work.calls < self._means.options.attempts
+        is_tried_again = error.retryable and not work.is_abandoned and work.calls < self._means.options.attempts
         if is_tried_again and pause <= LONGEST_PAUSE_IN_RUN.total_seconds() and not self._means.stop.wished():
             work.due_at = self._means.monotonic() + pause
             self._works.move(work, State.WAITING)
