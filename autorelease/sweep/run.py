@@ -23,7 +23,6 @@ from autorelease.sweep.noting import Notes
 from autorelease.sweep.preview import count_decided, skipped
 from autorelease.sweep.report import Tally, TickReport, error_object, make_report, tick_object
 from autorelease.sweep.unreached import Unreached
-from autorelease.sweep.worklist import Plan
 
 logger = logging.getLogger(__name__)
 
@@ -185,10 +184,17 @@ class _Sweep:
             self._refuse(decision.spool.to_release(), means)
         else:
             self._refuse(decision.spool.not_covered(), means)
-            plan = self._limited(decision.spool, means)
+            limited = Limited(decision.spool, self._at_most) if self._at_most is not None else None
             self.carried = carry_out(
-                self._judge, means, self._start.tick, plan, versions=versions, vouched=self._vouched()
+                self._judge,
+                means,
+                self._start.tick,
+                limited or decision.spool,
+                versions=versions,
+                vouched=self._vouched(),
             )
+            if limited is not None:
+                self._leave_rest(limited, means)
             decision = self._audited(decision)
         return make_report(
             tally,
@@ -276,11 +282,12 @@ class _Sweep:
 
         self._notes.note_skips(skips())
 
-    def _limited(self, plan: Plan, means: Means) -> Plan:
-        """What is to be carried out of a plan. The rest is left for the next tick; it was admitted with this one."""
-        if self._at_most is None:
-            return plan
-        limited, unreached = Limited(plan, self._at_most), Unreached()
+    def _leave_rest(self, limited: Limited, means: Means) -> None:
+        """What is beyond the limit is left for the next tick; it was admitted with this one.
+
+        Once the first few are done: to write down why many wait takes its time, which those need not wait for.
+        """
+        unreached = Unreached()
 
         def rest() -> Iterable[Planned]:
             for planned in limited.rest():
@@ -290,7 +297,6 @@ class _Sweep:
         self._skip_all(rest(), SkipReason.DEFERRED, means)
         self._beyond_limit = unreached.count
         unreached.log(f"limited to {self._at_most}")
-        return limited
 
     def _stopped_by(self, tally: Tally) -> str | None:
         # A deadline that passed when all was done has stopped nothing.

@@ -31,6 +31,14 @@ def test_the_oldest_go_and_the_rest_is_left_for_the_next_tick(engine: Engine, ca
     assert set(engine.failed_ticks().values()) <= {0}
 
 
+def test_the_first_few_do_not_wait_until_the_rest_is_written_down(engine: Engine) -> None:
+    engine.add(*"abcdef")
+    seen: list[object] = []
+    provisioner = Scripted(before=lambda _: seen.append(engine.events("f")))
+    engine.tick(provisioner, at_most=1)
+    assert (seen, engine.events("f")) == ([[]], [("skip", "skipped", "deferred")])
+
+
 @pytest.mark.parametrize("at_most", [6, 7, 1_000_000])
 def test_a_limit_that_is_not_reached_leaves_nothing(engine: Engine, at_most: int) -> None:
     engine.add(*"abcdef")
