@@ -85,9 +85,9 @@ class Answering:
 
     def take_error(self, work: Work, error: ProvisionerError) -> None:
         """It failed: tried again after a pause, or charged."""
+        work.is_abandoned = work.is_abandoned or error.still_running
         work.error = error
         work.end_unknown = work.end_unknown or error.end_unknown
-        work.is_abandoned = work.is_abandoned or error.still_running
         pause = pause_seconds(work.calls, self._means.jitter(), error.retry_after_seconds)
         is_tried_again = error.retryable and not work.is_abandoned and work.calls < self._means.options.attempts
         if is_tried_again and pause <= LONGEST_PAUSE_IN_RUN.total_seconds() and not self._means.stop.wished():

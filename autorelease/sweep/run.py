@@ -23,6 +23,7 @@ from autorelease.sweep.noting import Notes
 from autorelease.sweep.preview import count_decided, skipped
 from autorelease.sweep.report import Tally, TickReport, error_object, make_report, tick_object
 from autorelease.sweep.unreached import Unreached
+from autorelease.sweep.worklist import Plan
 
 logger = logging.getLogger(__name__)
 
@@ -184,17 +185,7 @@ class _Sweep:
             self._refuse(decision.spool.to_release(), means)
         else:
             self._refuse(decision.spool.not_covered(), means)
-            limited = Limited(decision.spool, self._at_most) if self._at_most is not None else None
-            self.carried = carry_out(
-                self._judge,
-                means,
-                self._start.tick,
-                limited or decision.spool,
-                versions=versions,
-                vouched=self._vouched(),
-            )
-            if limited is not None:
-                self._leave_rest(limited, means)
+            self._carry_out(decision.spool, versions, means)
             decision = self._audited(decision)
         return make_report(
             tally,
@@ -281,6 +272,14 @@ class _Sweep:
                 yield planned, reason
 
         self._notes.note_skips(skips())
+
+    def _carry_out(self, plan: Plan, versions: Versions, means: Means) -> None:
+        """Release what is planned, or the first few of it."""
+        limited = Limited(plan, self._at_most) if self._at_most is not None else None
+        tick, going = self._start.tick, limited or plan
+        self.carried = carry_out(self._judge, means, tick, going, versions=versions, vouched=self._vouched())
+        if limited is not None:
+            self._leave_rest(limited, means)
 
     def _leave_rest(self, limited: Limited, means: Means) -> None:
         """What is beyond the limit is left for the next tick; it was admitted with this one.
