@@ -113,6 +113,8 @@ class ProvisionerError(Exception):
     timed_out: the call came to no end within its time.
     end_unknown: the VM may be gone all the same, as where the connection broke after the request was sent; a call that
     timed out is always such a one.
+    still_running: the call could not be ended, and goes on: until the end of this run no other may begin for its VM.
+    not_called: its system was not called at all, so that this says nothing of whether it works.
     """
 
     def __init__(
@@ -123,12 +125,16 @@ class ProvisionerError(Exception):
         retry_after_seconds: float | None = None,
         timed_out: bool = False,
         end_unknown: bool = False,
+        still_running: bool = False,
+        not_called: bool = False,
     ) -> None:
         super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
         self.retryable = retryable
         self.retry_after_seconds = retry_after_seconds
         self.timed_out = timed_out
-        self.end_unknown = end_unknown or timed_out
+        self.end_unknown = end_unknown or timed_out or still_running
+        self.still_running = still_running
+        self.not_called = not_called
 
 
 class ProvisionerDown(ProvisionerError):  # noqa: N818 - the field's word for it

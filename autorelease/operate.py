@@ -61,6 +61,10 @@ class Order(msgspec.Struct, frozen=True):
         """What is to be released, by this provisioner or by all, as it was named."""
         return (item for item in self.planned if provisioner in (None, item.allocation.provisioner))
 
+    def rest(self) -> Iterator[Planned]:
+        """Nothing: all of them are to be released."""
+        return iter(())
+
     def provisioners(self) -> Sequence[str]:
         """The names of the provisioners that it needs."""
         return sorted({item.allocation.provisioner for item in self.planned})

@@ -1,6 +1,6 @@
 """A question whose answer is known: VMs that are paid for must be there. Whoever does not find them looks elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from itertools import islice
 
@@ -20,13 +20,25 @@ def ask_control(judge: Judge[JournalReader], name: str, provisioner: Provisioner
     Not for one whose release was begun and has no known end, or is in conflict: nobody can say that it must be there.
     limit: of one question. Raises UnusableError where ledger or journal cannot be read.
     """
-    if not isinstance(provisioner, Probing):
-        return None
-    rows = _paid_for(judge, name)
-    for row in rows:
-        if (why := calls.why_not_there(provisioner, row, limit)) is not None:
-            return Control(len(rows), lost=row.sid, why=why)
-    return Control(len(rows))
+    return ask_controls(judge, {name: provisioner}, limit).get(name)
+
+
+def ask_controls(
+    judge: Judge[JournalReader], provisioners: Mapping[str, Provisioner], limit: timedelta
+) -> Mapping[str, Control]:
+    """The same of several, all at the same time, so that of many that hang none waits for another.
+
+    Who is missing cannot be asked.
+    """
+    rows, asked = {}, {}
+    for name, provisioner in provisioners.items():
+        if isinstance(provisioner, Probing):
+            rows[name] = _paid_for(judge, name)
+            asked[name] = (provisioner, rows[name])
+    return {
+        name: Control(len(rows[name])) if missed is None else Control(len(rows[name]), lost=missed.sid, why=missed.why)
+        for name, missed in calls.first_not_there(asked, limit).items()
+    }
 
 
 def _paid_for(judge: Judge[JournalReader], name: str) -> Sequence[Allocation]:

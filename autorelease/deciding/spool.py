@@ -182,6 +182,10 @@ class Spool(Temporary):
         """
         return self._in_order(TO_RELEASE, [provisioner] if provisioner is not None else self._served(TO_RELEASE))
 
+    def rest(self) -> Iterator[Planned]:
+        """Nothing: what is planned is to be released, or not covered."""
+        return iter(())
+
     def not_covered(self) -> Iterator[Planned]:
         """The first tries that nobody has answered for."""
         condition = f"{DUE} AND NOT repeated AND uncovered"

@@ -37,17 +37,20 @@ class Moment(msgspec.Struct, frozen=True):
 
 def unfinished_work(ledger: Ledger, journal: JournalReader, moment: Moment) -> Unfinished:
     """Look up what became of them. A conflict that is known stays one until somebody acknowledges it."""
-    released, conflicts, void = [], [], []
+    released: list[tuple[OpenIntent, str]] = []
+    conflicts: list[tuple[OpenIntent, Finding]] = []
+    void: list[OpenIntent] = []
     for intent, row in _with_rows(ledger, journal.open_intents()):
         if intent.is_known_conflict:
             known = _what_happened(intent, row, moment) or "the row had changed by then"
             conflicts.append((intent, _finding(intent, row, known)))
         elif (evidence := _end(intent, row)) is not None:
-            released.append((intent, evidence))
+            # What a run that is under way has stamped it writes down itself.
+            released += [(intent, evidence)] if intent.run not in moment.running else []
         elif (happened := _what_happened(intent, row, moment)) is None:
             continue
         elif intent.is_missed:
-            void.append(intent)
+            void += [intent] if intent.run not in moment.running else []
         else:
             conflicts.append((intent, _finding(intent, row, happened)))
     return Unfinished(released, conflicts, void)

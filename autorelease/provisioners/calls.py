@@ -7,10 +7,12 @@ one in every part is taken for a release.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from queue import Empty, SimpleQueue
+
+import msgspec
 
 from autorelease.errors import ProvisionerDown, ProvisionerError, ProvisionerSeemsDown
 from autorelease.model import Allocation, Release, Result
@@ -110,12 +112,44 @@ def _known_by(name: str, given: object) -> str | None:
     return None if given is None else plain(given)
 
 
-def why_not_there(provisioner: Probing, allocation: Allocation, limit: timedelta) -> str | None:
-    """Why this VM counts as not found, in words; None: it is there. Who cannot tell has not found it."""
-    answer = _in_time(lambda: provisioner.exists(allocation), limit)
-    if isinstance(answer, Failure):
-        return answer
-    return None if answer is True else "it says that there is no such VM"
+class NotThere(msgspec.Struct, frozen=True):
+    """A VM that was not found, and why, in words."""
+
+    sid: str
+    why: str
+
+
+def first_not_there(
+    asked: Mapping[str, tuple[Probing, Sequence[Allocation]]], limit: timedelta
+) -> Mapping[str, NotThere | None]:
+    """Which VM each does not find, by its name, of those that it is asked for one after the other; None: it finds all.
+
+    All are asked at the same time. limit: of one question. Who cannot tell has not found it.
+    """
+    questions = {
+        name: partial(_first_of, provisioner, allocations, limit)
+        for name, (provisioner, allocations) in asked.items()
+        if allocations
+    }
+    # Each question has its own limit; this one ends nothing before that.
+    longest = max((len(allocations) for _, allocations in asked.values()), default=0)
+    found = _at_once(questions, limit * (longest + 1))
+    return {name: _not_there(found.get(name), allocations) for name, (_, allocations) in asked.items()}
+
+
+def _first_of(provisioner: Probing, allocations: Sequence[Allocation], limit: timedelta) -> NotThere | None:
+    for allocation in allocations:
+        answer = _in_time(partial(provisioner.exists, allocation), limit)
+        if answer is not True:
+            why = answer if isinstance(answer, Failure) else "it says that there is no such VM"
+            return NotThere(allocation.sid, why)
+    return None
+
+
+def _not_there(found: object, allocations: Sequence[Allocation]) -> NotThere | None:
+    if isinstance(found, Failure):
+        return NotThere(allocations[0].sid, found)
+    return found if isinstance(found, NotThere) else None
 
 
 def _in_time(call: Callable[[], object], limit: timedelta) -> object:
@@ -181,6 +215,8 @@ def _understood(error: ProvisionerError) -> ProvisionerError:
         retry_after_seconds=_seconds(getattr(error, "retry_after_seconds", None)),
         timed_out=bool(getattr(error, "timed_out", False)),
         end_unknown=bool(getattr(error, "end_unknown", False)),
+        still_running=bool(getattr(error, "still_running", False)),
+        not_called=bool(getattr(error, "not_called", False)),
     )
 
 

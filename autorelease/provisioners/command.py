@@ -89,15 +89,13 @@ class CommandProvisioner:
             return word
         value = values[name]
         if value is None:
-            raise ProvisionerError(f"the command wants {word}, which this row does not have")
+            raise _unfit(f"the command wants {word}, which this row does not have")
         if value.startswith("-") and not self._options.allow_dash:
-            raise ProvisionerError(
-                f"{name} {value[:40]!r} begins with a dash and could be taken for an option (see allow_dash)"
-            )
+            raise _unfit(f"{name} {value[:40]!r} begins with a dash and could be taken for an option (see allow_dash)")
         if "\0" in value:
-            raise ProvisionerError(f"{name} holds a NUL byte, which no argument can")
+            raise _unfit(f"{name} holds a NUL byte, which no argument can")
         if len(os.fsencode(value)) > LONGEST_ARGUMENT:
-            raise ProvisionerError(f"{name} is too long for an argument ({len(value)} characters)")
+            raise _unfit(f"{name} is too long for an argument ({len(value)} characters)")
         return value
 
     def _result(self, status: int) -> Result | None:
@@ -143,6 +141,11 @@ class ProbingCommandProvisioner(CommandProvisioner):
         if result is None or result is Result.PENDING:
             raise self._error(ended, "the command of exists")
         return result is Result.RELEASED
+
+
+def _unfit(why: str) -> ProvisionerError:
+    """What is wrong with a value of this row; no program is run for it."""
+    return ProvisionerError(why, not_called=True)
 
 
 def _program(name: str) -> str:

@@ -74,7 +74,9 @@ def run(
             raise
         now = "it is ended" if is_gone else "it cannot be ended, and is still running"
         raise ProvisionerError(
-            f"the command could not be watched to its end: {now} ({kind_and_reason(error)})", end_unknown=True
+            f"the command could not be watched to its end: {now} ({kind_and_reason(error)})",
+            end_unknown=True,
+            still_running=not is_gone,
         ) from error
 
 
@@ -102,7 +104,9 @@ def _started(argv: Sequence[str], environment: Mapping[str, str]) -> "subprocess
             raise ProvisionerDown(f"no program can be started on this machine now: {error.strerror}") from error
         # E2BIG is about this row's values; anything else may be over in a moment.
         raise ProvisionerError(
-            f"the command cannot be started: {error.strerror}", retryable=error.errno != errno.E2BIG
+            f"the command cannot be started: {error.strerror}",
+            retryable=error.errno != errno.E2BIG,
+            not_called=True,
         ) from error
 
 
@@ -210,6 +214,7 @@ class _Conversation:
             raise ProvisionerError(
                 "the command took too long and cannot be ended: it is still running, perhaps as another user",
                 timed_out=True,
+                still_running=True,
             )
 
     def _status(self) -> int:

@@ -85,10 +85,11 @@ class Answering:
 
     def take_error(self, work: Work, error: ProvisionerError) -> None:
         """It failed: tried again after a pause, or charged."""
+        work.is_abandoned = work.is_abandoned or error.still_running
         work.error = error
         work.end_unknown = work.end_unknown or error.end_unknown
         pause = pause_seconds(work.calls, self._means.jitter(), error.retry_after_seconds)
-        is_tried_again = error.retryable and work.calls < self._means.options.attempts
+        is_tried_again = error.retryable and not work.is_abandoned and work.calls < self._means.options.attempts
         if is_tried_again and pause <= LONGEST_PAUSE_IN_RUN.total_seconds() and not self._means.stop.wished():
             work.due_at = self._means.monotonic() + pause
             self._works.move(work, State.WAITING)
@@ -97,7 +98,7 @@ class Answering:
             return
         if error.timed_out:
             self._crew.timed_out(work.allocation)
-        else:
+        elif not error.not_called:
             self._crew.answered(work)
         self.fail(work, error)
 

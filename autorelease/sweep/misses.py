@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from autorelease import limits
-from autorelease.deciding.control import ask_control
+from autorelease.deciding.control import ask_controls
 from autorelease.deciding.judging import Judge
 from autorelease.errors import UnusableError
 from autorelease.journal import Journal
@@ -22,6 +22,9 @@ from autorelease.sweep.acting import Means
 from autorelease.sweep.books import Books
 from autorelease.sweep.crew import Crew
 from autorelease.sweep.work import State, Work
+
+# By whether a miss was expected: why those are not believed; None: they are.
+Reasons = Mapping[bool, str | None]
 
 
 class Misses:
@@ -70,14 +73,18 @@ class Misses:
         by_provisioner: defaultdict[str, list[Work]] = defaultdict(list)
         for work in self._books.works.of(State.MISSED):
             by_provisioner[work.allocation.provisioner].append(work)
+        doubtful = {name: self._doubtful(works) for name, works in by_provisioner.items()}
+        reasons = self._reasons([name for name, missed in doubtful.items() if missed])
         for name, works in by_provisioner.items():
-            self._judge_those_of(name, works)
+            self._judge_those(works, doubtful[name], reasons[name] if doubtful[name] else {})
 
-    def _judge_those_of(self, name: str, works: Sequence[Work]) -> None:
-        doubtful = {work.number: missed for work in works if (missed := self._identity(work)) not in self._vouched}
-        reasons = self._reasons(name) if doubtful else {}
+    def _doubtful(self, works: Sequence[Work]) -> Mapping[int, bytes]:
+        """Those that nobody has vouched for, by number of the work."""
+        return {work.number: missed for work in works if (missed := self._identity(work)) not in self._vouched}
+
+    def _judge_those(self, works: Sequence[Work], doubtful: Mapping[int, bytes], reasons: Reasons) -> None:
         for work in works:
-            reason = reasons.get(_is_expected(work)) if work.number in doubtful else None
+            reason = reasons[_is_expected(work)] if work.number in doubtful else None
             if reason is None:
                 self._books.works.move(work, State.EARNED)
             elif work.earned is not None:
@@ -89,36 +96,44 @@ class Misses:
         fingerprint = self._crew.fingerprint(allocation.provisioner) or ""
         return identity(allocation.sid, allocation.expires_at, fingerprint)
 
-    def _reasons(self, name: str) -> Mapping[bool, str | None]:
-        """Why misses are not believed: those that were expected (True), and all others (False)."""
+    def _reasons(self, names: Sequence[str]) -> Mapping[str, Reasons]:
+        """Why misses of these provisioners are not believed, by name."""
+        if not names:
+            return {}
         if not self._books.outbox.flush():
-            return dict.fromkeys((True, False), "the journal cannot be written")
+            return dict.fromkeys(names, dict.fromkeys((True, False), "the journal cannot be written"))
         try:
-            standing = self._standing(name)
+            standings = self._standings(names)
         except UnusableError as error:
-            return dict.fromkeys((True, False), str(error))
+            return dict.fromkeys(names, dict.fromkeys((True, False), str(error)))
+        percent = self._means.options.max_gone_percent
         return {
-            True: disbelief_of_expected(standing),
-            False: disbelief(standing, self._means.options.max_gone_percent),
+            name: {True: disbelief_of_expected(standing), False: disbelief(standing, percent)}
+            for name, standing in standings.items()
         }
 
-    def _standing(self, name: str) -> Standing:
-        fingerprint = self._crew.fingerprint(name)
-        if fingerprint is None:
-            return Standing(has_credit=False, answers=(), of_this_tick=(), is_known=False)
+    def _standings(self, names: Sequence[str]) -> Mapping[str, Standing]:
+        known = {name: mark for name in names if (mark := self._crew.fingerprint(name)) is not None}
+        trusted = {name for name, mark in known.items() if self._judge.journal.has_credit(mark)}
+        # Where nothing can be believed anyway, nobody needs to be asked.
+        asked = {name: self._means.provisioners[name].provisioner for name in known if name in trusted}
+        controls = ask_controls(self._judge, asked, self._means.options.timeout + limits.ABANDONED_AFTER)
+        unknown = Standing(has_credit=False, answers=(), of_this_tick=(), is_known=False)
+        return {
+            name: self._standing(known[name], controls.get(name), has_credit=name in trusted)
+            if name in known
+            else unknown
+            for name in names
+        }
+
+    def _standing(self, fingerprint: str, control: Control | None, *, has_credit: bool) -> Standing:
         journal = self._judge.journal
-        has_credit = journal.has_credit(fingerprint)
         return Standing(
             has_credit=has_credit,
             answers=journal.recent_answers(fingerprint, WINDOW),
             of_this_tick=journal.kinds_of_answers(fingerprint, self._run),
-            # Where nothing can be believed anyway, nobody needs to be asked.
-            control=self._control(name) if has_credit else None,
+            control=control,
         )
-
-    def _control(self, name: str) -> Control | None:
-        limit = self._means.options.timeout + limits.ABANDONED_AFTER
-        return ask_control(self._judge, name, self._means.provisioners[name].provisioner, limit)
 
 
 def _is_expected(work: Work) -> bool:

@@ -138,10 +138,7 @@ class _Sweep:
             self._refuse(decision.spool.to_release(), means)
         else:
             self._refuse(decision.spool.not_covered(), means)
-            plan = self._limited(decision.spool, means)
-            self.carried = carry_out(
-                self._judge, means, self._start.tick, plan, versions=versions, vouched=self._vouched()
-            )
+            self._carry_out(decision.spool, versions, means)
             decision = self._audited(decision)
         return make_report(
             tally,
@@ -229,11 +226,20 @@ class _Sweep:
 
         self._notes.note_skips(skips())
 
-    def _limited(self, plan: Plan, means: Means) -> Plan:
-        """What is to be carried out of a plan. The rest is left for the next tick; it was admitted with this one."""
-        if self._at_most is None:
-            return plan
-        limited, unreached = Limited(plan, self._at_most), Unreached()
+    def _carry_out(self, plan: Plan, versions: Versions, means: Means) -> None:
+        """Release what is planned, or the first few of it."""
+        limited = Limited(plan, self._at_most) if self._at_most is not None else None
+        tick, going = self._start.tick, limited or plan
+        self.carried = carry_out(self._judge, means, tick, going, versions=versions, vouched=self._vouched())
+        if limited is not None:
+            self._leave_rest(limited, means)
+
+    def _leave_rest(self, limited: Limited, means: Means) -> None:
+        """What is beyond the limit is left for the next tick; it was admitted with this one.
+
+        Once the first few are done: to write down why many wait takes its time, which those need not wait for.
+        """
+        unreached = Unreached()
 
         def rest() -> Iterable[Planned]:
             for planned in limited.rest():
@@ -243,7 +249,6 @@ class _Sweep:
         self._skip_all(rest(), SkipReason.DEFERRED, means)
         self._beyond_limit = unreached.count
         unreached.log(f"limited to {self._at_most}")
-        return limited
 
     def _stopped_by(self, tally: Tally) -> str | None:
         # A deadline that passed when all was done has stopped nothing.

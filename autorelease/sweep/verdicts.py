@@ -77,7 +77,9 @@ def attempt_event(work: Work, error: ProvisionerError, at: datetime) -> Event:
 
 def intent_event(work: Work, fingerprint: str | None, at: datetime) -> Event:
     """That its release is about to begin."""
-    return replace(_event(work, Step.INTENT, at, intent=IntentChange.OPENED), fingerprint=fingerprint or "")
+    event = _event(work, Step.INTENT, at, intent=IntentChange.OPENED)
+    # Of an earlier call that has an event of its own.
+    return replace(event, fingerprint=fingerprint or "", duration_ms=None)
 
 
 # --- before the call --------------------------------------------------------------------------------------------------

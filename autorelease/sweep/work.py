@@ -58,7 +58,7 @@ class Work(msgspec.Struct, eq=False):
     and of that one's answer.
     due_at: the monotonic instant of its next attempt (WAITING), or at which its call is given up (CALLED).
     is_begun: this run has written its intent down. is_twin_gone: another row's release was that of the same VM.
-    is_abandoned: its call was given up, and may go on for ever.
+    is_abandoned: its call was given up, or could not be ended, and may go on for ever.
     """
 
     number: int

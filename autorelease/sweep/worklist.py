@@ -14,6 +14,9 @@ class Plan(Protocol):
     def to_release(self, provisioner: str | None = None) -> Iterator[Planned]:
         """What is to be released, by this provisioner or by all, in order; begins anew with each call."""
 
+    def rest(self) -> Iterator[Planned]:
+        """What was planned with them, and is not to be released now; nobody is charged for anything of it."""
+
     def provisioners(self) -> Sequence[str]:
         """The names of the provisioners that it needs."""
 

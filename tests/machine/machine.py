@@ -37,7 +37,7 @@ from tests.machine.plans import is_not_later
 from tests.machine.provider import Mood
 from tests.machine.runs import Runs, in_another_thread
 from tests.machine.script import Collaborator, Fault, Point, Script, Side
-from tests.machine.world import RELEASED, World, is_live, is_spoiled, pair_of, vm_of
+from tests.machine.world import EVERYTHING, RELEASED, World, is_live, is_spoiled, pair_of, vm_of
 from tests.support.engine import Ticked
 
 SIDS = tuple(f"vm-{number}" for number in range(8))
@@ -49,6 +49,10 @@ ROUND = timedelta(hours=25)
 # What an expired row may still be when all is mended.
 RESTS = {SkipReason.HELD, SkipReason.RESURRECTED}
 
+# How long everything is held.
+RED_BUTTON = timedelta(hours=2)
+# Every so many ticks one is to release the first few alone.
+LIMITED = 4
 AGAIN = "-again"
 MOVED = "-moved"
 SPELLINGS = ("{0}", "{1}", " {0}", "{1}\t", "\u2009{0}")
@@ -92,7 +96,7 @@ INTERRUPTIONS = (
     "spoil",
     "allocate",
     "hold",
-    "hold",
+    "hold everything",
     "unhold",
     "retry",
     "retry",
@@ -173,6 +177,7 @@ class Machine(RuleBasedStateMachine):
         self.runs = Runs(self.world)
         self.copies: list[tuple[bytes, Mapping[str, Any]]] = []
         self.is_sound = False
+        self._ticks = 0
 
     @initialize(
         concurrency=st.sampled_from([1, 1, 1, 3]),
@@ -356,14 +361,19 @@ class Machine(RuleBasedStateMachine):
         """A tick, and nothing in its way."""
         self._see("tick")
         self._wait(pause)
-        self._sweep(Script(), self._confirmation(answer))
+        self._sweep(Script(), self._confirmation(answer), self._limit())
 
     @rule(pause=pauses, answer=answers, troubles=troubles)
     def tick_in_trouble(self, pause: timedelta, answer: int | None, troubles: Troubles) -> None:
         """A tick in the midst of which other things happen, or that dies."""
         self._see("tick in trouble")
         self._wait(pause)
-        self._sweep(self._script(troubles), self._confirmation(answer))
+        self._sweep(self._script(troubles), self._confirmation(answer), self._limit())
+
+    def _limit(self) -> int | None:
+        """How many a tick is to release at most. Not by chance: all that chance decides stays as it was."""
+        self._ticks += 1
+        return self._ticks // LIMITED if self._ticks % LIMITED == 0 else None
 
     @rule(group=groups, provisioner=provisioners, answer=answers, troubles=troubles)
     def month_ends(self, group: Sequence[str], provisioner: str, answer: int | None, troubles: Troubles) -> None:
@@ -392,6 +402,7 @@ class Machine(RuleBasedStateMachine):
         self._run(frozenset(group), script)
 
     def _let_expire(self, group: Sequence[str]) -> None:
+        self._operate("unhold", EVERYTHING)
         for sid in group:
             self._operate("unhold", sid)
             self._allocate(sid, timedelta(minutes=-59))
@@ -483,11 +494,11 @@ class Machine(RuleBasedStateMachine):
         self._see("confirm")
         return note.count + answer
 
-    def _sweep(self, script: Script, confirm: int | None = None) -> Ticked | None:
+    def _sweep(self, script: Script, confirm: int | None = None, at_most: int | None = None) -> Ticked | None:
         self.is_sound = False
         # No two ticks have the same instant.
         self._wait(timedelta(seconds=1))
-        ticked = self.runs.sweep(script, confirm)
+        ticked = self.runs.sweep(script, confirm, at_most)
         self.is_sound = True
         return ticked
 
@@ -509,6 +520,8 @@ class Machine(RuleBasedStateMachine):
         self.seen[f"{script.kind}: {what} at the {happens.point.collaborator}"] += 1
         if what in ("hold", "unhold", "retry"):
             self._operate(what, sid)
+        elif what == "hold everything":
+            self.world.hold(EVERYTHING, self.engine.now + RED_BUTTON)
         elif what == "allocate":
             self._allocate(sid, timedelta(hours=-1))
         elif what == "release":

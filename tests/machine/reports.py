@@ -21,6 +21,7 @@ def check_report(world: World, run: Run, ticked: Ticked) -> None:
     if run.is_tick:
         _check_refusals(world, run, ticked)
         _check_size(world, run)
+        _check_limit(world, run, ticked)
         _check_named(world, run, ticked)
     for finding in ticked.findings:
         _check_finding(world, run, report, finding)
@@ -101,6 +102,18 @@ def _check_size(world: World, run: Run) -> None:
         world.require(len(first) * 100 <= limits.max_percent * live, "more than max_percent:", first, live)
 
 
+def _check_limit(world: World, run: Run, ticked: Ticked) -> None:
+    """What was called are the first few, and there are not more of them."""
+    if run.at_most is None:
+        return
+    called = {call.pair for call in run.calls}
+    world.require(len(called) <= run.at_most, "more than the limit:", called)
+    world.seen["limited"] += len(run.planned) > run.at_most and bool(called)
+    if not run.touched and run.is_plan_known and not run.confirms_refusal and not ticked.report.refused:
+        in_order = sorted(run.planned, key=lambda pair: (not run.is_first_try(pair), pair[1] or 0, pair[0]))
+        world.require(called <= set(in_order[: run.at_most]), "not the first ones:", called, in_order)
+
+
 def _touched_pairs(run: Run) -> set[Pair]:
     # What an operator did to these between the two ticks, or in the midst of one, is not retold here.
     return {call.pair for call in run.calls if call.pair[0] in run.touched}
@@ -168,7 +181,8 @@ def _is_skip_true(world: World, run: Run, report: TickReport, finding: Finding) 
     sid = finding.allocation.sid
     if finding.reason is SkipReason.DEFERRED:
         is_stopped = report.stopped_by is not None or report.lost is not None
-        return bool(report.down) or is_stopped or _is_after_lost_call(run, run.rows.get(sid))
+        is_beyond = run.at_most is not None and sum(report.outcomes.values()) > run.at_most
+        return bool(report.down) or is_stopped or is_beyond or _is_after_lost_call(run, run.rows.get(sid))
     if finding.reason is SkipReason.NO_PROVISIONER:
         return "no section" in report.down.get(finding.allocation.provisioner, "")
     if finding.reason is SkipReason.REFUSED:

@@ -191,10 +191,10 @@ class Runs:
         self.notes: dict[str, Note] = {}
         self._naps = Naps(world, world.engine)
 
-    def sweep(self, script: Script, confirm: int | None = None) -> Ticked | None:
+    def sweep(self, script: Script, confirm: int | None = None, at_most: int | None = None) -> Ticked | None:
         """Sweep once, with the lock; None: the tick died, or ended with an error."""
         run = self._begun(None)
-        run.confirm = confirm
+        run.confirm, run.at_most = confirm, at_most
         run.answered = self.notes.get(run.facts.newest_tick or "")
         is_answer_known = confirm is None or run.answered is None or run.answered.is_exact
         is_anchor_known = run.facts.anchor is None or run.facts.anchor.tick not in self.world.vague_plans
@@ -221,7 +221,7 @@ class Runs:
                 rows=dict(world.rows),
                 facts=facts,
                 conflicts=conflicts_in(world, facts, world.rows, now),
-                held=frozenset(sid for sid in world.holds if world.is_held(sid, now)),
+                held=frozenset(sid for sid in {*world.rows, *world.holds} if world.is_held(sid, now)),
                 admitted=self._admitted_before(facts),
                 fingerprints={name: provider.fingerprint for name, provider in world.providers.items()},
                 instants={int(now.timestamp())},
@@ -291,6 +291,7 @@ class Runs:
             return self.world.engine.tick(
                 self._facades(run, script),
                 confirm=run.confirm,
+                at_most=run.at_most,
                 immediate=["other"],
                 around_ledger=lambda inner: WatchedLedger(inner, script, self.world, run),
                 around_journal=lambda inner: WatchedJournal(inner, script, self.world, run),

@@ -98,6 +98,7 @@ OCCURS = (
     *(f"release: {what} at the operator" for what in ANYWHERE),
     "release: death before operator",
     "stopped before its plan",
+    "limited",
     "confirmed in part",
     "confirmed whole",
     *(f"mood {mood}" for mood in Mood if mood not in (Mood.CLOSED, Mood.MISSING)),

@@ -18,6 +18,8 @@ from tests.machine.provider import Provider, plainly
 COLUMNS = ("sid", "owner", "plan", "provisioner", "vm_ref", "vm_uid", "status", "expires_at", "released_at")
 STAMPED = {"status", "released_at"}
 RELEASED = "Released"
+# The sid of a hold of everything.
+EVERYTHING = ""
 Row = Mapping[str, str | int | None]
 
 
@@ -77,7 +79,7 @@ class Run:
     the VMs of the calls that have not come back. controls: who was asked for, by provisioner, and whether that VM was
     found. is_alone: no other run was under way at the same time. is_hurried: a call that takes its time may be given
     up, whatever it answers then. is_plan_known: no row was changed in the midst of the tick that was admitted, or is
-    answered.
+    answered. at_most: so many rows, the first of its plan, are to be released.
     """
 
     now: datetime
@@ -91,6 +93,7 @@ class Run:
     planned: frozenset[Pair] = frozenset()
     tick: str = ""
     confirm: int | None = None
+    at_most: int | None = None
     answered: Note | None = None
     is_alone: bool = True
     has_failed: bool = False
@@ -216,8 +219,8 @@ class World:
 
     def is_held(self, sid: str, now: datetime, *, grace: bool = True) -> bool:
         """Whether an operator holds it."""
-        held = self.holds.get(sid)
-        return held is not None and held.is_in_force(now, self.engine.hold_grace if grace else timedelta(0))
+        holds = [held for held in (self.holds.get(sid), self.holds.get(EVERYTHING)) if held is not None]
+        return any(held.is_in_force(now, self.engine.hold_grace if grace else timedelta(0)) for held in holds)
 
     def is_to_go(self, run: Run, row: Row) -> bool:
         """Whether this run may release this row, as far as row and hold can say."""
@@ -271,7 +274,7 @@ class World:
     def hold(self, sid: str, until: datetime | None) -> None:
         """An operator holds a sid, and is told when that is too late."""
         with self.lock:
-            is_begun = any(sid in run.under_way for run in self.active)
+            is_begun = any(run.under_way if sid == EVERYTHING else sid in run.under_way for run in self.active)
             begun = self.engine.hold(sid, until)
             self.require(begun is not None or not is_begun, "nobody was told that this hold came too late:", sid)
             self._touch(sid)
@@ -307,9 +310,11 @@ class World:
             run.instants.add(int(now.timestamp()))
 
     def _touch(self, sid: str, row: Row | None = None) -> None:
+        sids = set(self.rows) if sid == EVERYTHING else {sid}
+        rows = [*(self.rows[each] for each in sids & self.rows.keys()), *([row] if row is not None else [])]
         for run in self.active:
-            run.touched.add(sid)
-            run.touched_vms |= {vm_of(one) for one in (self.rows.get(sid), row) if one is not None}
+            run.touched |= sids
+            run.touched_vms |= set(map(vm_of, rows))
 
     def touch_with(self, run: Run, sids: frozenset[str]) -> None:
         """Another run has these in hand, too."""

@@ -255,6 +255,19 @@ def test_what_seems_down_stays_so() -> None:
     assert (type(answer), str(answer)) == (ProvisionerSeemsDown, "no such command")
 
 
+def test_what_was_not_called_stays_so() -> None:
+    answers = [ProvisionerError("no VM", not_called=True), ProvisionerError("no")]
+    provisioner = Scripted({"vm-1": answers})
+    found = [release(provisioner, made_allocation()) for _ in answers]
+    assert [isinstance(error, ProvisionerError) and error.not_called for error in found] == [True, False]
+
+
+def test_what_still_runs_does_so() -> None:
+    answer = release(Scripted({"vm-1": [ProvisionerError("no end", still_running=True)]}), made_allocation())
+    assert isinstance(answer, ProvisionerError)
+    assert (answer.still_running, answer.end_unknown) == (True, True)
+
+
 def test_a_machine_without_a_thread_to_give_finds_nobody_usable(monkeypatch: pytest.MonkeyPatch) -> None:
     def none_to_give(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

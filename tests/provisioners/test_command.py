@@ -17,8 +17,9 @@ from autorelease.errors import ConfigurationError, ProvisionerDown, ProvisionerE
 from autorelease.model import Allocation, Release, Result
 from autorelease.provisioners import Probing, Provisioner, open_provisioners
 from autorelease.provisioners.command import LONGEST_ARGUMENT, SEARCH_PATH
+from tests.e2e.reports import sweep
 from tests.support.engine import made_allocation
-from tests.support.place import program
+from tests.support.place import DAY, NOW, PERMISSIVE, Place, allocation, command_provisioner, program
 
 ALLOCATION = made_allocation(
     "vm-1",
@@ -350,6 +351,31 @@ def test_values_that_are_too_long_together(tmp_path: Path) -> None:
     error = failure(tmp_path, "exit 0", *["{owner}"] * 60, allocation=given)
     assert not error.retryable
     assert os.strerror(errno.E2BIG) in str(error)
+    assert error.not_called
+
+
+@pytest.mark.parametrize(
+    "columns", [{"owner": None}, {"owner": "-rf"}, {"owner": "x\0y"}, {"owner": "x" * (LONGEST_ARGUMENT + 1)}]
+)
+def test_a_row_for_which_no_program_is_run_says_so(tmp_path: Path, columns: dict[str, Any]) -> None:
+    assert failure(tmp_path, "exit 0", "{owner}", allocation=made_allocation("a", **columns)).not_called
+
+
+@pytest.mark.parametrize("body", ["exit 1", "exit 75", "kill -9 $$"])
+def test_a_program_that_was_run_was_called(tmp_path: Path, body: str) -> None:
+    assert not failure(tmp_path, body).not_called
+
+
+def test_a_program_that_is_not_there_is_down_however_odd_the_rows_between_are(place: Place) -> None:
+    place.configure(
+        command_provisioner([program(place.folder, "exit 127"), "{vm_ref}"]), PERMISSIVE, "[release]\nconcurrency = 1\n"
+    )
+    place.make_ledger(
+        allocation(f"vm-{number}", NOW - DAY + number, vm_ref=f"{'-' * (number % 2)}{number}") for number in range(20)
+    )
+    report = sweep(place, code=8)
+    assert {error["sid"] for error in report["errors"]} == {"vm-1", "vm-3", "vm-5", "vm-7"}
+    assert report["skipped"]["deferred"] == 16
 
 
 def environment(folder: Path, allocation: Allocation) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """A program that runs is never left alone: whatever is refused to us, it is watched to its end, or ended."""
 
 import errno
+import gc
 import os
 import pty
 import resource
@@ -87,6 +88,24 @@ def test_a_program_cannot_ask_at_the_terminal_of_whoever_started_the_tick(place:
 
 
 # --- what a kernel or a container refuses -----------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+def test_a_program_that_cannot_be_ended_says_that_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that became root: the kernel lets us signal it no more."""
+
+    def refuse(*_: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.killpg", refuse)
+    monkeypatch.setattr("autorelease.provisioners.processes.DEAD_WITHIN_SECONDS", 0.1)
+    with pytest.raises(ProvisionerError, match="still running") as raised:
+        ran(tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 60", timeout=0.5)
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+    assert (raised.value.still_running, raised.value.timed_out, raised.value.end_unknown) == (True, True, True)
+    # It was left behind, which Python warns of once nothing holds it any more.
+    del raised
+    gc.collect()
 
 
 @pytest.mark.parametrize("error", [errno.EPERM, errno.ENOSYS])

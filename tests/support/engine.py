@@ -452,6 +452,23 @@ class Engine:
         finally:
             journal.close()
 
+    def note_miss(self, sid: str, *, run: str) -> None:
+        """This run has written down a "not found", and nothing more of it."""
+        event = Event(
+            step=Step.MISS,
+            at=self.now - timedelta(minutes=29),
+            sid=sid,
+            expires_at=datetime.fromtimestamp(EXPIRED, UTC),
+            provisioner="default",
+            vm_ref=sid,
+            intent=IntentChange.MISSED,
+        )
+        journal = self.open_journal()
+        try:
+            journal.record(run, [event])
+        finally:
+            journal.close()
+
     def is_open_conflict(self, sid: str) -> bool:
         """Whether somebody is still to look at a conflict of this sid."""
         statement = "SELECT count(*) FROM attempts WHERE sid = ? AND conflict_at IS NOT NULL"

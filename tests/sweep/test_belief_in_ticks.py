@@ -1,5 +1,6 @@
 """What a tick does with "not found": who is believed, what a killed run may expect, what an operator vouches for."""
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -275,6 +276,27 @@ def test_who_takes_too_long_has_found_nobody(engine: Engine, monkeypatch: pytest
     paying(engine, "p1")
     engine.add("a")
     is_disbelieved(engine, engine.tick(Watched(["p1"], lambda _: time.sleep(1))), "a")
+
+
+def test_all_are_asked_at_the_same_time(engine: Engine) -> None:
+    """Nobody comes back before all are there: of many that hang none waits for another."""
+    earn_credit(engine)
+    names = ("one", "two", "three")
+    together = threading.Barrier(len(names), timeout=10)
+    for name in names:
+        engine.add(f"p-{name}", expires_at=RENEWED, provisioner=name)
+        engine.add(f"a-{name}", provisioner=name)
+    ticked = engine.tick({name: Watched([f"p-{name}"], lambda _: together.wait()) for name in names})
+    assert (ticked.code, ticked.ends()) == (ExitCode.OK, {f"a-{name}": "already_released" for name in names})
+
+
+def test_one_that_finds_nothing_discredits_no_other(engine: Engine) -> None:
+    earn_credit(engine)
+    for name in ("blind", "seeing"):
+        engine.add(f"p-{name}", expires_at=RENEWED, provisioner=name)
+        engine.add(f"a-{name}", provisioner=name)
+    ticked = engine.tick({"blind": Watched([]), "seeing": Watched(["p-seeing"])})
+    assert ticked.ends() == {"a-blind": "unproven", "a-seeing": "already_released"}
 
 
 def test_an_answer_that_is_no_answer_finds_nobody(engine: Engine) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from autorelease.errors import ExitCode, ProvisionerError
 from autorelease.inspect.health import judge
+from autorelease.journal import TickKind
 from autorelease.ledger.values import Vocabulary
 from autorelease.model import Release, Result
 from autorelease.provisioners.memory import MemoryProvisioner
@@ -246,6 +247,27 @@ def test_an_order_that_was_killed_leaves_a_conflict_though_its_row_has_not_expir
     engine.retry("a")
     engine.later()
     assert engine.tick(Scripted()).ends() == {}
+
+
+@pytest.mark.parametrize("end", ["stamped", "missed"])
+def test_what_an_order_under_way_has_stamped_or_missed_it_writes_down_itself(engine: Engine, end: str) -> None:
+    engine.add("a")
+    engine.begin_and_lose("a", run="an-order", kind=TickKind.RELEASE)
+    if end == "stamped":
+        engine.mark_released("a")
+    else:
+        engine.note_miss("a", run="an-order")
+        engine.renew("a")
+    engine.running = {"an-order"}
+    before = engine.events("a")
+    assert engine.tick(Scripted()).ends() == {}
+    assert (engine.events("a"), engine.open_intents()) == (before, {"a"})
+    # Once it is gone, nobody else will.
+    engine.running = set()
+    engine.later()
+    assert engine.tick(Scripted()).ends() == {}
+    written = ("outcome", "released", None) if end == "stamped" else ("skip", "skipped", "changed")
+    assert (engine.events("a"), engine.open_intents()) == ([*before, written], set())
 
 
 def killed_at_the_stamp(inner: Any) -> Any:

@@ -218,6 +218,43 @@ def test_what_seems_down_is_down_where_no_later_call_got_an_answer(engine: Engin
     assert engine.open_intents() == set()
 
 
+NOT_CALLED = ProvisionerError("vm_ref '-x' begins with a dash", not_called=True)
+
+
+def test_a_row_that_was_not_called_for_is_no_answer(engine: Engine) -> None:
+    engine.configure(concurrency=1)
+    engine.add(*"abc")
+    ticked = engine.tick(Scripted({"a": [SEEMS], "b": [NOT_CALLED], "c": [SEEMS]}))
+    assert ticked.code == ExitCode.PROVISIONER_DOWN
+    assert ticked.ends() == {"a": "deferred", "b": "failed", "c": "deferred"}
+    assert engine.failed_ticks() == {"a": 0, "b": 1, "c": 0}
+
+
+@pytest.mark.parametrize("kind", [ProvisionerDown, ProvisionerSeemsDown])
+def test_rows_that_were_not_called_for_do_not_keep_the_breaker_closed(
+    engine: Engine, kind: type[ProvisionerError]
+) -> None:
+    engine.configure(concurrency=1)
+    sids = [f"vm-{number}" for number in range(12)]
+    engine.add(*sids)
+    answers = {sid: [NOT_CALLED if number % 2 else kind("no system")] for number, sid in enumerate(sids)}
+    ticked = engine.tick(Scripted(answers))
+    assert ticked.code == ExitCode.PROVISIONER_DOWN
+    # Five that were down, and those that no call was made for until then.
+    assert [sid for sid, end in ticked.ends().items() if end == "failed"] == ["vm-1", "vm-3", "vm-5", "vm-7"]
+    assert {number for sid, number in engine.failed_ticks().items() if int(sid[3:]) % 2 == 0} == {0}
+
+
+def test_rows_that_were_not_called_for_do_not_part_time_outs(engine: Engine) -> None:
+    engine.configure(concurrency=1, attempts=1)
+    sids = [f"vm-{number}" for number in range(12)]
+    engine.add(*sids)
+    answers = {sid: [NOT_CALLED if number % 2 else timed_out()] for number, sid in enumerate(sids)}
+    ticked = engine.tick(Scripted(answers))
+    assert ticked.code == ExitCode.PROVISIONER_DOWN
+    assert [sid for sid, end in ticked.ends().items() if end == "deferred"] == ["vm-9", "vm-10", "vm-11"]
+
+
 def test_five_that_seem_down_open_the_breaker_and_nobody_is_charged(engine: Engine) -> None:
     engine.configure(concurrency=1)
     engine.add(*"abcdefg")

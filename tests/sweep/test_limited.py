@@ -31,6 +31,14 @@ def test_the_oldest_go_and_the_rest_is_left_for_the_next_tick(engine: Engine, ca
     assert set(engine.failed_ticks().values()) <= {0}
 
 
+def test_the_first_few_do_not_wait_until_the_rest_is_written_down(engine: Engine) -> None:
+    engine.add(*"abcdef")
+    seen: list[object] = []
+    provisioner = Scripted(before=lambda _: seen.append(engine.events("f")))
+    engine.tick(provisioner, at_most=1)
+    assert (seen, engine.events("f")) == ([[]], [("skip", "skipped", "deferred")])
+
+
 @pytest.mark.parametrize("at_most", [6, 7, 1_000_000])
 def test_a_limit_that_is_not_reached_leaves_nothing(engine: Engine, at_most: int) -> None:
     engine.add(*"abcdef")
@@ -94,7 +102,23 @@ def test_the_first_of_all_provisioners_together(engine: Engine) -> None:
     assert (one.preflights, two.preflights, three.preflights) == (1, 1, 0)
 
 
-def test_what_is_beyond_the_limit_is_not_rehearsed(engine: Engine) -> None:
+@pytest.mark.parametrize(("at_most", "number"), [(1, 30), (3, 4), (7, 30)])
+def test_the_first_few_that_the_table_refuses_are_not_the_whole_table(
+    engine: Engine, at_most: int, number: int
+) -> None:
+    sids = [f"vm-{place:02}" for place in range(number)]
+    engine.add(*sids)
+    refused = sids[:at_most]
+    when = f"WHEN new.sid IN ({', '.join(map(repr, refused))})"
+    engine.place.execute(REFUSES_EACH.replace(" BEGIN", f" {when} BEGIN"))
+    provisioner = Scripted()
+    ticked = engine.tick(provisioner, at_most=at_most)
+    assert (ticked.code, provisioner.calls) == (ExitCode.NOT_ALL_WELL, [])
+    assert ticked.ends() == {sid: "failed" if sid in refused else "deferred" for sid in sids}
+    assert {sid for sid, failed in engine.failed_ticks().items() if failed} == set(refused)
+
+
+def test_what_is_beyond_the_limit_is_not_charged(engine: Engine) -> None:
     engine.place.execute(REFUSES_EACH)
     engine.add(*"abcdef")
     with pytest.raises(UnusableError, match="all 2 rows whose stamp was tried"):

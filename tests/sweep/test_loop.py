@@ -194,6 +194,8 @@ def test_every_attempt_is_in_the_history(engine: Engine) -> None:
         ("intent", None),
         ("outcome", None),
     ]
+    # What is about to begin has taken no time yet.
+    assert [event["duration_ms"] for event in events if event["event"] == "intent"] == [None] * 3
 
 
 class Counted(Wrapper):

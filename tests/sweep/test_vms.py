@@ -146,6 +146,21 @@ def test_a_call_that_never_returns_keeps_the_vm_from_the_others(
 
 
 @pytest.mark.usefixtures("impatient_stop")
+@pytest.mark.parametrize("is_retryable", [False, True])
+def test_a_call_that_could_not_be_ended_keeps_the_vm_from_the_others(engine: Engine, is_retryable: bool) -> None:  # noqa: FBT001
+    engine.configure(concurrency=4)
+    of_one_vm(engine, "first", "second", "third")
+    engine.add("other", expires_at=EXPIRED + 60)
+    error = ProvisionerError("still running, as root", retryable=is_retryable, still_running=True)
+    provisioner = Scripted({"first": [error]})
+    ticked = engine.tick(provisioner)
+    assert ticked.ends() == {"first": "failed", "second": "deferred", "third": "deferred", "other": "released"}
+    assert sorted(provisioner.calls) == ["first", "other"]
+    # What goes on may come to any end.
+    assert engine.open_intents() == {"first"}
+
+
+@pytest.mark.usefixtures("impatient_stop")
 def test_a_wish_to_stop_defers_who_waits_for_the_vm(engine: Engine) -> None:
     of_one_vm(engine, "first", "second", "third")
 

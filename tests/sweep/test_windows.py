@@ -305,6 +305,10 @@ class ListOf:
 
         return stream()
 
+    def rest(self) -> Iterator[Planned]:
+        """Nothing."""
+        return iter(())
+
     def provisioners(self) -> Sequence[str]:
         """Those of its rows."""
         return sorted({row.allocation.provisioner for row in self._rows})
