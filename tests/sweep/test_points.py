@@ -4,10 +4,10 @@ A ledger and a journal that act before their n-th call, for every n there is. A 
 databases were found unchanged, and before anything is looked at again, is the only one that may not know of it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,9 @@ from autorelease.ledger.values import Vocabulary
 from autorelease.model import Allocation
 from tests.support.engine import EXPIRED, RENEWED, Engine, Scripted, Ticked, Wrapper
 from tests.support.sweeping import retryable, timed_out
+
+if TYPE_CHECKING:
+    from autorelease.journal import Event
 
 MOST_CALLS = 200
 LEDGER, JOURNAL = "ledger", "journal"
@@ -86,7 +89,7 @@ class Diary:
         """Write this down."""
         self.entries.append(entry)
 
-    def called(self, what: str, name: str) -> None:
+    def called(self, what: str, name: str, arguments: tuple[Any, ...]) -> None:
         """One of the two databases is about to be asked for something."""
         # Before that it is the plan that is read: what happens then is the plan's own affair.
         self._is_sweeping = self._is_sweeping or name == "note_plan"
@@ -99,6 +102,9 @@ class Diary:
             self.note(f"{what} is looked at")
         if name == "stamp":
             self.note("stamp")
+        if name == "begin":
+            intents: Sequence[Event] = arguments[2]
+            self.entries.extend(f"intent {intent.sid}" for intent in intents)
 
     def has_happened(self) -> bool:
         """Whether the run had that many calls."""
@@ -117,7 +123,20 @@ class Diary:
         after = self.entries[self.entries.index("it happens") + 1 :]
         looked = f"{database} is looked at"
         place = after.index(looked) if looked in after else len(after)
-        return after[:place], after[place:]
+        unawares, since = after[:place], after[place:]
+        if self._is_handed_over() and "call b" in since:
+            # A worker had it by then, and comes to note it when the main thread is ahead.
+            since.remove("call b")
+            unawares.append("call b")
+        return unawares, since
+
+    def _is_handed_over(self) -> bool:
+        """Whether, when it happened, the last look before the call of b was over, and its call not noted yet."""
+        before = self.entries[: self.entries.index("it happens")]
+        if "intent b" not in before:
+            return False
+        last = before[len(before) - before[::-1].index("intent b") :]
+        return f"{LEDGER} is looked at" in last and "call b" not in last
 
     def was_called(self) -> bool:
         """Whether b had been called for when it happened."""
@@ -142,7 +161,7 @@ class Acting(Wrapper):
             return found
 
         def call(*arguments: Any, **named: Any) -> Any:
-            self._diary.called(self._what, name)
+            self._diary.called(self._what, name, arguments)
             return found(*arguments, **named)
 
         return call
