@@ -20,11 +20,15 @@ ANY_DIGIT = set("0123456789")
 HOUR = 3600
 
 
+NOTHING = (b"", b"-", b"0", b"0.0", b"f", b"false", b"n", b"never", b"nil", b"no", b"none", b"null")
+ASCII_SPACES = b" \t\n\v\f\r\x1c\x1d\x1e\x1f"
+
+
 class Fate(StrEnum):
-    """What a sweep may do with a row. DEFERRED: nobody is configured to release it."""
+    """What a sweep may do with a row. NOBODY: nobody is configured to release it."""
 
     RELEASED = "released"
-    DEFERRED = "deferred"
+    NOBODY = "nobody"
     SETTLED = "settled"
     ELSEWHERE = "not ours"
     NOT_DUE = "not due"
@@ -110,10 +114,10 @@ class _Kept:
 
 
 def _of_due(row: Known, kept: _Kept, configured: Sequence[str]) -> Fate:
-    if kept.has(row):
-        return Fate.INVALID
     provisioner = "default" if _is_absent(row.provisioner) else _said(row.provisioner)
-    return Fate.RELEASED if provisioner in configured else Fate.DEFERRED
+    if provisioner not in configured:
+        return Fate.NOBODY
+    return Fate.INVALID if kept.has(row) else Fate.RELEASED
 
 
 def _known(row: Row) -> Known:
@@ -161,7 +165,10 @@ def _is_unset(value: Stored, meaning: Meaning) -> bool:
 def _looks_unset(value: Stored) -> bool:
     if value.kind == "text":
         assert isinstance(value.value, bytes)
-        return value.value in (b"", b"0") or value.value.startswith(b"0000-00-00")
+        text = value.value.strip(ASCII_SPACES).lower()
+        return text in NOTHING or text.startswith((b"0000-00-00", b"0001-01-01", b"1970-01-01", b"00:00:00"))
+    if value.kind == "blob":
+        return value.value in (b"", b"\0", b"0")
     return value.kind in ("integer", "real") and value.value == 0
 
 

@@ -119,13 +119,13 @@ def swept(
     report = ran.json()
     expected = fates(rows, meaning, instant(report["now"]), configured)
     count = Counter(expected)
-    code = 8 if count[Fate.DEFERRED] else 3 if count[Fate.INVALID] else 0
+    code = 8 if count[Fate.NOBODY] else 3 if count[Fate.INVALID] else 0
     tick_report(ran, code)
     assert report["rows_examined"] == len(rows) - count[Fate.SETTLED] - count[Fate.ELSEWHERE]
     assert report["rows_invalid"] == count[Fate.INVALID]
-    assert report["rows_expired"] == count[Fate.RELEASED] + count[Fate.DEFERRED]
+    assert report["rows_expired"] == count[Fate.RELEASED] + count[Fate.NOBODY]
     assert report["rows_released"] == count[Fate.RELEASED]
-    assert report["skipped"]["deferred"] == count[Fate.DEFERRED]
+    assert report["skipped"]["no_provisioner"] == count[Fate.NOBODY]
     assert briefly(row["sid"] for row in report["invalid"]) == of_fate(rows, expected, Fate.INVALID)
     assert all(row["reason"] for row in report["invalid"])
     return report, expected
@@ -166,7 +166,7 @@ def check_listing(
         decision: briefly(row["sid"] for row in found["rows"] if row["decision"] == decision)
         for decision in ("release", "invalid")
     }
-    assert listed["release"] == of_fate(rows, expected, Fate.RELEASED, Fate.DEFERRED)
+    assert listed["release"] == of_fate(rows, expected, Fate.RELEASED)
     assert listed["invalid"] == of_fate(rows, expected, Fate.INVALID)
     plain = run_here(place, "list-expired", "--all", *at)
     check_clean(plain, place)
@@ -251,9 +251,11 @@ def test_what_the_guard_refuses_stays_as_it_is(place: Place) -> None:
             ran = run_here(here, "tick", "--once", "--json")
             check_clean(ran, here)
             report = tick_report(ran, 7)
-            count = Counter(fates(before, meaning, instant(report["now"]), ()))
-            assert (report["rows_invalid"], report["rows_expired"]) == (count[Fate.INVALID], count[Fate.DEFERRED])
-            assert report["skipped"]["refused"] == report["rows_expired"] > 2
+            count = Counter(fates(before, meaning, instant(report["now"]), ("default",)))
+            assert report["rows_invalid"] == count[Fate.INVALID]
+            assert report["rows_expired"] == count[Fate.RELEASED] + count[Fate.NOBODY]
+            assert report["skipped"]["refused"] == count[Fate.RELEASED] > 2
+            assert report["skipped"]["no_provisioner"] == count[Fate.NOBODY]
             assert stored_rows(here) == before
 
 
@@ -280,10 +282,10 @@ def test_a_program_is_given_exactly_what_is_to_be_released(place: Place) -> None
             report = ran.json()
             expected = fates(before, meaning, instant(report["now"]), ("default",))
             fitting = [
-                Fate.RELEASED if fate is Fate.RELEASED and can_be_an_argument(row) else Fate.DEFERRED
+                Fate.RELEASED if fate is Fate.RELEASED and can_be_an_argument(row) else Fate.NOBODY
                 for row, fate in zip(before, expected, strict=True)
             ]
-            tick_report(ran, 8 if Fate.DEFERRED in expected else 3)
+            tick_report(ran, 8 if Fate.NOBODY in expected else 3)
             assert report["rows_released"] == fitting.count(Fate.RELEASED)
             assert report["rows_failed"] == expected.count(Fate.RELEASED) - report["rows_released"]
             check_stored(before, stored_rows(here), fitting, meaning, report)

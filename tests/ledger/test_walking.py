@@ -237,6 +237,23 @@ def test_an_index_that_is_read_from_end_to_end_is_not_read_for_each_row(path: Pa
     assert steps * 100 / 4000 < 1000
 
 
+def test_what_an_index_hides_that_is_read_from_end_to_end_is_named(path: Path) -> None:
+    """By it who else holds a VM would not be found."""
+    make(path, TABLES["a key that is the row id"], "CREATE INDEX i ON vms (status)", sids=[1, 2])
+    write_behind_the_index(
+        path,
+        "i",
+        lambda connection: connection.execute("INSERT INTO vms (sid, status, expires_at) VALUES (3, 'Active', 5)"),
+    )
+    ledger = opened(path)
+    held = [holder.sid for holder in ledger.holders(["1", "3"])]
+    ledger.close()
+    assert held == ["1"]
+    found = walked(path, 100)
+    assert found["hidden"] == ["3"]
+    assert 'REINDEX "i";' in found["problem"]
+
+
 @pytest.mark.parametrize(
     "table",
     [TABLES[name] for name in ("a text key", "without row ids", "no name left for the row id")],
