@@ -4,6 +4,7 @@ So it is left by a disk that lost a page, or by a copy of a file that was being 
 tick makes, for a row that is known to be there.
 """
 
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
@@ -26,6 +27,8 @@ from autorelease.model import Allocation, RawValue
 from autorelease.text import folded
 
 NAMED = 5
+# What SQLite says where an index that is named cannot serve.
+NO_SOLUTION = "no query solution"
 Position = Sequence[RawValue]
 
 
@@ -175,13 +178,27 @@ class Indexes(Due):
             if number == 0 and self._is_scan(statement, values):
                 # It begins with an expression: only PRAGMA integrity_check finds what such an index lacks.
                 break
-            if self.connection.execute(statement, values).fetchone() is None:
+            if not self._has_any(statement, values):
                 sids.append(look.sid)
         return sids
 
+    def _has_any(self, statement: str, values: Sequence[RawValue]) -> bool:
+        try:
+            return self.connection.execute(statement, values).fetchone() is not None
+        except sqlite3.OperationalError as error:
+            if str(error) != NO_SOLUTION:
+                raise
+            # A partial index that has nothing to do with this row: a tick does not go by it, either.
+            return True
+
     def _is_scan(self, statement: str, values: Sequence[RawValue]) -> bool:
         """Whether it reads more than the entries of a few rows."""
-        steps = self.connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)
+        try:
+            steps = self.connection.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+        except sqlite3.OperationalError as error:
+            if str(error) != NO_SOLUTION:
+                raise
+            return False
         return any(detail.startswith("SCAN") and not detail.startswith("SCAN CONSTANT") for *_, detail in steps)
 
     def _columns_of(self, index: str | None) -> list[str]:

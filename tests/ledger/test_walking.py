@@ -237,6 +237,14 @@ def test_an_index_that_is_read_from_end_to_end_is_not_read_for_each_row(path: Pa
     assert steps * 100 / 4000 < 1000
 
 
+@pytest.mark.parametrize("condition", ["sid = ''", "sid = 'a'"])
+def test_a_partial_index_that_cannot_serve_a_row_hides_nothing(path: Path, condition: str) -> None:
+    """Which partial index serves depends on the value that is looked for."""
+    make(path, TABLES["no key"], f"CREATE INDEX i ON vms (sid) WHERE {condition}", sids=["a", "b", "a", ""])
+    found = walked(path, 100)
+    assert (found["due"], found["hidden"], found["problem"]) == (3, [], None)
+
+
 def test_what_an_index_hides_that_is_read_from_end_to_end_is_named(path: Path) -> None:
     """By it who else holds a VM would not be found."""
     make(path, TABLES["a key that is the row id"], "CREATE INDEX i ON vms (status)", sids=[1, 2])
