@@ -102,12 +102,14 @@ class Indexes(Due):
     def _by_due(self, page: Page) -> Hidden | None:
         """What none of the statements shows by which a tick looks for what is due."""
         bound = certainly_unexpired_from(page.moment, self._words)
-        indexes, missing = [], {row.sid for row, _ in page.due}
+        # By their keys: rows may share a sid, and one of the statements may be about each of them.
+        indexes, missing = [], {tuple(at) for _, at in page.due}
         for unreleased in self._unreleased if page.key.columns else ():
             indexes.append(self._index_used_by(self._due_statement(unreleased, None), (bound,)))
-            missing &= set(self._not_found(page, indexes[-1], partial(self._due_looks, page, unreleased, bound)))
+            found = self._not_found(page, indexes[-1], partial(self._due_looks, page, unreleased, bound))
+            missing &= {tuple(look.at) for look in found}
         used = [index for index in indexes if index is not None]
-        sids = [row.sid for row, _ in page.due if row.sid in missing]
+        sids = [row.sid for row, at in page.due if tuple(at) in missing]
         return Hidden(used[0], "for what is due", sids) if used and sids else None
 
     def _due_looks(self, page: Page, unreleased: str, bound: int | str) -> Iterator[_Look]:
@@ -161,13 +163,13 @@ class Indexes(Due):
         """Those that are not found through the index that the statement goes by; None: all are, or it goes by none."""
         if not page.key.columns or (index := self._index_used_by(statement, values)) is None:
             return None
-        sids = self._not_found(page, index, looks)
+        sids = [look.sid for look in self._not_found(page, index, looks)]
         return Hidden(index, what, sids) if sids else None
 
-    def _not_found(self, page: Page, index: str | None, looks: Callable[[], Iterator[_Look]]) -> list[str]:
-        """The sids of those that are not found by this index; None: in the table itself."""
+    def _not_found(self, page: Page, index: str | None, looks: Callable[[], Iterator[_Look]]) -> list[_Look]:
+        """Those that find nothing by this index; None: in the table itself."""
         by = page.key.hint if index is None else f"INDEXED BY {quoted(index)}"
-        columns, sids = self._columns_of(index), list[str]()
+        columns, missed = self._columns_of(index), list[_Look]()
         for number, look in enumerate(looks()):
             at = f"{page.key.row} = {places(look.at)}"
             # Where all that is asked for stands in the index it may be read from end to end. Not for each row: what the
@@ -179,8 +181,8 @@ class Indexes(Due):
                 # It begins with an expression: only PRAGMA integrity_check finds what such an index lacks.
                 break
             if not self._has_any(statement, values):
-                sids.append(look.sid)
-        return sids
+                missed.append(look)
+        return missed
 
     def _has_any(self, statement: str, values: Sequence[RawValue]) -> bool:
         try:

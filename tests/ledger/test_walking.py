@@ -245,6 +245,16 @@ def test_a_partial_index_that_cannot_serve_a_row_hides_nothing(path: Path, condi
     assert (found["due"], found["hidden"], found["problem"]) == (3, [], None)
 
 
+def test_rows_that_share_a_sid_do_not_hide_each_other(path: Path) -> None:
+    """What is due is looked for by two statements, and each finds one of these."""
+    make(path, TABLES["no key"], "CREATE INDEX i ON vms (expires_at)", sids=["a", "a"])
+    execute(path, "UPDATE vms SET released_at = 0 WHERE rowid = 1")
+    ledger = opened(path, 100, words=Vocabulary(never=(0,)))
+    [page] = pages(ledger)
+    ledger.close()
+    assert (page.due, page.hidden, page.problem) == (2, [], None)
+
+
 def test_what_an_index_hides_that_is_read_from_end_to_end_is_named(path: Path) -> None:
     """By it who else holds a VM would not be found."""
     make(path, TABLES["a key that is the row id"], "CREATE INDEX i ON vms (status)", sids=[1, 2])
