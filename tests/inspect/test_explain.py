@@ -182,7 +182,7 @@ def test_an_invalid_row_has_a_vm_and_a_hold_as_well(witness: Witness) -> None:
     witness.hold("a")
     found = witness.explained("a")
     assert found["The VM"]["also held by"].startswith("'b', which expired at")
-    assert found["The journal"]["hold"].endswith("without an end: because")
+    assert found["The rule"]["its own hold"].endswith("without an end: because")
 
 
 def test_its_place_and_whether_the_guard_counts_it(witness: Witness) -> None:
