@@ -183,8 +183,12 @@ def explain(
 
 def _unknown(sid: str, ledger: "Ledger") -> str:
     from autorelease.ledger import NOT_ADMITTED
+    from autorelease.model import Allocation
 
-    if ledger.read(sid) is not None:
+    row = ledger.read(sid)
+    if isinstance(row, Allocation):
+        return f"{sid!r} is released in the table of [ledger.stamp], and the view leaves it out: nothing is known of it"
+    if row is not None:
         return f"{sid!r} is in the table, but {NOT_ADMITTED}"
     return f"no allocation {sid!r} is in the ledger or in the journal"
 

@@ -6,8 +6,8 @@ or collation the column has. `narrowing` has what errs to one side.
 
 from collections.abc import Callable, Collection, Iterator
 
-from autorelease.ledger.narrowing import any_of, literal
-from autorelease.ledger.values import ZERO_DATE, Vocabulary, Word
+from autorelease.ledger.narrowing import any_of, folded_if_plain, literal
+from autorelease.ledger.values import BLANK_BYTES, BLANK_NUMBERS, BLANK_TIMES, BLANK_WORDS, Vocabulary, Word
 
 
 def constant(word: Word) -> str:
@@ -49,8 +49,13 @@ def is_not_set(column: str, words: Vocabulary) -> str:
 
 def is_blank(column: str) -> str:
     """SQL: what is stored there looks like nothing."""
-    zero_date = f"typeof({column}) = 'text' AND +{column} GLOB {literal(ZERO_DATE + '*')}"
-    return f"coalesce(+{column} COLLATE BINARY IN (0, '', '0') OR {zero_date}, 0)"
+    text = folded_if_plain(column)
+    zero_times = " OR ".join(f"{text} GLOB {literal(f'{time}*')}" for time in BLANK_TIMES)
+    of_bytes = ", ".join(f"x'{value.hex()}'" for value in BLANK_BYTES)
+    return (
+        f"coalesce(CASE typeof({column}) WHEN 'text' THEN {text} IN ({constants(BLANK_WORDS)}) OR {zero_times} "
+        f"WHEN 'blob' THEN +{column} IN ({of_bytes}) ELSE +{column} IN ({constants(BLANK_NUMBERS)}) END, 0)"
+    )
 
 
 def is_live(status: str, deleted_at: str | None, words: Vocabulary) -> str:

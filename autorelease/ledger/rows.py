@@ -88,13 +88,21 @@ def _is_deleted(value: RawValue, words: Vocabulary) -> bool:
     if words.is_not_set(value):
         return False
     if is_blank(value):
-        raise Unreadable(f"deleted_at is {shown(value, 40)!r}: list it in ledger.never if it means that it is not set")
+        raise Unreadable(
+            f"deleted_at is {shown(value, 40)!r}: {_make_it_nothing(value)} if it means that it is not set"
+        )
     return True
 
 
 def _released_once(released_at: RawValue, status: str) -> str:
     reason = f"released_at is set ({shown(released_at, 40)}) while the status is {shown(status, 40)!r}"
-    return f"{reason}; list it in ledger.never if it means that it is not set" if is_blank(released_at) else reason
+    if not is_blank(released_at):
+        return reason
+    return f"{reason}; {_make_it_nothing(released_at)} if it means that it is not set"
+
+
+def _make_it_nothing(value: RawValue) -> str:
+    return "make it NULL" if isinstance(value, bytes) else "list it in ledger.never"
 
 
 def _status(value: RawValue, words: Vocabulary) -> str:

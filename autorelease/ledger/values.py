@@ -12,9 +12,14 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 LATEST = datetime(2201, 1, 1, tzinfo=UTC)
 UNITS_PER_SECOND = {"epoch": 1, "epoch_ms": 1000}
-# What programs write where there is nothing, besides NULL. In SQL: `conditions.is_blank`.
-BLANKS = (0, "", "0")
-ZERO_DATE = "0000-00-00"
+# What programs write where there is nothing, besides NULL: nought, a word, the first instant that they can write (that
+# of Go and .NET is in the year 1). In SQL: `conditions.is_blank`.
+BLANK_NUMBERS = (0, -62_135_596_800, -62_135_596_800_000)
+BLANK_WORDS = ("", "0", "0.0", "-", "f", "false", "n", "never", "nil", "no", "none", "null")
+BLANK_BYTES = (b"", b"\0", b"0")
+BLANK_TIMES = ("0000-00-00", "0001-01-01", "1970-01-01", "00:00:00")
+# As SQL trims.
+SPACES = " \t\n\v\f\r\x1c\x1d\x1e\x1f"
 
 Word = int | str
 
@@ -67,8 +72,11 @@ def is_word(value: RawValue, words: Collection[Word]) -> bool:
 
 
 def is_blank(value: RawValue) -> bool:
-    """Whether it looks like nothing, although it is something: zero, no text, a zero date."""
-    return value in BLANKS or (isinstance(value, str) and value.startswith(ZERO_DATE))
+    """Whether it looks like nothing, although it is something: zero, no text, a zero date, a word such as no."""
+    if isinstance(value, str):
+        text = value.strip(SPACES)
+        return text.lower() in BLANK_WORDS or text.startswith(BLANK_TIMES)
+    return value in (BLANK_BYTES if isinstance(value, bytes) else BLANK_NUMBERS)
 
 
 def shown(value: RawValue, limit: int = 200) -> str:

@@ -124,12 +124,20 @@ class Walking(Indexes):
         ).fetchall()
         if primary:
             # SQLite answers so for a table WITHOUT ROWID, which is kept in the order of its primary key.
-            return Key([f"{self._table}.{quoted(name)} COLLATE {quoted(coll)}" for name, coll in primary])
-        columns = self.connection.execute("SELECT lower(name) FROM pragma_table_xinfo(?)", (self._name,)).fetchall()
-        free = [name for name in ROWID_NAMES if (name,) not in columns]
-        if not free or self._is_view:
+            columns = [f"{self._table}.{quoted(name)} COLLATE {quoted(coll)}" for name, coll in primary]
+            return Key(columns, self._by_primary_key())
+        taken = self.connection.execute("SELECT lower(name) FROM pragma_table_xinfo(?)", (self._name,)).fetchall()
+        free = [name for name in ROWID_NAMES if (name,) not in taken]
+        if self._is_view:
             return Key()
-        return Key([f"{self._table}.{free[0]}"], "NOT INDEXED")
+        return Key([f"{self._table}.{free[0]}"] if free else [], "NOT INDEXED")
+
+    def _by_primary_key(self) -> str:
+        """The hint for a table WITHOUT ROWID, where NOT INDEXED still lets it go by an index that has all columns."""
+        [index] = self.connection.execute(
+            "SELECT name FROM pragma_index_list(?) WHERE origin = 'pk'", (self._name,)
+        ).fetchone()
+        return f"INDEXED BY {quoted(index)}"
 
     # --- single rows ------------------------------------------------------------------------------------------------
 

@@ -206,6 +206,15 @@ def test_an_order_of_the_operator_goes_through_the_view(place: Place) -> None:
     assert "'destroyed' is the released status" in explained.out
 
 
+def test_a_released_row_that_the_view_leaves_out_is_explained_as_that(place: Place) -> None:
+    make(place, view=FILTERED)
+    place.execute("UPDATE vms SET state = 'destroyed' WHERE vmid = 101")
+    ran = place.run("explain", "101")
+    assert ran.code == 2
+    assert "'101' is released in the table of [ledger.stamp], and the view leaves it out" in ran.err
+    assert "no allocation '999'" in place.run("explain", "999").err
+
+
 def test_the_doctor_knows_that_it_is_a_view(place: Place) -> None:
     make(place, view=FILTERED)
     assert sweep(place)["rows_released"] == 3

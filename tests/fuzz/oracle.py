@@ -20,6 +20,10 @@ ANY_DIGIT = set("0123456789")
 HOUR = 3600
 
 
+NOTHING = (b"", b"-", b"0", b"0.0", b"f", b"false", b"n", b"never", b"nil", b"no", b"none", b"null")
+ASCII_SPACES = b" \t\n\v\f\r\x1c\x1d\x1e\x1f"
+
+
 class Fate(StrEnum):
     """What a sweep may do with a row. UNSERVED: nobody is configured to release it."""
 
@@ -163,7 +167,10 @@ def _is_unset(value: Stored, meaning: Meaning) -> bool:
 def _looks_unset(value: Stored) -> bool:
     if value.kind == "text":
         assert isinstance(value.value, bytes)
-        return value.value in (b"", b"0") or value.value.startswith(b"0000-00-00")
+        text = value.value.strip(ASCII_SPACES).lower()
+        return text in NOTHING or text.startswith((b"0000-00-00", b"0001-01-01", b"1970-01-01", b"00:00:00"))
+    if value.kind == "blob":
+        return value.value in (b"", b"\0", b"0")
     return value.kind in ("integer", "real") and value.value == 0
 
 

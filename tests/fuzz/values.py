@@ -218,7 +218,11 @@ def _nothing(chance: random.Random, meaning: Meaning) -> Stored:
 def _mark(chance: random.Random) -> Stored:
     """What says that a row is deleted, or only looks like it."""
     return chance.choice(
-        [integer(1), real(1.5), text("2026-01-01"), text("yes"), integer(0), text(""), text("0"), text("0000-00-00 00")]
+        [
+            *(integer(1), real(1.5), text("2026-01-01"), text("yes"), integer(0), text(""), text("0")),
+            *(text("0000-00-00 00"), text(" "), text("NULL"), text("no "), text("0001-01-01T00:00:00Z")),
+            *(text("noon"), Stored("blob", b"\0")),
+        ]
     )
 
 

@@ -99,7 +99,9 @@ references = st.sampled_from([None, None, None, None, "", "vm", 5, "5", 2.5, b"v
 FURTHER = ["cancelled", "Gel\u00f6scht", "Gelo\u0308scht", "Stoff", "K", "\u212a", " Stopped"]
 released_ats = st.sampled_from([None, None, None, None, 0, 1_796_126_400, "2026-12-01", "", b""])
 deleted_ats = st.sampled_from(
-    [None] * 8 + [0, 0.0, 0.5, -1, 1_796_126_400, "2026-12-01", "", b"", "0", "never", "0000-00-00 00:00", "0000-00-00"]
+    [None] * 16
+    + [0, 0.0, 0.5, -1, 1_796_126_400, "2026-12-01", "", b"", "0", "never", "0000-00-00 00:00", "0000-00-00"]
+    + [" ", "\tNo ", "\u00a0", "0.0", "NULL", "nul", "0001-01-01T00:00:00Z", "1970-01-01", "0\x00", b"\0", b"0", b"1"]
 )
 numbers_of_statuses = st.one_of(
     st.sampled_from([1, 1, 1, 2, 3, 4, 5]),
@@ -351,8 +353,19 @@ def is_settled(row: StoredRow, words: Vocabulary) -> bool:
     value = row.deleted_at
     kind = str if isinstance(value, str) else (int, float)
     is_listed = any(value == word for word in words.never if isinstance(word, kind))
-    is_nothing = value in (None, 0, "", "0") or (isinstance(value, str) and value[:10] == "0000-00-00")
-    return not is_listed and not is_nothing
+    return not is_listed and not (value is None or looks_like_nothing(value))
+
+
+def looks_like_nothing(value: int | float | str | bytes) -> bool:
+    """Whether it says that a row is not deleted, as far as somebody who reads it can guess."""
+    if isinstance(value, str):
+        text = value.strip(" \t").lower()
+        return text in ("", "0", "0.0", "no", "null", "never") or text[:10] in (
+            "0000-00-00",
+            "0001-01-01",
+            "1970-01-01",
+        )
+    return value in (0, b"", b"\0", b"0")
 
 
 INDEXES = ("CREATE INDEX due ON t (expires_at, sid) WHERE status <> 'Released'", "CREATE INDEX sids ON t (sid)")

@@ -165,7 +165,36 @@ def test_a_row_that_is_deleted_has_nothing_left_to_release(status: RawValue) -> 
     judged.status.encode("utf-8")
 
 
-@pytest.mark.parametrize("blank", [0, 0.0, "", "0", "0000-00-00", "0000-00-00 00:00:00"], ids=repr)
+BLANKS = [
+    *(
+        0,
+        0.0,
+        "",
+        "0",
+        "0000-00-00",
+        "0000-00-00 00:00:00",
+        " ",
+        "\t",
+        " 0 ",
+        "0.0",
+        "NULL",
+        "None",
+        "false",
+        "No",
+        "-",
+    ),
+    *("0001-01-01T00:00:00Z", "0001-01-01 00:00:00+00:00", -62_135_596_800, "1970-01-01 00:00:00", "00:00:00", "never"),
+]
+
+
+@pytest.mark.parametrize("value", [b"", b"\0", b"0"])
+def test_bytes_that_look_like_nothing_are_no_deletion(value: bytes) -> None:
+    reason = invalid(EPOCH, deleted_at=value)
+    assert "make it NULL" in reason
+    assert valid(EPOCH, deleted_at=b"\1").settled
+
+
+@pytest.mark.parametrize("blank", BLANKS, ids=repr)
 def test_what_looks_like_nothing_is_not_set_only_where_it_is_listed(blank: int | float | str) -> None:
     """Every row of a table with such a default would be settled without a word."""
     for role in ("deleted_at", "released_at"):

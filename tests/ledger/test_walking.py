@@ -210,6 +210,89 @@ def test_many_rows_of_one_expiry_are_looked_up_one_by_one(path: Path) -> None:
     assert steps * 100 / 4000 < 400
 
 
+@pytest.mark.parametrize(
+    ("table", "index"),
+    [
+        (TABLES["a key that is the row id"], "status"),
+        (TABLES["a key that is the row id"], "status, expires_at, released_at"),
+        (TABLES["a text key"], "released_at, status, sid"),
+        (TABLES["without row ids"], "status"),
+        (TABLES["a key that is the row id"], "abs(expires_at), status, expires_at, released_at"),
+    ],
+)
+def test_an_index_that_is_read_from_end_to_end_is_not_read_for_each_row(path: Path, table: str, index: str) -> None:
+    """All that a look for a VM asks for stands in it, so it is read instead of the table: for each row, quadratic."""
+    make(path, table, f"CREATE INDEX i ON vms ({index})", sids=range(1000, 5000))
+    steps = 0
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+
+    ledger = opened(path, 4000)
+    ledger.connection.set_progress_handler(step, 100)
+    [page, *_] = pages(ledger)
+    ledger.close()
+    assert (page.due, page.hidden) == (4000, [])
+    assert steps * 100 / 4000 < 1000
+
+
+@pytest.mark.parametrize("condition", ["sid = ''", "sid = 'a'"])
+def test_a_partial_index_that_cannot_serve_a_row_hides_nothing(path: Path, condition: str) -> None:
+    """Which partial index serves depends on the value that is looked for."""
+    make(path, TABLES["no key"], f"CREATE INDEX i ON vms (sid) WHERE {condition}", sids=["a", "b", "a", ""])
+    found = walked(path, 100)
+    assert (found["due"], found["hidden"], found["problem"]) == (3, [], None)
+
+
+def test_rows_that_share_a_sid_do_not_hide_each_other(path: Path) -> None:
+    """What is due is looked for by two statements, and each finds one of these."""
+    make(path, TABLES["no key"], "CREATE INDEX i ON vms (expires_at)", sids=["a", "a"])
+    execute(path, "UPDATE vms SET released_at = 0 WHERE rowid = 1")
+    ledger = opened(path, 100, words=Vocabulary(never=(0,)))
+    [page] = pages(ledger)
+    ledger.close()
+    assert (page.due, page.hidden, page.problem) == (2, [], None)
+
+
+def test_what_an_index_hides_that_is_read_from_end_to_end_is_named(path: Path) -> None:
+    """By it who else holds a VM would not be found."""
+    make(path, TABLES["a key that is the row id"], "CREATE INDEX i ON vms (status)", sids=[1, 2])
+    write_behind_the_index(
+        path,
+        "i",
+        lambda connection: connection.execute("INSERT INTO vms (sid, status, expires_at) VALUES (3, 'Active', 5)"),
+    )
+    ledger = opened(path)
+    held = [holder.sid for holder in ledger.holders(["1", "3"])]
+    ledger.close()
+    assert held == ["1"]
+    found = walked(path, 100)
+    assert found["hidden"] == ["3"]
+    assert 'REINDEX "i";' in found["problem"]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [TABLES[name] for name in ("a text key", "without row ids", "no name left for the row id")],
+    ids=["row ids", "without", "no name"],
+)
+@pytest.mark.parametrize("rows", [2, 100])
+def test_no_index_that_has_all_columns_stands_for_the_table(path: Path, table: str, rows: int) -> None:
+    make(path, table, "CREATE INDEX whole ON vms (status, expires_at, released_at, sid)", sids=["a", "b"])
+    write_behind_the_index(
+        path,
+        "whole",
+        lambda connection: connection.execute("INSERT INTO vms (sid, status, expires_at) VALUES ('c', 'Active', 5)"),
+    )
+    found = walked(path, rows)
+    assert (found["rows"], found["live"], found["invalid"]) == (3, 3, ["c"])
+    ledger = opened(path, rows)
+    census = ledger.census()
+    ledger.close()
+    assert (census.rows_examined, census.rows_invalid) == (3, 1)
+
+
 def test_no_transaction_outlives_a_page(path: Path) -> None:
     make(path, TABLES["a text key"], sids=["a", "b", "c"])
     ledger = opened(path, 1)
