@@ -6,8 +6,8 @@ from functools import cached_property
 
 from autorelease.ledger import NOT_ADMITTED
 from autorelease.ledger.binding import is_undecodable, lowered, twin
-from autorelease.ledger.connection import LedgerConnection
 from autorelease.ledger.rows import StoredRow, read_row
+from autorelease.ledger.slices import Slices
 from autorelease.model import Allocation, InvalidRow, RawValue
 
 SIDS_AT_ONCE = 500
@@ -15,7 +15,7 @@ SHARED_SID = "sid is shared by several rows"
 TWO = 2
 
 
-class Lookup(LedgerConnection):
+class Lookup(Slices):
     """A sid as somebody could mean it: 7 and '7' are one."""
 
     def read(self, sid: str) -> Allocation | InvalidRow | None:

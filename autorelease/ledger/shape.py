@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from autorelease.ledger import Column, Shape
 from autorelease.ledger.binding import lowered
-from autorelease.ledger.connection import LedgerConnection
+from autorelease.ledger.slices import Slices
 from autorelease.model import RawValue
 
 
-class Shaped(LedgerConnection):
+class Shaped(Slices):
     """Nothing of this is needed by a tick."""
 
     def statuses(self, limit: int) -> Sequence[tuple[RawValue, int]]:

@@ -4,16 +4,16 @@ import json
 from collections.abc import Iterator, Sequence
 
 from autorelease.identity import Holder
-from autorelease.ledger.connection import LedgerConnection
 from autorelease.ledger.holding import is_plain, read_holder
 from autorelease.ledger.narrowing import folded_if_plain, perhaps_not_plain, reference_of
+from autorelease.ledger.slices import Slices
 from autorelease.text import folded
 
 HOLDERS_AT_ONCE = 20_000
 HELD_BY = ("sid", "provisioner", "vm_ref", "vm_uid")
 
 
-class Holders(LedgerConnection):
+class Holders(Slices):
     """SQL finds a superset of the rows of a VM; `holding` says which are."""
 
     def holders(self, references: Sequence[str]) -> Iterator[Holder]:

@@ -5,34 +5,20 @@ Each page is a read transaction of its own, and a short one. What a row means is
 
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
 
 from autorelease.ledger import Walked
 from autorelease.ledger.binding import twin
-from autorelease.ledger.indexes import Indexes, Key, Page, Position, bindables, places
-from autorelease.ledger.narrowing import quoted
+from autorelease.ledger.indexes import Indexes, Page
 from autorelease.ledger.rows import StoredRow, read_row
 from autorelease.ledger.rules import schema_version
+from autorelease.ledger.slices import Key, Position, Slice
 from autorelease.model import Allocation, InvalidRow
 
 SIDS_AT_ONCE = 500
-ROWID_NAMES = ("rowid", "_rowid_", "oid")
-
-
-class Slice(msgspec.Struct, frozen=True):
-    """One page: the rows behind `after` up to `last`. after None: from the beginning; last None: to the end.
-
-    condition: SQL for that, with its values.
-    """
-
-    rows: int
-    last: Position | None
-    condition: str
-    values: Position
 
 
 class Walking(Indexes):
@@ -59,13 +45,13 @@ class Walking(Indexes):
             key = self._key()
             page = self._slice(key, _read(position), self._pace.rows)
             # Settled rows alone are left to SQL: of those nothing is to be judged.
-            rows = self._rows_of(key, page)
+            rows = self._rows_of(page)
             judged = [(row, read_row(row, self._words), at) for row, at in rows]
             due = [(verdict, at) for _, verdict, at in judged if isinstance(verdict, Allocation) and is_due(verdict)]
             hidden = self._hidden(Page(key, now - grace, rows, due))
             return Walked(
                 ground=self._ground(key),
-                rows=page.rows,
+                rows=self._count(page),
                 live=len(judged),
                 due=len(due),
                 invalid=[verdict for _, verdict, _ in judged if isinstance(verdict, InvalidRow)],
@@ -74,62 +60,24 @@ class Walking(Indexes):
                 position=_written(page.last) if page.last is not None else None,
             )
 
-    # --- pages ------------------------------------------------------------------------------------------------------
+    def _count(self, page: Slice) -> int:
+        """How many rows a page has."""
+        if page.last is not None:
+            return page.rows
+        statement = f"SELECT count(*) FROM {self._table} {page.key.hint} WHERE {page.condition}"
+        return int(self.connection.execute(statement, page.values).fetchone()[0])
 
-    def _slice(self, key: Key, after: Position | None, rows: int) -> Slice:
-        """The next page. Both statements of a page are bounded by its number of rows."""
-        if not key.columns:
-            return Slice(self._count(key, "1", ()), None, "1", ())
-        behind, values = (f"{key.row} > {places(after)}", bindables(after)) if after is not None else ("1", ())
-        last = self.connection.execute(
-            f"SELECT {', '.join(key.columns)} FROM {self._table} {key.hint} WHERE {behind} "
-            f"ORDER BY {', '.join(key.columns)} LIMIT 1 OFFSET ?",
-            (*values, rows - 1),
-        ).fetchone()
-        if last is None:
-            return Slice(self._count(key, behind, values), None, behind, values)
-        condition = f"{behind} AND {key.row} <= {places(last)}"
-        return Slice(rows, last, condition, (*values, *bindables(last)))
-
-    def _count(self, key: Key, condition: str, values: Position) -> int:
-        statement = f"SELECT count(*) FROM {self._table} {key.hint} WHERE {condition}"
-        return int(self.connection.execute(statement, values).fetchone()[0])
-
-    def _rows_of(self, key: Key, page: Slice) -> list[tuple[StoredRow, Position]]:
+    def _rows_of(self, page: Slice) -> list[tuple[StoredRow, Position]]:
         """The live rows of a page, each with its own key behind it."""
-        columns = ", ".join((self._select, *key.columns))
+        columns = ", ".join((self._select, *page.key.columns))
         cursor = self.connection.execute(
-            f"SELECT {columns} FROM {self._table} {key.hint} WHERE {page.condition} AND {self._live}", page.values
+            f"SELECT {columns} FROM {self._table} {page.key.hint} WHERE {page.condition} AND {self._live}", page.values
         )
         width = len(StoredRow.__struct_fields__)
         return [(StoredRow(*row[:width]), row[width:]) for row in cursor]
 
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        self.connection.execute("BEGIN")
-        try:
-            yield
-        finally:
-            self.connection.execute("ROLLBACK")
-
-    # --- the key ----------------------------------------------------------------------------------------------------
-
     def _ground(self, key: Key) -> str:
         return f"{schema_version(self.connection)} {', '.join(key.columns)}"
-
-    def _key(self) -> Key:
-        """Of a table with row ids, these: its primary key is an index like any other. A view has none."""
-        primary = self.connection.execute(
-            "SELECT name, coll FROM pragma_index_xinfo(?) WHERE key ORDER BY seqno", (self._name,)
-        ).fetchall()
-        if primary:
-            # SQLite answers so for a table WITHOUT ROWID, which is kept in the order of its primary key.
-            return Key([f"{self._table}.{quoted(name)} COLLATE {quoted(coll)}" for name, coll in primary])
-        columns = self.connection.execute("SELECT lower(name) FROM pragma_table_xinfo(?)", (self._name,)).fetchall()
-        free = [name for name in ROWID_NAMES if (name,) not in columns]
-        if not free or self._is_view:
-            return Key()
-        return Key([f"{self._table}.{free[0]}"], "NOT INDEXED")
 
     # --- single rows ------------------------------------------------------------------------------------------------
 

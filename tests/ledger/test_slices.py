@@ -1,0 +1,124 @@
+"""Where no index serves, a table is read in slices of its key: a writer waits for one of them, and never for all.
+
+Counted in steps of the database's virtual machine.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from autorelease.errors import StopReadingError
+from autorelease.ledger.pace import MOST_ROWS
+from tests.ledger.watched import Watched
+
+NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
+NOON = 1_796_126_400
+NO_GRACE = timedelta(0)
+ROWS = 60_000
+# A tenth of it is due.
+DUE = ROWS // 10
+COLUMNS = "sid TEXT, status TEXT, expires_at INTEGER, released_at INTEGER, vm_ref TEXT"
+TABLES = {
+    "row ids": f"CREATE TABLE vm_allocations ({COLUMNS})",
+    "no row ids": f"CREATE TABLE vm_allocations ({COLUMNS}, number INTEGER PRIMARY KEY) WITHOUT ROWID",
+}
+FILL = (
+    "INSERT INTO vm_allocations ({columns}) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
+    "WHERE i < {rows}) SELECT 'vm-' || i, CASE WHEN i % 3 THEN 'Active' ELSE 'Active too' END, "
+    "CASE WHEN i % 10 THEN {ahead} + i ELSE {past} - i END, NULL, 'ref-' || i{number} FROM n"
+)
+
+
+def fill(path: Path, table: str, rows: int) -> Path:
+    """Make a table without any index but its key."""
+    has_number = "number" in table
+    columns = "sid, status, expires_at, released_at, vm_ref" + (", number" if has_number else "")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute(table)
+        connection.execute(
+            FILL.format(columns=columns, rows=rows, ahead=NOON, past=NOON, number=", i" if has_number else "")
+        )
+    return path
+
+
+@pytest.fixture(scope="module", params=list(TABLES.values()), ids=list(TABLES))
+def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table that nothing is written to."""
+    return fill(tmp_path_factory.mktemp("slices") / "allocations.db", request.param, ROWS)
+
+
+@pytest.fixture
+def watched(path: Path) -> Iterator[Watched]:
+    """The same, watched."""
+    found = Watched(path)
+    yield found
+    found.ledger.close()
+
+
+def count_due(watched: Watched) -> int:
+    """How many rows are handed out as due; the pages are none too large."""
+    pages = list(watched.ledger.due(NOW, NO_GRACE))
+    assert max(map(len, pages)) <= 2000
+    return len({row.sid for page in pages for row in page})
+
+
+def test_what_is_due_takes_one_walk_however_much_of_it_there_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whether a sid is shared is another look.
+    monkeypatch.setattr("autorelease.ledger.lookup.Lookup._shared_among", lambda *_: set())
+    watched = Watched(path)
+    assert count_due(watched) == DUE
+    watched.ledger.close()
+    # Each page by itself would be a look at the whole table: three of them.
+    assert sum(watched.slices) < ROWS * 60
+    assert max(watched.slices) < 2 * MOST_ROWS * 60
+
+
+LOOKS: dict[str, Callable[[Watched], object]] = {
+    "what is due": count_due,
+}
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+def test_no_look_is_one_long_read(watched: Watched, look: Callable[[Watched], object]) -> None:
+    look(watched)
+    assert sum(watched.slices) > ROWS * 5
+    assert max(watched.slices) < sum(watched.slices) / 3
+    assert max(watched.slices) < 2 * MOST_ROWS * 60
+
+
+def test_a_wish_to_stop_is_heard_between_two_slices(path: Path) -> None:
+    began = 0
+
+    def count(statement: str) -> None:
+        nonlocal began
+        began += statement == "BEGIN"
+
+    watched = Watched(path, before=count)
+    with watched.ledger.interrupted_when(lambda: began > 0), pytest.raises(StopReadingError):
+        list(watched.ledger.due(NOW, NO_GRACE))
+    assert began == 1
+    watched.ledger.close()
+
+
+def test_rows_that_a_vacuum_renumbers_are_all_handed_out(tmp_path: Path) -> None:
+    path = fill(tmp_path / "allocations.db", TABLES["row ids"], 3000)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM vm_allocations WHERE rowid < 1500")
+    began = 0
+
+    def vacuum(statement: str) -> None:
+        nonlocal began
+        began += statement == "BEGIN"
+        if statement == "BEGIN" and began == 4:
+            with closing(sqlite3.connect(path)) as connection:
+                connection.execute("VACUUM")
+
+    watched = Watched(path, before=vacuum)
+    assert count_due(watched) == 151
+    watched.ledger.close()
+    assert began > 4
