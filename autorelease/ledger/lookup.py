@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
-from autorelease.ledger import NOT_ADMITTED
+from autorelease.ledger import NOT_ADMITTED, Look
 from autorelease.ledger.binding import is_undecodable, lowered, twin
 from autorelease.ledger.rows import StoredRow, read_row
-from autorelease.ledger.slices import Slices
+from autorelease.ledger.slices import Slice, Slices
 from autorelease.model import Allocation, InvalidRow, RawValue
 
 SIDS_AT_ONCE = 500
@@ -95,11 +95,17 @@ class Lookup(Slices):
         """among: SQL; None: the rows of ours."""
         values = [value for sid in sids for value in (sid, twin(sid)) if value is not None]
         places = ", ".join("(?)" for _ in values)
-        return self.connection.execute(
-            f"SELECT {columns} FROM {self._table} WHERE {self._column('sid')} IN (VALUES {places}) "
-            f"AND {among or self._admitted}",
-            values,
-        )
+        condition = f"{self._column('sid')} IN (VALUES {places}) AND {among or self._admitted}"
+        statement = f"SELECT {columns} FROM {self._table}"
+        # A view has no key to be walked by.
+        if self._is_served(Look.SID, f"{statement} WHERE {condition}", values) or not self._key().columns:
+            return self.connection.execute(f"{statement} WHERE {condition}", values)
+
+        def read(page: Slice) -> list[tuple[RawValue, ...]]:
+            of_page = f"{statement} {page.key.hint} WHERE {page.condition} AND {condition}"
+            return self.connection.execute(of_page, (*page.values, *values)).fetchall()
+
+        return iter(self._every(read))
 
     def _counted(self, sids: Sequence[RawValue]) -> str:
         """SQL: for each sid that is wanted, whether no row, one row, or two and more could be meant by it."""

@@ -78,8 +78,22 @@ def test_what_is_due_takes_one_walk_however_much_of_it_there_is(path: Path, monk
     assert max(watched.slices) < 2 * MOST_ROWS * 60
 
 
+def read_many(watched: Watched) -> None:
+    """Some rows by their sid."""
+    sids = [f"vm-{number}" for number in (1, ROWS // 2, ROWS)]
+    assert set(watched.ledger.read_many([*sids, "nobody"])) == set(sids)
+
+
+def look_for_holders(watched: Watched) -> None:
+    """Some VMs, one of which has an odd name."""
+    found = list(watched.ledger.holders(["ref-1", f"ref-{ROWS}", "nobody's", "é"]))
+    assert sorted(str(holder.sid) for holder in found) == ["vm-1", f"vm-{ROWS}"]
+
+
 LOOKS: dict[str, Callable[[Watched], object]] = {
     "what is due": count_due,
+    "rows by their sid": read_many,
+    "who holds a VM": look_for_holders,
 }
 
 
