@@ -96,16 +96,8 @@ class Lookup(Slices):
         values = [value for sid in sids for value in (sid, twin(sid)) if value is not None]
         places = ", ".join("(?)" for _ in values)
         condition = f"{self._column('sid')} IN (VALUES {places}) AND {among or self._admitted}"
-        statement = f"SELECT {columns} FROM {self._table}"
-        # A view has no key to be walked by.
-        if self._is_served(Look.SID, f"{statement} WHERE {condition}", values) or not self._key().columns:
-            return self.connection.execute(f"{statement} WHERE {condition}", values)
-
-        def read(page: Slice) -> list[tuple[RawValue, ...]]:
-            of_page = f"{statement} {page.key.hint} WHERE {page.condition} AND {condition}"
-            return self.connection.execute(of_page, (*page.values, *values)).fetchall()
-
-        return iter(self._every(read))
+        is_served = self._is_served(Look.SID, f"SELECT {columns} FROM {self._table} WHERE {condition}", values)
+        return iter(self._rows_where(condition, values, columns=columns, is_served=is_served))
 
     def _counted(self, sids: Sequence[RawValue]) -> str:
         """SQL: for each sid that is wanted, whether no row, one row, or two and more could be meant by it."""
@@ -140,12 +132,31 @@ class Lookup(Slices):
     def _matching(self, sid: RawValue) -> list[StoredRow]:
         """At most two rows that somebody could mean by this sid."""
         column = self._column("sid")
-        cursor = self.connection.execute(
-            f"SELECT {self._select} FROM {self._table} WHERE ({column} = ?1 OR "
-            f"({column} = ?2 AND typeof({column}) IN ('integer', 'text'))) AND {self._ours} LIMIT {TWO}",
-            (sid, twin(sid)),
-        )
-        return [StoredRow(*values) for values in cursor.fetchall()]
+        condition = f"({column} = ? OR ({column} = ? AND typeof({column}) IN ('integer', 'text'))) AND {self._ours}"
+        values = (sid, twin(sid))
+        found = self._rows_where(condition, values, TWO, is_served=self._is_sid_indexed)
+        return [StoredRow(*row) for row in found[:TWO]]
+
+    def _rows_where(
+        self,
+        condition: str,
+        values: Sequence[RawValue],
+        limit: int = -1,
+        *,
+        is_served: bool,
+        columns: str | None = None,
+    ) -> list[tuple[RawValue, ...]]:
+        """The rows of which this is so; where no index serves, in slices, of each at most so many."""
+        statement = f"SELECT {columns or self._select} FROM {self._table}"
+        # A view has no key to be walked by; and whoever stamps holds the lock anyhow.
+        if is_served or self.connection.in_transaction or not self._key().columns:
+            return self.connection.execute(f"{statement} WHERE {condition} LIMIT {limit}", values).fetchall()
+
+        def read(page: Slice) -> list[tuple[RawValue, ...]]:
+            of_page = f"{statement} {page.key.hint} WHERE {page.condition} AND {condition} LIMIT {limit}"
+            return self.connection.execute(of_page, (*page.values, *values)).fetchall()
+
+        return self._every(read)
 
     def _shared_among(self, sids: Sequence[RawValue]) -> set[RawValue]:
         """Those of these stored sids that somebody could mean another row by, too."""

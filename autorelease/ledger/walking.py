@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from autorelease.ledger import Walked
+from autorelease.ledger import Look, Walked
 from autorelease.ledger.binding import twin
 from autorelease.ledger.indexes import Indexes, Page
 from autorelease.ledger.rows import StoredRow, read_row
@@ -95,11 +95,13 @@ class Walking(Indexes):
     def _live_rows_of(self, sids: frozenset[str]) -> Sequence[StoredRow]:
         # JSON in SQLite ends a text at a NUL: such a sid is looked for by itself.
         plain = [value for sid in sids if "\0" not in sid for value in (sid, twin(sid)) if value is not None]
-        look = f"SELECT {self._select} FROM {self._table} WHERE {self._live} AND {self._column('sid')}"
-        rows = self.connection.execute(f"{look} IN (SELECT value FROM json_each(?))", (json.dumps(plain),)).fetchall()
+        look, of_one = f"{self._live} AND {self._column('sid')}", f"SELECT 1 FROM {self._table} WHERE"
+        is_served = self._is_served(Look.SID, f"{of_one} {look} = ?", ("",))
+        listed = f"{look} IN (SELECT value FROM json_each(?))"
+        rows = self._rows_where(listed, (json.dumps(plain),), is_served=is_served)
         for sid in sids:
             if "\0" in sid:
-                rows += self.connection.execute(f"{look} = ?", (sid,)).fetchall()
+                rows += self._rows_where(f"{look} = ?", (sid,), is_served=is_served)
         return [StoredRow(*values) for values in rows]
 
 

@@ -90,9 +90,21 @@ def look_for_holders(watched: Watched) -> None:
     assert sorted(str(holder.sid) for holder in found) == ["vm-1", f"vm-{ROWS}"]
 
 
+def read_one_as_stored(watched: Watched) -> None:
+    """A row that somebody asks for."""
+    assert len(watched.ledger.stored(f"vm-{ROWS}")) == 1
+
+
+def look_for_invalid(watched: Watched) -> None:
+    """Rows of which an audit once found that they are invalid."""
+    assert watched.ledger.invalid_among([f"vm-{ROWS}", "a\0b"]) == {}
+
+
 LOOKS: dict[str, Callable[[Watched], object]] = {
     "what is due": count_due,
     "rows by their sid": read_many,
+    "one row as it is stored": read_one_as_stored,
+    "rows that were invalid": look_for_invalid,
     "who holds a VM": look_for_holders,
 }
 
