@@ -9,8 +9,8 @@ from autorelease.ledger.lookup import SHARED_SID
 from autorelease.ledger.narrowing import certainly_readable, folded_if_plain, perhaps_not_plain
 from autorelease.ledger.pace import Pace
 from autorelease.ledger.rows import StoredRow, read_row
+from autorelease.ledger.shared import Sharing
 from autorelease.ledger.slices import Slice
-from autorelease.ledger.walking import Walking
 from autorelease.model import Census, InvalidRow
 from autorelease.text import folded
 
@@ -41,7 +41,7 @@ class _Counts(msgspec.Struct):
             self.sids.add(row.sid)
 
 
-class Counting(Walking):
+class Counting(Sharing):
     """SQL finds a superset of the invalid rows; `rows` says which are. It goes by pages: no writer waits for all."""
 
     def census(self, acknowledged: Container[str] = frozenset()) -> Census:
@@ -80,17 +80,11 @@ class Counting(Walking):
         return live, [row for row in judged if isinstance(row, InvalidRow)]
 
     def _count_shared(self, counts: _Counts) -> None:
-        """Rows that share their sid. Without a unique index this is one read of the whole table, and the longest."""
-        with self._file.in_use():
-            cursor = self.connection.execute(
-                f"SELECT {self._select} FROM {self._table} WHERE {self._live} "
-                f"AND {self._column('sid')} IN ({self._shared_sids})"
-            )
-            for values in cursor:
-                row = self._judged(StoredRow(*values), shared=True)
-                # What is invalid by itself was counted by its page.
-                if isinstance(row, InvalidRow) and row.reason == SHARED_SID:
-                    counts.add(row)
+        for row in self._rows_of_shared_sids():
+            judged = self._judged(row, shared=True)
+            # What is invalid by itself was counted by its page.
+            if isinstance(judged, InvalidRow) and judged.reason == SHARED_SID:
+                counts.add(judged)
 
     @property
     def _suspicious(self) -> str:

@@ -179,18 +179,6 @@ class Lookup(Slices):
         rows = Counter(map(_as_compared, self._scanned(self._column("sid"), sids)))
         return (sid for sid in sids if rows[str(sid)] + (rows[float(sid)] if isinstance(sid, int) else 0) > 1)
 
-    @property
-    def _shared_sids(self) -> str:
-        """SQL for the sids that `_matching` finds more than one row for."""
-        sid = self._column("sid")
-        is_one = f"typeof({sid}) IN ('integer', 'text')"
-        return (
-            f"SELECT {sid} FROM {self._table} WHERE {self._admitted} AND ({sid} IN "
-            f"(SELECT {sid} FROM {self._table} WHERE {self._admitted} GROUP BY {sid} HAVING count(*) > 1) "
-            f"OR {is_one} AND CAST({sid} AS TEXT) IN (SELECT CAST({sid} AS TEXT) FROM {self._table} "
-            f"WHERE {self._admitted} AND {is_one} GROUP BY 1 HAVING count(*) > 1))"
-        )
-
     def _judged(self, row: StoredRow, *, shared: bool) -> Allocation | InvalidRow:
         judged = read_row(row, self._words)
         if shared and isinstance(judged, Allocation):

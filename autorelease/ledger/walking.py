@@ -43,7 +43,7 @@ class Walking(Indexes):
         """Judge the live rows of the next page, and look each that is due up by the index that `due` goes by."""
         with self._file.in_use(), self._pace.measured(), self._reading():
             key = self._key()
-            page = self._slice(key, _read(position), self._pace.rows)
+            page = self._slice(key, None if position is None else read_position(position), self._pace.rows)
             # Settled rows alone are left to SQL: of those nothing is to be judged.
             rows = self._rows_of(page)
             judged = [(row, read_row(row, self._words), at) for row, at in rows]
@@ -57,7 +57,7 @@ class Walking(Indexes):
                 invalid=[verdict for _, verdict, _ in judged if isinstance(verdict, InvalidRow)],
                 hidden=[sid for each in hidden for sid in each.sids],
                 problem="; ".join(f"{self._path}: {each}" for each in hidden) or None,
-                position=_written(page.last) if page.last is not None else None,
+                position=written_position(page.last) if page.last is not None else None,
             )
 
     def _count(self, page: Slice) -> int:
@@ -105,12 +105,11 @@ class Walking(Indexes):
         return [StoredRow(*values) for values in rows]
 
 
-def _written(position: Position) -> str:
+def written_position(position: Position) -> str:
     """A position as text; bytes are no JSON."""
     return json.dumps([{"hex": value.hex()} if isinstance(value, bytes) else value for value in position])
 
 
-def _read(position: str | None) -> Position | None:
-    if position is None:
-        return None
+def read_position(position: str) -> Position:
+    """The same position again."""
     return [bytes.fromhex(value["hex"]) if isinstance(value, dict) else value for value in json.loads(position)]
