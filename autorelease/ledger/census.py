@@ -5,6 +5,7 @@ from collections.abc import Container
 import msgspec
 
 from autorelease.ledger.conditions import constants, is_blank, is_not_set, is_one_of
+from autorelease.ledger.living import LivingRows
 from autorelease.ledger.lookup import SHARED_SID
 from autorelease.ledger.narrowing import certainly_readable, folded_if_plain, perhaps_not_plain
 from autorelease.ledger.pace import Pace
@@ -41,7 +42,7 @@ class _Counts(msgspec.Struct):
             self.sids.add(row.sid)
 
 
-class Counting(Sharing):
+class Counting(Sharing, LivingRows):
     """SQL finds a superset of the invalid rows; `rows` says which are. It goes by pages: no writer waits for all."""
 
     def census(self, acknowledged: Container[str] = frozenset()) -> Census:
@@ -60,11 +61,15 @@ class Counting(Sharing):
         )
 
     def _counted_by(self, pace: Pace, counts: _Counts) -> _Counts:
-        suspicious = self._suspicious
-        for live, invalid in self._sliced(lambda page: (self._page_counts(page, suspicious), page.last), pace):
-            counts.live += live
-            for row in invalid:
-                counts.add(row)
+        suspicious, living = self._suspicious, self._living(pace)
+        for key in living.keys or (None,):
+            pages = self._sliced(
+                lambda page: (self._page_counts(page, suspicious), page.last), pace, key, living.version
+            )
+            for live, invalid in pages:
+                counts.live += live
+                for row in invalid:
+                    counts.add(row)
         return counts
 
     def _page_counts(self, page: Slice, suspicious: str) -> tuple[int, list[InvalidRow]]:

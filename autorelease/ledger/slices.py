@@ -28,12 +28,15 @@ class Key(msgspec.Struct, frozen=True):
     """What a table is kept in the order of. columns: SQL for each; none: the table goes in one page.
 
     hint: keeps the database from going by an index instead, which may be a damaged one. among: SQL, which rows alone
-    are wanted. is_lasting: a change of the schema gives no row another key.
+    are wanted; begin, end: where the first of them are, and the last. is_lasting: a change of the schema gives no row
+    another key.
     """
 
     columns: Sequence[str] = ()
     hint: str = ""
     among: str = "1"
+    begin: str = "1"
+    end: str = "1"
     is_lasting: bool = False
 
     @property
@@ -94,14 +97,18 @@ class Slices(Plans):
                 continue
         return work(Pace(rows=EVERYTHING))
 
-    def _sliced(self, read: Read[Found], pace: Pace, key: Key | None = None) -> Iterator[Found]:
-        """What is read of each slice; the caller has it when the slice's lock is gone. key None: the table's own.
+    def _sliced(
+        self, read: Read[Found], pace: Pace, key: Key | None = None, ground: int | None = None
+    ) -> Iterator[Found]:
+        """What is read of each slice; the caller has it when the slice's lock is gone.
+
+        key: None: the table's own. ground: the schema's version that the key was read of.
 
         What somebody writes between two slices is seen in the one that comes, or not at all: as if it had been written
         after a read of the whole. Whoever acts upon it asks for `version` before and after, which shows that somebody
         wrote. Raises MovedError where the rows may have got other keys (VACUUM).
         """
-        after, ground = None, None
+        after: Position | None = None
         while True:
             with self._file.in_use(), pace.measured(), self._reading():
                 used = self._key() if key is None else key
@@ -124,14 +131,16 @@ class Slices(Plans):
         """The next page. Both statements of a page are bounded by its number of rows."""
         if not key.columns:
             return Slice(key, rows, None, key.among, ())
-        behind, values = (key.among, ()) if after is None else (f"{key.among} AND {key.row} > {places(after)}", after)
+        # One bound on either side: of two the database might go by the wider one, and pass all rows between them.
+        start, values = (key.begin, ()) if after is None else (f"{key.row} > {places(after)}", after)
+        behind = f"{key.among} AND {start}"
         last = self.connection.execute(
-            f"SELECT {', '.join(key.columns)} FROM {self._table} {key.hint} WHERE {behind} "
+            f"SELECT {', '.join(key.columns)} FROM {self._table} {key.hint} WHERE {behind} AND {key.end} "
             f"ORDER BY {', '.join(key.columns)} LIMIT 1 OFFSET ?",
             (*bindables(values), rows - 1),
         ).fetchone()
         if last is None:
-            return Slice(key, rows, None, behind, bindables(values))
+            return Slice(key, rows, None, f"{behind} AND {key.end}", bindables(values))
         condition = f"{behind} AND {key.row} <= {places(last)}"
         return Slice(key, rows, last, condition, (*bindables(values), *bindables(last)))
 
