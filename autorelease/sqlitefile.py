@@ -5,7 +5,7 @@ Shared by ledger and journal; knows neither's tables.
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -46,6 +46,20 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
             connection.execute("PRAGMA query_only = ON")
         # Of our own connection alone, and not stored in the file: what we count as done survives a power cut.
         connection.execute("PRAGMA synchronous = FULL")
+    return connection
+
+
+def connect_private(place: str, tables: Iterable[str]) -> sqlite3.Connection:
+    """Open a temporary database without a name, with these tables; it is gone as soon as it is closed.
+
+    SQLite keeps it in memory while it is small and in an unlinked temporary file after that. place: what an error says.
+    """
+    with speaking_of(place):
+        connection = sqlite3.connect("", isolation_level=None)
+        connection.execute("PRAGMA journal_mode = OFF")
+        # One transaction from here on: nobody else looks, and nothing of it is to last.
+        for statement in ("BEGIN", *tables):
+            connection.execute(statement)
     return connection
 
 

@@ -3,14 +3,13 @@
 SQLite keeps it in memory while it is small and in an unlinked temporary file after that.
 """
 
-import sqlite3
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 from autorelease.deciding.tables import INDEXES
 from autorelease.model import RawValue
-from autorelease.sqlitefile import interrupted_when, speaking_of
+from autorelease.sqlitefile import connect_private, interrupted_when, speaking_of
 
 CHUNK = 20_000
 PLACE = "the plan's temporary file (in SQLITE_TMPDIR, TMPDIR or /var/tmp)"
@@ -20,12 +19,7 @@ class Temporary:
     """Gone as soon as it is closed. tables: the statements that make them."""
 
     def __init__(self, tables: Iterable[str]) -> None:
-        with speaking_of(PLACE):
-            self._connection = sqlite3.connect("", isolation_level=None)
-            self._connection.execute("PRAGMA journal_mode = OFF")
-            # One transaction from here on: nobody else looks, and nothing of it is to last.
-            for statement in ("BEGIN", *tables):
-                self._connection.execute(statement)
+        self._connection = connect_private(PLACE, tables)
 
     def interrupted_when(self, is_stopped: Callable[[], bool]) -> AbstractContextManager[None]:
         """Let what is asked of it end with StopReadingError as soon as this is so."""

@@ -123,9 +123,9 @@ class Ledger(Protocol):
         """Count the live rows and judge those that look wrong; acknowledged: sids of whose rows somebody knows."""
 
     def due(self, now: datetime, grace: timedelta) -> Iterator[Sequence[Allocation]]:
-        """Pages of readable live allocations: a superset of what has expired, oldest first as stored.
+        """Pages of readable live allocations: a superset of what has expired, in no order that anybody may rely on.
 
-        Those whose released_at is not NULL, and stands for nothing, may come behind all others.
+        One whose key changes meanwhile may come twice.
         """
 
     def walk(

@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from autorelease.ledger import Access, Look
-from autorelease.ledger.binding import lowered
 from autorelease.ledger.conditions import constant
 from autorelease.ledger.due import Due
 from autorelease.ledger.narrowing import certainly_unexpired_from, indexes_of_holders, quoted
+from autorelease.ledger.plans import Values
 from autorelease.ledger.vms import Holders
-from autorelease.model import RawValue
 from autorelease.text import folded
 
 # The first run may have to wait for the disk: the median is what a tick meets.
@@ -25,7 +24,6 @@ LONGEST_RUN_SECONDS = 0.1
 # After so many steps of SQLite's own machine it is asked whether the time is up.
 STEPS_AT_ONCE = 1000
 SOME_ROWS = 5
-Values = Sequence[RawValue]
 
 
 class Accesses(Due, Holders):
@@ -61,14 +59,8 @@ class Accesses(Due, Holders):
 
     def _due_way(self, statement: str, values: Values) -> Access:
         steps = self._steps(statement, values)
-        found = re.fullmatch(r"SEARCH .* USING (?:INDEX (?P<index>.*)|.*) \((?P<terms>.*)\)", steps[0])
-        # An index on the expiry alone leaves only rows of the very same expiry to be sorted ("RIGHT PART OF").
-        is_sorted = "USE TEMP B-TREE FOR ORDER BY" not in steps
-        by_expiry = f"{lowered(self._columns['expires_at'])}<?"
-        is_indexed = found is not None and by_expiry in lowered(found["terms"]) and is_sorted
-        if self._is_view:
-            # Its columns have other names in the tables that it is made of.
-            is_indexed = is_sorted and "<?)" in steps[0] and not any(step.startswith("SCAN") for step in steps)
+        is_indexed = self._is_in_order_of_expiry(steps)
+        found = re.fullmatch(r"SEARCH .* USING INDEX (?P<index>.*) \(.*\)", steps[0])
         is_partial = found is not None and self._is_partial(found["index"])
         return Access(
             look=Look.DUE,
@@ -100,31 +92,6 @@ class Accesses(Due, Holders):
             remedy=self._index_of(look),
             milliseconds=self._measured(statement, values),
         )
-
-    def _serves(self, look: Look, step: str) -> bool:
-        """Whether this step of a plan goes by an index that leaves out nearly all rows."""
-        found = re.fullmatch(
-            r"(?P<how>SEARCH|SCAN) .*?USING (?:COVERING )?(?:INDEX )?(?P<index>.*?)(?: \((?P<terms>.*)\))?", step
-        )
-        if found is None or "AUTOMATIC" in step:
-            return False
-        if look is Look.ODD_VM:
-            # Its rows are few because the index has no others.
-            return self._is_partial(found["index"])
-        terms = lowered(found["terms"] or "")
-        names = ("<expr>",) if look is Look.VM else (lowered(self._columns["sid"]), "rowid")
-        return found["how"] == "SEARCH" and any(f"{name}=?" in terms for name in names)
-
-    def _steps(self, statement: str, values: Values) -> list[str]:
-        rows = self.connection.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
-        return [detail for *_, detail in rows]
-
-    def _is_partial(self, index: str | None) -> bool:
-        rows = self.connection.execute(
-            "SELECT l.partial FROM sqlite_master m, pragma_index_list(m.name) l WHERE m.type = 'table' AND l.name = ?",
-            (index,),
-        )
-        return (1,) in rows
 
     # --- measuring --------------------------------------------------------------------------------------------------
 

@@ -29,7 +29,10 @@ def storage_class(value: RawValue) -> str:
 
 def is_undecodable(value: RawValue) -> bool:
     """Whether it stands for bytes that are no text."""
-    return isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value)
+    # Most texts are ASCII, of which Python knows at once that they are.
+    return (
+        isinstance(value, str) and not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value)
+    )
 
 
 def parameter(value: RawValue) -> str:

@@ -5,12 +5,13 @@ from collections.abc import Container
 import msgspec
 
 from autorelease.ledger.conditions import constants, is_blank, is_not_set, is_one_of
-from autorelease.ledger.indexes import Key, Position
+from autorelease.ledger.living import LivingRows
 from autorelease.ledger.lookup import SHARED_SID
 from autorelease.ledger.narrowing import certainly_readable, folded_if_plain, perhaps_not_plain
 from autorelease.ledger.pace import Pace
 from autorelease.ledger.rows import StoredRow, read_row
-from autorelease.ledger.walking import Slice, Walking
+from autorelease.ledger.shared import Sharing
+from autorelease.ledger.slices import Slice
 from autorelease.model import Census, InvalidRow
 from autorelease.text import folded
 
@@ -41,22 +42,12 @@ class _Counts(msgspec.Struct):
             self.sids.add(row.sid)
 
 
-class Counting(Walking):
+class Counting(Sharing, LivingRows):
     """SQL finds a superset of the invalid rows; `rows` says which are. It goes by pages: no writer waits for all."""
 
     def census(self, acknowledged: Container[str] = frozenset()) -> Census:
         """Count the live rows and judge those that look wrong; at most 1,000 of the invalid are listed."""
-        counts = _Counts(acknowledged)
-        suspicious, pace = self._suspicious, Pace()
-        after: Position | None = None
-        while True:
-            with self._file.in_use(), pace.measured(), self._reading():
-                key = self._key()
-                page = self._slice(key, after, pace.rows)
-                self._count_page(key, page, suspicious, counts)
-            if page.last is None:
-                break
-            after = page.last
+        counts = self._on_firm_ground(lambda pace: self._counted_by(pace, _Counts(acknowledged)))
         if not self._sid_is_unique:
             self._count_shared(counts)
         return Census(
@@ -69,30 +60,36 @@ class Counting(Walking):
             sids=frozenset(counts.sids) if len(counts.sids) <= KNOWN_INVALID else None,
         )
 
-    def _count_page(self, key: Key, page: Slice, suspicious: str, counts: _Counts) -> None:
-        of_page = f"FROM {self._table} {key.hint} WHERE {page.condition} AND {self._live}"
+    def _counted_by(self, pace: Pace, counts: _Counts) -> _Counts:
+        suspicious, living = self._suspicious, self._living(pace)
+        for key in living.keys or (None,):
+            pages = self._sliced(
+                lambda page: (self._page_counts(page, suspicious), page.last), pace, key, living.version
+            )
+            for live, invalid in pages:
+                counts.live += live
+                for row in invalid:
+                    counts.add(row)
+        return counts
+
+    def _page_counts(self, page: Slice, suspicious: str) -> tuple[int, list[InvalidRow]]:
+        """How many live rows a page has, and those of them that are invalid by themselves."""
+        of_page = f"FROM {self._table} {page.key.hint} WHERE {page.condition} AND {self._live}"
         live, doubtful = self.connection.execute(
             f"SELECT count(*), coalesce(sum({suspicious}), 0) {of_page}", page.values
         ).fetchone()
-        counts.live += live
-        if doubtful:
-            for values in self.connection.execute(f"SELECT {self._select} {of_page} AND {suspicious}", page.values):
-                row = read_row(StoredRow(*values), self._words)
-                if isinstance(row, InvalidRow):
-                    counts.add(row)
+        if not doubtful:
+            return live, []
+        rows = self.connection.execute(f"SELECT {self._select} {of_page} AND {suspicious}", page.values)
+        judged = (read_row(StoredRow(*values), self._words) for values in rows)
+        return live, [row for row in judged if isinstance(row, InvalidRow)]
 
     def _count_shared(self, counts: _Counts) -> None:
-        """Rows that share their sid. Without a unique index this is one read of the whole table, and the longest."""
-        with self._file.in_use():
-            cursor = self.connection.execute(
-                f"SELECT {self._select} FROM {self._table} WHERE {self._live} "
-                f"AND {self._column('sid')} IN ({self._shared_sids})"
-            )
-            for values in cursor:
-                row = self._judged(StoredRow(*values), shared=True)
-                # What is invalid by itself was counted by its page.
-                if isinstance(row, InvalidRow) and row.reason == SHARED_SID:
-                    counts.add(row)
+        for row in self._rows_of_shared_sids():
+            judged = self._judged(row, shared=True)
+            # What is invalid by itself was counted by its page.
+            if isinstance(judged, InvalidRow) and judged.reason == SHARED_SID:
+                counts.add(judged)
 
     @property
     def _suspicious(self) -> str:

@@ -1,8 +1,8 @@
 """The operator's file and table: opened, checked, and its columns by their roles. One thread alone uses it."""
 
 import sqlite3
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from autorelease.errors import UnusableError
@@ -58,6 +58,7 @@ class LedgerConnection:
         self._name = table
         self._rules = NO_RULES
         self._pace = Pace()
+        self._is_stopped: Callable[[], bool] = lambda: False
         self.connection = connect(path, read_only=read_only)
         try:
             with self._file.in_use():
@@ -208,9 +209,15 @@ class LedgerConnection:
         with self._file.in_use():
             return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
 
-    def interrupted_when(self, is_stopped: Callable[[], bool]) -> AbstractContextManager[None]:
+    @contextmanager
+    def interrupted_when(self, is_stopped: Callable[[], bool]) -> Iterator[None]:
         """Let a look that is under way, or comes, end with StopReadingError as soon as this is so."""
-        return interrupted_when(self.connection, is_stopped)
+        before, self._is_stopped = self._is_stopped, is_stopped
+        try:
+            with interrupted_when(self.connection, is_stopped):
+                yield
+        finally:
+            self._is_stopped = before
 
     def close(self) -> None:
         """End all use of the database."""

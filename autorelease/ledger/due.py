@@ -3,36 +3,95 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
+import msgspec
+
 from autorelease.ledger.binding import bindable, parameter
 from autorelease.ledger.conditions import constant, constants, is_not_set
 from autorelease.ledger.lookup import Lookup
 from autorelease.ledger.narrowing import any_of, certainly_invalid_below, certainly_unexpired_from
+from autorelease.ledger.pace import Pace
 from autorelease.ledger.rows import StoredRow
+from autorelease.ledger.slices import SLICED_ATTEMPTS, MovedError, Position, Slice
 from autorelease.model import DEFAULT_PROVISIONER, Allocation, RawValue
 
 PAGE_ROWS = 2000
 PAGE_BYTES = 8 * 2**20
+WIDTH = len(StoredRow.__struct_fields__)
 
 
 class Due(Lookup):
     """Each statement is written so that an index on the expiry can serve it."""
 
     def due(self, now: datetime, grace: timedelta) -> Iterator[Sequence[Allocation]]:
-        """Pages of readable live allocations: a superset of what has expired, oldest first as stored.
+        """Pages of readable live allocations: a superset of what has expired.
 
-        Those whose released_at is not NULL, and stands for nothing, come behind all others.
+        Where an index serves, oldest first as stored. Where none does, in the order of the table's own key, by one walk
+        through it in slices. A view without such an index has no key: each of its pages is a look at all of it.
         """
+        moment = now - grace
+        with self._file.in_use():
+            walked = [unreleased for unreleased in self._unreleased if self._is_walked(unreleased, moment)]
         for unreleased in self._unreleased:
-            last: tuple[RawValue, RawValue] | None = None
-            while True:
-                with self._file.in_use():
-                    rows = self._page(unreleased, now - grace, last)
-                    shared = self._shared_among([row.sid for row in rows])
-                if not rows:
-                    break
-                last = (rows[-1].expires_at, rows[-1].sid)
-                judged = [self._judged(row, shared=row.sid in shared) for row in rows]
-                yield [row for row in judged if isinstance(row, Allocation)]
+            if unreleased not in walked:
+                yield from self._in_order(unreleased, moment)
+        if walked:
+            yield from self._in_slices(walked, moment)
+
+    def _is_walked(self, unreleased: str, moment: datetime) -> bool:
+        """Whether no index has these rows in order: each page would be a look at the whole table, and a sort of it."""
+        steps = self._steps(self._due_statement(unreleased, None), [certainly_unexpired_from(moment, self._words)])
+        return not self._is_in_order_of_expiry(steps) and bool(self._key().columns)
+
+    def _in_order(self, unreleased: str, moment: datetime) -> Iterator[Sequence[Allocation]]:
+        last: tuple[RawValue, RawValue] | None = None
+        while True:
+            with self._file.in_use():
+                rows = self._page(unreleased, moment, last)
+            if not rows:
+                break
+            last = (rows[-1].expires_at, rows[-1].sid)
+            yield self._readable(rows)
+
+    def _readable(self, rows: Sequence[StoredRow]) -> Sequence[Allocation]:
+        with self._file.in_use():
+            shared = self._shared_among([row.sid for row in rows])
+        judged = [self._judged(row, shared=row.sid in shared) for row in rows]
+        return [row for row in judged if isinstance(row, Allocation)]
+
+    def _in_slices(self, unreleased: Sequence[str], moment: datetime) -> Iterator[Sequence[Allocation]]:
+        """One walk through the table. Rows that get other keys meanwhile come once more, rather than not at all."""
+        for _ in range(SLICED_ATTEMPTS):
+            try:
+                yield from map(self._readable, _pages(self._due_of_slices(unreleased, moment)))
+            except MovedError:
+                continue
+            return
+        for each in unreleased:
+            yield from self._in_order(each, moment)
+
+    def _due_of_slices(self, unreleased: Sequence[str], moment: datetime) -> Iterator[Sequence[StoredRow]]:
+        condition = f"{self._due_conditions} AND ({' OR '.join(unreleased)}) AND {self._due_range}"
+        values = (certainly_unexpired_from(moment, self._words),)
+        return self._sliced(lambda page: self._due_of_slice(page, condition, values), Pace())
+
+    def _due_of_slice(
+        self, page: Slice, condition: str, values: Sequence[RawValue]
+    ) -> tuple[list[StoredRow], Position | None]:
+        """Until there is enough of it: the next slice begins behind the last row."""
+        cursor = self.connection.execute(
+            f"SELECT {self._select}, {', '.join(page.key.columns)} FROM {self._table} {page.key.hint} "
+            f"WHERE {page.condition} AND {condition} ORDER BY {', '.join(page.key.columns)}",
+            (*page.values, *values),
+        )
+        rows, size = [], 0
+        for values_of_row in cursor:
+            row, position = StoredRow(*values_of_row[:WIDTH]), values_of_row[WIDTH:]
+            rows.append(row)
+            size += _size(values_of_row)
+            if size > PAGE_BYTES:
+                cursor.close()
+                return rows, position
+        return rows, page.last
 
     def _page(self, unreleased: str, moment: datetime, last: tuple[RawValue, RawValue] | None) -> list[StoredRow]:
         cursor = self.connection.execute(
@@ -42,7 +101,7 @@ class Due(Lookup):
         rows, size = [], 0
         for values in cursor:
             rows.append(StoredRow(*values))
-            size += sum(len(value) for value in values if isinstance(value, str | bytes))
+            size += _size(values)
             if size > PAGE_BYTES:
                 break
         # The read transaction ends here: nothing of ours stands in a writer's way while the page is worked on.
@@ -51,14 +110,19 @@ class Due(Lookup):
 
     def _due_statement(self, unreleased: str, last: tuple[RawValue, RawValue] | None) -> str:
         expires_at, sid = self._column("expires_at"), self._column("sid")
-        # No row before the first bound can be read, but for those that never expire; there may be many.
-        after = f"{expires_at} >= {constant(certainly_invalid_below(self._words))}"
+        within = self._due_range
         if last is not None:
-            after = f"({expires_at}, {sid}) > ({', '.join(parameter(value) for value in last)})"
+            within = f"{expires_at} < ? AND ({expires_at}, {sid}) > ({', '.join(parameter(value) for value in last)})"
         return (
             f"SELECT {self._select} FROM {self._table} WHERE {self._due_conditions} AND {unreleased} "
-            f"AND {expires_at} < ? AND {after} ORDER BY {expires_at}, {sid} LIMIT {PAGE_ROWS}"
+            f"AND {within} ORDER BY {expires_at}, {sid} LIMIT {PAGE_ROWS}"
         )
+
+    @property
+    def _due_range(self) -> str:
+        # No row before the first bound can be read, but for those that never expire; there may be many.
+        expires_at = self._column("expires_at")
+        return f"{expires_at} < ? AND {expires_at} >= {constant(certainly_invalid_below(self._words))}"
 
     @property
     def _due_conditions(self) -> str:
@@ -104,3 +168,22 @@ class Due(Lookup):
         judged = [self._judged(row, shared=row.sid in shared) for row in (StoredRow(*values) for values in rows)]
         # One provisioner alone serves a table that names none.
         return [row for row in judged if isinstance(row, Allocation) and row.provisioner == provisioner and row.vm_ref]
+
+
+def _size(values: Sequence[RawValue]) -> int:
+    return sum(len(value) for value in values if isinstance(value, str | bytes))
+
+
+def _pages(slices: Iterator[Sequence[StoredRow]]) -> Iterator[Sequence[StoredRow]]:
+    """The same rows in pages of their own: of many slices little is due, and each page costs a look by its sids."""
+    page: list[StoredRow] = []
+    size = 0
+    for rows in slices:
+        for row in rows:
+            page.append(row)
+            size += _size(msgspec.structs.astuple(row))
+            if len(page) >= PAGE_ROWS or size > PAGE_BYTES:
+                yield page
+                page, size = [], 0
+    if page:
+        yield page

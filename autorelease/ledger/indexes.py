@@ -22,6 +22,7 @@ from autorelease.ledger.narrowing import (
     reference_of,
 )
 from autorelease.ledger.rows import StoredRow
+from autorelease.ledger.slices import Key, Position, bindables, places
 from autorelease.ledger.values import shown
 from autorelease.model import Allocation, RawValue
 from autorelease.text import folded
@@ -29,32 +30,6 @@ from autorelease.text import folded
 NAMED = 5
 # What SQLite says where an index that is named cannot serve.
 NO_SOLUTION = "no query solution"
-Position = Sequence[RawValue]
-
-
-class Key(msgspec.Struct, frozen=True):
-    """What a table is kept in the order of. columns: SQL for each; none: the table goes in one page.
-
-    hint: keeps the database from going by an index instead, which may be a damaged one.
-    """
-
-    columns: Sequence[str] = ()
-    hint: str = ""
-
-    @property
-    def row(self) -> str:
-        """SQL for all of it as one value."""
-        return f"({', '.join(self.columns)})"
-
-
-def places(position: Position) -> str:
-    """SQL for a value of a key that is bound."""
-    return f"({', '.join(map(parameter, position))})"
-
-
-def bindables(position: Position) -> Position:
-    """The same value, as it is bound there."""
-    return tuple(map(bindable, position))
 
 
 class Page(msgspec.Struct, frozen=True):

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
-from autorelease.ledger import NOT_ADMITTED
+from autorelease.ledger import NOT_ADMITTED, Look
 from autorelease.ledger.binding import is_undecodable, lowered, twin
-from autorelease.ledger.connection import LedgerConnection
 from autorelease.ledger.rows import StoredRow, read_row
+from autorelease.ledger.slices import Slice, Slices
 from autorelease.model import Allocation, InvalidRow, RawValue
 
 SIDS_AT_ONCE = 500
@@ -15,7 +15,7 @@ SHARED_SID = "sid is shared by several rows"
 TWO = 2
 
 
-class Lookup(LedgerConnection):
+class Lookup(Slices):
     """A sid as somebody could mean it: 7 and '7' are one."""
 
     def read(self, sid: str) -> Allocation | InvalidRow | None:
@@ -95,11 +95,9 @@ class Lookup(LedgerConnection):
         """among: SQL; None: the rows of ours."""
         values = [value for sid in sids for value in (sid, twin(sid)) if value is not None]
         places = ", ".join("(?)" for _ in values)
-        return self.connection.execute(
-            f"SELECT {columns} FROM {self._table} WHERE {self._column('sid')} IN (VALUES {places}) "
-            f"AND {among or self._admitted}",
-            values,
-        )
+        condition = f"{self._column('sid')} IN (VALUES {places}) AND {among or self._admitted}"
+        is_served = self._is_served(Look.SID, f"SELECT {columns} FROM {self._table} WHERE {condition}", values)
+        return iter(self._rows_where(condition, values, columns=columns, is_served=is_served))
 
     def _counted(self, sids: Sequence[RawValue]) -> str:
         """SQL: for each sid that is wanted, whether no row, one row, or two and more could be meant by it."""
@@ -134,12 +132,31 @@ class Lookup(LedgerConnection):
     def _matching(self, sid: RawValue) -> list[StoredRow]:
         """At most two rows that somebody could mean by this sid."""
         column = self._column("sid")
-        cursor = self.connection.execute(
-            f"SELECT {self._select} FROM {self._table} WHERE ({column} = ?1 OR "
-            f"({column} = ?2 AND typeof({column}) IN ('integer', 'text'))) AND {self._ours} LIMIT {TWO}",
-            (sid, twin(sid)),
-        )
-        return [StoredRow(*values) for values in cursor.fetchall()]
+        condition = f"({column} = ? OR ({column} = ? AND typeof({column}) IN ('integer', 'text'))) AND {self._ours}"
+        values = (sid, twin(sid))
+        found = self._rows_where(condition, values, TWO, is_served=self._is_sid_indexed)
+        return [StoredRow(*row) for row in found[:TWO]]
+
+    def _rows_where(
+        self,
+        condition: str,
+        values: Sequence[RawValue],
+        limit: int = -1,
+        *,
+        is_served: bool,
+        columns: str | None = None,
+    ) -> list[tuple[RawValue, ...]]:
+        """The rows of which this is so; where no index serves, in slices, of each at most so many."""
+        statement = f"SELECT {columns or self._select} FROM {self._table}"
+        # A view has no key to be walked by; and whoever stamps holds the lock anyhow.
+        if is_served or self.connection.in_transaction or not self._key().columns:
+            return self.connection.execute(f"{statement} WHERE {condition} LIMIT {limit}", values).fetchall()
+
+        def read(page: Slice) -> list[tuple[RawValue, ...]]:
+            of_page = f"{statement} {page.key.hint} WHERE {page.condition} AND {condition} LIMIT {limit}"
+            return self.connection.execute(of_page, (*page.values, *values)).fetchall()
+
+        return self._every(read)
 
     def _shared_among(self, sids: Sequence[RawValue]) -> set[RawValue]:
         """Those of these stored sids that somebody could mean another row by, too."""
@@ -161,18 +178,6 @@ class Lookup(LedgerConnection):
             return (sid for sid in sids if len(self._matching(sid)) > 1)
         rows = Counter(map(_as_compared, self._scanned(self._column("sid"), sids)))
         return (sid for sid in sids if rows[str(sid)] + (rows[float(sid)] if isinstance(sid, int) else 0) > 1)
-
-    @property
-    def _shared_sids(self) -> str:
-        """SQL for the sids that `_matching` finds more than one row for."""
-        sid = self._column("sid")
-        is_one = f"typeof({sid}) IN ('integer', 'text')"
-        return (
-            f"SELECT {sid} FROM {self._table} WHERE {self._admitted} AND ({sid} IN "
-            f"(SELECT {sid} FROM {self._table} WHERE {self._admitted} GROUP BY {sid} HAVING count(*) > 1) "
-            f"OR {is_one} AND CAST({sid} AS TEXT) IN (SELECT CAST({sid} AS TEXT) FROM {self._table} "
-            f"WHERE {self._admitted} AND {is_one} GROUP BY 1 HAVING count(*) > 1))"
-        )
 
     def _judged(self, row: StoredRow, *, shared: bool) -> Allocation | InvalidRow:
         judged = read_row(row, self._words)

@@ -9,13 +9,15 @@ LONGEST_SECONDS = 0.1
 FIRST_ROWS = 100
 LEAST_ROWS = 20
 MOST_ROWS = 10_000
+# More than any table has.
+EVERYTHING = 2**62
 
 
 class Pace:
     """The number of rows of the next read, by how long the one before it took. It aims at half of what is allowed."""
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.rows = FIRST_ROWS
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic, rows: int | None = None) -> None:
+        self.rows = FIRST_ROWS if rows is None else rows
         self._monotonic = monotonic
 
     @contextmanager

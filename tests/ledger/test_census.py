@@ -11,15 +11,11 @@ from pathlib import Path
 import pytest
 
 from autorelease.ledger.pace import MOST_ROWS
-from autorelease.ledger.rows import StoredRow
-from autorelease.ledger.sqlite import SQLiteLedger
-from autorelease.ledger.values import Vocabulary
+from tests.ledger.watched import Watched
 
 ROWS = 1_000_000
-COLUMNS = {role: role for role in StoredRow.__struct_fields__}
 # Slow machines do twenty million of these in a second; a slice is to be done in a tenth of that.
 STEPS_OF_A_SLICE = 2_000_000
-STEPS_AT_ONCE = 1000
 FILL = (
     "INSERT INTO vm_allocations WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
     "SELECT 'vm-' || i, CASE WHEN i % 3 THEN 'Active' ELSE 'Released' END, "
@@ -36,24 +32,6 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         connection.execute("CREATE TABLE vm_allocations (sid TEXT PRIMARY KEY, status TEXT, expires_at INTEGER)")
         connection.execute(FILL, (ROWS,))
     return found
-
-
-class Watched:
-    """A ledger, and how many steps each of its transactions takes."""
-
-    def __init__(self, path: Path) -> None:
-        self.ledger = SQLiteLedger(path, "vm_allocations", COLUMNS, words=Vocabulary(), read_only=True)
-        self.slices = [0]
-        self.ledger.connection.set_progress_handler(self._step, STEPS_AT_ONCE)
-        self.ledger.connection.set_trace_callback(self._statement)
-
-    def _step(self) -> None:
-        self.slices[-1] += STEPS_AT_ONCE
-
-    def _statement(self, statement: str) -> None:
-        # Outside of a transaction each statement is one of its own.
-        if statement == "BEGIN" or not self.ledger.connection.in_transaction:
-            self.slices.append(0)
 
 
 @pytest.fixture
