@@ -11,7 +11,7 @@ from autorelease.deciding.tables import INDEXES
 from autorelease.model import RawValue
 from autorelease.sqlitefile import connect_private, interrupted_when, speaking_of
 
-CHUNK = 20_000
+CHUNK = 10_000
 PLACE = "the plan's temporary file (in SQLITE_TMPDIR, TMPDIR or /var/tmp)"
 
 

@@ -339,7 +339,7 @@ def sqlite(place: Place, statement: str) -> str:
         f"connection.execute({statement!r})\nconnection.commit()\n",
         encoding="utf-8",
     )
-    return f"{sys.executable} {script}"
+    return f"'{sys.executable}' '{script}'"
 
 
 def test_a_row_that_is_ours_no_more_is_not_called(place: Place) -> None:
