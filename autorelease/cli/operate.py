@@ -67,7 +67,7 @@ def release(
     with redirect_stdout(sys.stderr):
         start = replace(start_of(settings, now), kind=TickKind.RELEASE, reason=reason)
         report = _release(settings, list(dict.fromkeys(sids)), start, confirm, asks_on)
-    _log_advice(report)
+    _log_advice(report, sids)
     show_report(report, options, as_json=as_json)
 
 
@@ -113,7 +113,7 @@ def _release(
         )
 
 
-def _log_advice(report: "TickReport") -> None:
+def _log_advice(report: "TickReport", named: Sequence[str]) -> None:
     """Say why a --confirm was not accepted; and what to type where no miss was believed."""
     from autorelease.model import ErrorCode
     from autorelease.rules.guard import advice_on_misses
@@ -121,8 +121,11 @@ def _log_advice(report: "TickReport") -> None:
     for refusal in report.refused:
         logger.error("refused: %s: %s. %s", refusal.code, refusal.message, WITHOUT)
     if report.unproven:
-        missed = [quote(error.sid) for error in report.errors if error.code is ErrorCode.UNPROVEN]
-        sids = " ".join(missed) if report.unproven <= MOST_SIDS else "SID..., the same as before,"
+        missed = {error.sid for error in report.errors if error.code is ErrorCode.UNPROVEN}
+        # As they were typed, whoever answered first.
+        sids = " ".join(quote(sid) for sid in dict.fromkeys(named) if sid in missed)
+        if report.unproven > MOST_SIDS:
+            sids = "SID..., the same as before,"
         logger.error("%s", advice_on_misses(report.unproven, f"autorelease release {sids}"))
 
 

@@ -341,7 +341,8 @@ class Chain:
     def _check_converged(self, report: dict[str, Any]) -> None:
         """Every row that was due is Released or named, and the journal explains every change."""
         now = _nanoseconds(report["now"])
-        assert {error["sid"]: error["code"] for error in report["errors"]} == dict.fromkeys(self.conflicts, "conflict")
+        found = {error["sid"]: error["code"] for error in report["errors"]}
+        assert found == dict.fromkeys(self.conflicts, "conflict"), report["errors"]
         assert report["skipped"] == {**dict.fromkeys(report["skipped"], 0), "held": len(self.held)}
         statuses = dict(self.place.query("SELECT sid, status FROM vm_allocations"))
         assert {sid for sid, row in self.rows.items() if row.is_due(now) and statuses[sid] != "Released"} == set()

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 ACCOUNT = "acme"
@@ -67,9 +68,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         status, text = self.parcel.answer(self.command, self.path, self.headers.get("Authorization"))
-        self.send_response(status)
-        self.end_headers()
-        self.wfile.write(text.encode())
+        # Who asked may have given up by then.
+        with suppress(ConnectionError):
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(text.encode())
 
     def log_message(self, *_: object) -> None:
         """Silent."""
