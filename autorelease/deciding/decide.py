@@ -101,13 +101,16 @@ def _decide(
     census = ledger.census(held)
     memory = memory or audit.remembered(journal.audited(audit.name_of(ledger, moment.ledger)))
     last = journal.last_admitted_tick()
+    memory = audit.looked_up(memory, ledger, census)
+    anchor, rewound = moment_of(last.start) if last else None, _rewound(ledger, journal)
+    facts = guard.Facts(moment, anchor, rewound, is_hypothetical)
+    # Last: whoever is interrupted from here on has the spool to close.
     spool = _plan(judge, unfinished, _admission(last, moment), is_stopped)
     summary = spool.summary(census.rows_examined)
-    facts = guard.Facts(moment, moment_of(last.start) if last else None, _rewound(ledger, journal), is_hypothetical)
     return Decision(
         now=judge.now,
         census=census,
-        memory=audit.looked_up(memory, ledger, census),
+        memory=memory,
         held=held,
         unowned=spool.invalid(LISTED),
         unfinished=unfinished,

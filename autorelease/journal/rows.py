@@ -66,7 +66,9 @@ RENAMED = ", ".join(
     )
 )
 # A call that began after the conflict was found, in a run that has not ended, is none of what is acknowledged.
-BEGUN_SINCE = "begun_since_conflict AND begun_run IN (SELECT tick FROM ticks WHERE status IS NULL)"
+BEGUN_SINCE = (
+    "conflict_at IS NOT NULL AND begun_since_conflict AND begun_run IN (SELECT tick FROM ticks WHERE status IS NULL)"
+)
 ACKNOWLEDGED = "conflict_at = NULL, skipped = NULL, " + ", ".join(
     f"{column} = CASE WHEN {BEGUN_SINCE} THEN {column} END" for column in OF_INTENT
 )

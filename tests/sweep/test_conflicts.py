@@ -249,6 +249,16 @@ def test_an_order_that_was_killed_leaves_a_conflict_though_its_row_has_not_expir
     assert engine.tick(Scripted()).ends() == {}
 
 
+def test_what_a_killed_order_has_left_can_be_acknowledged_before_any_tick_has_come(engine: Engine) -> None:
+    """No conflict is written down by then, and the order's run has no end yet."""
+    engine.add("a", expires_at=RENEWED)
+    with pytest.raises(KeyboardInterrupt):
+        engine.release(MemoryProvisioner(["a"]), "a", around_ledger=killed_at_the_stamp)
+    engine.retry("a")
+    assert engine.open_intents() == set()
+    assert engine.tick(Scripted()).ends() == {}
+
+
 @pytest.mark.parametrize("end", ["stamped", "missed"])
 def test_what_an_order_under_way_has_stamped_or_missed_it_writes_down_itself(engine: Engine, end: str) -> None:
     engine.add("a")
