@@ -23,7 +23,9 @@ ROOT = Path(__file__).parents[1]
 PATCHES = Path("tests") / "mutants"
 PLUGIN = Path(__file__).with_name("only_this_tree.py")
 AT_ONCE = 2
+# For one test; and a little for each that is run with it.
 PATIENCE_SECONDS = 120
+PATIENCE_FOR_EACH_SECONDS = 5
 SAID_CHARACTERS = 72
 NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist")
 HEAD = ("Problem", "Protection", "Test")
@@ -158,6 +160,7 @@ def _run(root: Path, tests: Sequence[str]) -> tuple[int, ET.Element | None, str]
     report = root / "report.xml"
     # Of no user's own: what pytest, coverage or Python itself is told there is about another tree.
     environment = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    patience = PATIENCE_SECONDS + PATIENCE_FOR_EACH_SECONDS * len(tests)
     options = ["-x", "-q", "-p", PLUGIN.stem, "-p", "no:cacheprovider", "-p", "no:randomly", "--tb=short"]
     try:
         ended = subprocess.run(  # noqa: S603 - our own pytest
@@ -167,10 +170,10 @@ def _run(root: Path, tests: Sequence[str]) -> tuple[int, ET.Element | None, str]
             capture_output=True,
             text=True,
             check=False,
-            timeout=PATIENCE_SECONDS,
+            timeout=patience,
         )
     except subprocess.TimeoutExpired:
-        return -1, None, f"it did not end within {PATIENCE_SECONDS} s"
+        return -1, None, f"it did not end within {patience} s"
     found = ET.parse(report).getroot() if report.exists() else None  # noqa: S314
     return ended.returncode, found, "\n".join((ended.stdout + ended.stderr).splitlines()[-15:])
 
