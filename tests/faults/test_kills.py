@@ -164,8 +164,12 @@ def _order_again(chain: OrderedChain) -> None:
 
 
 def _acknowledge(chain: OrderedChain) -> None:
-    """It is known; also before any tick has come."""
-    for sid in sorted(chain.conflicts)[:1]:
+    """It is known; also before any tick has come.
+
+    Only where the VM stands: while a row is paid for whose VM is gone, nobody is believed who does not find it.
+    """
+    gone = chain.destroyed()
+    for sid in [sid for sid in sorted(chain.conflicts) if chain.rows[sid].vm_ref not in gone][:1]:
         chain.acknowledge(sid)
     chain.sweep_whole()
 
