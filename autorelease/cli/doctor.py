@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autorelease.cli.decided import limits
-from autorelease.cli.shared import clock, moment, shared
+from autorelease.cli.shared import FORMAT, check_section, clock, moment, shared
 from autorelease.errors import ConfigurationError, ExitCode, UsageError
 from autorelease.model import rfc3339
 from autorelease.render import Form, TextForm, default_form, progress, show_checks, show_json, show_lines, show_rows
@@ -37,15 +37,7 @@ def doctor(
     provisioner: Annotated[
         str | None, typer.Option(metavar="NAME", help="This provisioner alone, with what its answers are worth.")
     ] = None,
-    form: Annotated[
-        TextForm | None,
-        typer.Option(
-            "--format",
-            case_sensitive=False,
-            help="Default: table on a terminal, plain in a pipe.",
-            show_default=False,
-        ),
-    ] = None,
+    form: Annotated[TextForm | None, FORMAT] = None,
 ) -> None:
     """Check the whole installation, each part with its remedy: exit code 0, or 9 where one of them fails.
 
@@ -92,19 +84,13 @@ def _examined(settings: "Settings", now: datetime, provisioner: str | None, *, d
         raise UsageError("--deep is about ledger and journal, --provisioner about one provisioner: give one of them")
     here = moment(settings, now)
     if provisioner is not None:
-        _check_known(settings, provisioner)
+        check_section(settings, provisioner)
         return list(examine_provisioner(settings, here, provisioner))
     checks = list(examine(settings, here, limits(settings)))
     if deep:
         with progress(None, "reading all of ledger and journal (Ctrl-C ends it)"):
             checks += examine_integrity(settings, now)
     return checks
-
-
-def _check_known(settings: "Settings", provisioner: str) -> None:
-    if provisioner not in settings.provisioners:
-        known = ", ".join(settings.provisioners) or "none"
-        raise UsageError(f"{settings.config} has no section [provisioners.{provisioner}]; those it has: {known}")
 
 
 def _show(form: Form, now: datetime, values: "Sequence[Value]", checks: "Sequence[Check]", *, is_all: bool) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autorelease.cli.shared import Shared, check_utf8, shared
+from autorelease.cli.shared import FORMAT, Shared, check_utf8, shared
 from autorelease.errors import UsageError
 from autorelease.model import SkipReason, rfc3339
 from autorelease.render import Form, TextForm, default_form, show_json, show_rows
@@ -57,15 +57,7 @@ def history(
     *,
     sid: Annotated[str | None, typer.Option(metavar="SID", help="The events of this allocation.")] = None,
     tick: Annotated[str | None, typer.Option(metavar="ID", help="This tick and its events.")] = None,
-    form: Annotated[
-        TextForm | None,
-        typer.Option(
-            "--format",
-            case_sensitive=False,
-            help="Default: table on a terminal, plain in a pipe.",
-            show_default=False,
-        ),
-    ] = None,
+    form: Annotated[TextForm | None, FORMAT] = None,
 ) -> None:
     """Show the ticks, newest first; of one allocation or of one tick, the events.
 

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autorelease.cli.shared import TIMES, actor, check_section, check_utf8, clock, named_rows, parse_time, shared
+from autorelease.cli.shared import (
+    FORMAT,
+    TIMES,
+    actor,
+    check_section,
+    check_utf8,
+    clock,
+    named_rows,
+    parse_time,
+    shared,
+)
 from autorelease.errors import ExitCode, UsageError
 from autorelease.model import rfc3339
 from autorelease.render import Form, TextForm, default_form, show_json, show_lines, show_rows
@@ -176,10 +186,7 @@ def _still_held(journal: "Journal", now: datetime) -> list[str]:
 def holds(
     context: typer.Context,
     *,
-    form: Annotated[
-        TextForm | None,
-        typer.Option("--format", help="Default: table on a terminal, plain in a pipe.", show_default=False),
-    ] = None,
+    form: Annotated[TextForm | None, FORMAT] = None,
 ) -> None:
     """Show every hold that is in force or in its grace; those whose row is gone, or names another VM now, are marked.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autorelease.cli.decided import decided, limits
-from autorelease.cli.shared import check_utf8, clock, moment, parse_length, shared
+from autorelease.cli.shared import FORMAT, check_utf8, clock, moment, parse_length, shared
 from autorelease.errors import ExitCode, UsageError
 from autorelease.inspect import at_second, in_words
 from autorelease.model import rfc3339
@@ -50,15 +50,7 @@ def upcoming(
     each: Annotated[
         bool, typer.Option("--rows", help="Also in a table, list each allocation; the other formats always do.")
     ] = False,
-    form: Annotated[
-        TextForm | None,
-        typer.Option(
-            "--format",
-            case_sensitive=False,
-            help="Default: table on a terminal, plain in a pipe.",
-            show_default=False,
-        ),
-    ] = None,
+    form: Annotated[TextForm | None, FORMAT] = None,
 ) -> None:
     """Show what expires next, and when the guard will refuse because too much ends together.
 

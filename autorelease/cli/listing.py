@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autorelease.cli.decided import check_provisioners, decided
-from autorelease.cli.shared import TIMES, clock, moment, parse_time, shared
+from autorelease.cli.shared import FORMAT, TIMES, clock, moment, parse_time, shared
 from autorelease.model import InvalidRow, Planned, SkipReason, rfc3339
 from autorelease.render import Form, default_form, show_json, show_lines, show_rows
 from autorelease.rules.expiry import overdue
@@ -45,15 +45,7 @@ def list_expired(
     *,
     at: Annotated[str | None, typer.Option(metavar="TIME", help=f"What if it were then: {TIMES}.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Also what is skipped, and the invalid rows.")] = False,
-    form: Annotated[
-        Form | None,
-        typer.Option(
-            "--format",
-            case_sensitive=False,
-            help="Default: table on a terminal, plain in a pipe.",
-            show_default=False,
-        ),
-    ] = None,
+    form: Annotated[Form | None, FORMAT] = None,
 ) -> None:
     """Show what a tick would release, and whether the guard would let it.
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from autorelease.rules.guard import Moment
     from autorelease.settings import Settings
 
+FORMAT = typer.Option(
+    "--format", case_sensitive=False, help="Default: table on a terminal, plain in a pipe.", show_default=False
+)
 TIMES = "RFC 3339 with an offset or Z (2026-12-01T00:00:00Z), or +72h from now"
 
 
@@ -139,7 +142,7 @@ def check_section(settings: "Settings", provisioner: str) -> None:
     """Raise UsageError for the name of a provisioner that the configuration does not have."""
     if provisioner not in settings.provisioners:
         known = ", ".join(sorted(settings.provisioners)) or "none"
-        raise UsageError(f"the configuration has no section [provisioners.{provisioner}]; there are: {known}")
+        raise UsageError(f"{settings.config} has no section [provisioners.{provisioner}]; those it has: {known}")
 
 
 def moment(settings: "Settings", now: datetime) -> "Moment":

@@ -147,7 +147,7 @@ USAGE: dict[tuple[str, ...], str] = {
     ("unhold", "due"): "'due' is not held",
     ("retry",): "either SIDs, or --all",
     ("retry", "due", "nobody"): "no allocation 'nobody'",
-    ("retry", "--provisioner", "third"): "there are: default, second",
+    ("retry", "--provisioner", "third"): "those it has: default, second",
     ("release", "due"): "add --yes",
     ("release", "due", "--yes", "--confirm", "0"): "--confirm",
     ("release", "due", "nobody", "--yes"): "no allocation 'nobody'",

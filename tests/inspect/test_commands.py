@@ -47,6 +47,11 @@ def instant(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
+@pytest.mark.parametrize("command", ["list-expired", "upcoming", "history", "health", "doctor", "holds"])
+def test_a_format_is_taken_in_any_case(here: Place, command: str) -> None:
+    assert run_here(here, command, "--format", "JSON").json()["schema"].startswith("autorelease.")
+
+
 # --- upcoming ---------------------------------------------------------------------------------------------------------
 
 
