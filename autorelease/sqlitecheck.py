@@ -4,18 +4,18 @@ Shared by ledger and journal; knows neither's tables.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autorelease.errors import UnusableError
-from autorelease.sqlitefile import check_file, connect, speaking_of
+from autorelease.errors import StopReadingError
+from autorelease.sqlitefile import check_file, connect, quoted, speaking_of
 
 if TYPE_CHECKING:
     import sqlite3
 
-WAIT_SECONDS = 0.1
-LONGEST_STOP_SECONDS = 5
 INTACT = ["ok"]
 
 
@@ -28,60 +28,51 @@ def find_damage(path: Path, table: str | None = None) -> Sequence[str]:
     """
     check_file(path, "database", "Look whether the configuration names the right file")
     look = _Look(path, table)
-    thread = threading.Thread(target=look.run, name="integrity", daemon=True)
-    thread.start()
-    try:
-        # SQLite's own code hears no signal: it runs beside the thread that does.
-        while thread.is_alive():
-            thread.join(WAIT_SECONDS)
-    except BaseException:
-        look.stop()
-        thread.join(LONGEST_STOP_SECONDS)
-        raise
-    if look.error is not None:
-        raise look.error
-    if look.found is None:
-        raise UnusableError(f"{path}: the look for damage did not come to its end")
-    return look.found
+    # SQLite's own code hears no signal: it runs beside the thread that does.
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="integrity") as beside:
+        try:
+            return beside.submit(look.find).result()
+        finally:
+            look.stop()
 
 
 class _Look:
-    """One look, with a connection of its own. found None: it has not come to its end. error: why it never will."""
+    """One look, with a connection of its own."""
 
     def __init__(self, path: Path, table: str | None) -> None:
-        self.found: Sequence[str] | None = None
-        self.error: Exception | None = None
         self._path = path
         self._table = table
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._is_stopped = False
 
-    def run(self) -> None:
-        """Look, and keep what is found."""
-        try:
-            with speaking_of(self._path):
-                self._run()
-        except Exception as error:  # noqa: BLE001 - handed to the thread that waits
-            self.error = error
+    def find(self) -> Sequence[str]:
+        """What is found. Raises StopReadingError where it is broken off."""
+        with (
+            speaking_of(self._path),
+            closing(connect(self._path, read_only=True)) as connection,
+            self._in_reach(connection),
+        ):
+            lines = [str(line) for (line,) in connection.execute(self._statement(connection))]
+        return [] if lines == INTACT else lines
 
-    def _run(self) -> None:
-        connection = connect(self._path, read_only=True)
+    @contextmanager
+    def _in_reach(self, connection: "sqlite3.Connection") -> Iterator[None]:
+        """Let `stop` break off what this connection does."""
         with self._lock:
+            if self._is_stopped:
+                raise StopReadingError
             self._connection = connection
         try:
-            if not self._is_stopped:
-                lines = [str(line) for (line,) in connection.execute(self._statement(connection))]
-                self.found = [] if lines == INTACT else lines
+            yield
         finally:
             with self._lock:
                 self._connection = None
-            connection.close()
 
     def _statement(self, connection: "sqlite3.Connection") -> str:
         tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND lower(name) = lower(?)"
         found = connection.execute(tables, (self._table,)).fetchone()
-        return "PRAGMA integrity_check" + (f"({_quoted(found[0])})" if found else "")
+        return "PRAGMA integrity_check" + (f"({quoted(found[0])})" if found else "")
 
     def stop(self) -> None:
         """Break it off."""
@@ -89,7 +80,3 @@ class _Look:
             self._is_stopped = True
             if self._connection is not None:
                 self._connection.interrupt()
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -163,6 +163,11 @@ def is_wal(path: Path) -> bool:
         return WAL_VERSION in file.read(20)[18:]
 
 
+def quoted(name: str) -> str:
+    """An SQL identifier, for every name that SQLite allows."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 @contextmanager
 def speaking_of(path: Path | str) -> Iterator[None]:
     """Turn SQLite's errors into UnusableError with the file and what to do."""

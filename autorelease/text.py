@@ -44,13 +44,13 @@ def escaped(text: str) -> str:
     )
 
 
-def plain(said: object, longest: int = 8192) -> str:
+def plain(source: object, longest: int = 8192) -> str:
     """What anything says of itself, as text that can be stored: also where its `str` is broken.
 
     Lone surrogates, as in the name of a file, are written as their escape. longest: in characters; more is cut off.
     """
     try:
-        text = str(said).encode("utf-8", "backslashreplace").decode("utf-8")
+        text = str(source).encode("utf-8", "backslashreplace").decode("utf-8")
     except Exception:  # noqa: BLE001 - an exception whose own text raises, too
         return "(its text cannot be read)"
     return text if len(text) <= longest else f"{text[:longest]}…"

@@ -178,9 +178,9 @@ def _not_held(not_held: Sequence[str], provisioner: str | None, *, is_one_of_man
 
 def _still_held(journal: "Journal", now: datetime) -> list[str]:
     """What goes on keeping rows from being released."""
-    from autorelease.inspect.holds import told
+    from autorelease.inspect.holds import in_a_sentence
 
-    return [f"still in force: {told(each, now)}" for each in journal.holds(now) if not each.sid]
+    return [f"still in force: {in_a_sentence(each, now)}" for each in journal.holds(now) if not each.sid]
 
 
 def holds(

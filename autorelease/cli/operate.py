@@ -130,12 +130,12 @@ def _log_advice(report: "TickReport", named: Sequence[str]) -> None:
 
 
 def _tell_of_holds(order: "Order", now: "datetime") -> None:
-    from autorelease.inspect.holds import how_to_end, told
+    from autorelease.inspect.holds import how_to_end, in_a_sentence
 
     for item in order.held:
         if (hold := item.known.hold) is not None:
             sid, remedy = item.allocation.sid, how_to_end(hold)
-            logger.warning("%s: %s. To release it, end that first: %s", sid, told(hold, now), remedy)
+            logger.warning("%s: %s. To release it, end that first: %s", sid, in_a_sentence(hold, now), remedy)
 
 
 def _ask(order: "Order") -> None:

@@ -1,7 +1,8 @@
 """Read ledger and journal, plan, and ask the guard. Listing, dry run and tick go the same way; nothing is changed."""
 
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from contextlib import ExitStack
+from datetime import datetime
 
 import msgspec
 from msgspec.structs import replace
@@ -17,13 +18,12 @@ from autorelease.model import NOTHING_KNOWN, Allocation, Census, InvalidRow, Kno
 from autorelease.rules import guard
 from autorelease.rules.expiry import find_expired
 from autorelease.rules.identities import Identities, identity
-from autorelease.rules.plan import make_plan
+from autorelease.rules.plan import earliest_end_in_force, make_plan
 
 # At most so many rows are named; all are counted.
 LISTED = 1000
 # More than the guard judges: some of their rows are gone from the table.
 RELEASES_LOOKED_UP = 300
-BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -130,7 +130,8 @@ class _Everything:
 
 def _held(judge: Judge[JournalReader]) -> Container[str]:
     """The sids that somebody holds. Not those of a provisioner: of a row that is invalid nobody knows whose it is."""
-    holds = [hold for hold in judge.journal.holds(_earlier(judge.now, judge.hold_grace)) if judge.is_held(hold)]
+    known = judge.journal.holds(earliest_end_in_force(judge.now, judge.hold_grace))
+    holds = [hold for hold in known if judge.is_held(hold)]
     if any(hold.scope == "all" for hold in holds):
         return _Everything()
     return frozenset(hold.sid for hold in holds if hold.scope == "sid")
@@ -145,13 +146,12 @@ def _admission(last: PastTick | None, moment: guard.Moment) -> Identities:
 def _plan(
     judge: Judge[JournalReader], unfinished: Unfinished, admitted: Identities, is_stopped: Callable[[], bool]
 ) -> Spool:
-    spool = Spool(judge.ledger.references)
-    try:
+    with ExitStack() as unless_whole:
+        spool = Spool(judge.ledger.references)
+        unless_whole.callback(spool.close)
         with spool.interrupted_when(is_stopped):
             _fill(spool, judge, unfinished, admitted, is_stopped)
-    except BaseException:
-        spool.close()
-        raise
+        unless_whole.pop_all()
     return spool
 
 
@@ -189,11 +189,6 @@ def _admitted_before(rows: Sequence[Allocation], known: Memory, admitted: Identi
 def moment_of(start: TickStart) -> guard.Moment:
     """When, and over which ledger, a tick was begun."""
     return guard.Moment(start.now, start.ledger, start.boot_id, start.boot_seconds)
-
-
-def _earlier(now: datetime, duration: timedelta) -> datetime:
-    # The configuration allows durations that reach back before the calendar.
-    return now - min(duration, now - BEGINNING)
 
 
 def _rewound(ledger: Ledger, journal: JournalReader) -> guard.Rewound:

@@ -157,9 +157,9 @@ def _invalid(decision: Decision) -> Check:
     for row in decision.invalid:
         by_reason.setdefault(PARTICULARS.sub("", row.reason), []).append(row)
     most = sorted(by_reason.values(), key=len, reverse=True)
-    told = "; ".join(f"{len(rows)} like {rows[0].sid}: {rows[0].reason}" for rows in most[:MOST_REASONS])
+    listed = "; ".join(f"{len(rows)} like {rows[0].sid}: {rows[0].reason}" for rows in most[:MOST_REASONS])
     more = "; …" if len(most) > MOST_REASONS or decision.rows_invalid > len(decision.invalid) else ""
-    message = f"{decision.rows_invalid} of {live} live rows, {acknowledged} of them held: {told}{more}"
+    message = f"{decision.rows_invalid} of {live} live rows, {acknowledged} of them held: {listed}{more}"
     if decision.rows_invalid <= acknowledged:
         return Check("invalid rows", State.OK, message)
     return Check("invalid rows", State.WARN, message, f"autorelease list-expired --all; {page('An invalid row')}")
@@ -204,9 +204,11 @@ def _clock(journal: JournalReader, moment: guard.Moment, limits: guard.Limits) -
     if last is None:
         return Check("clock", State.OK, f"{at_second(moment.now)}; no admitted tick to compare it with")
     refusals = guard.judge(SOME_WORK, limits, guard.Facts(moment, moment_of(last.start)))
-    told = "; ".join(f"{refusal.code}: {refusal.message}" for refusal in refusals if refusal.code.startswith("clock_"))
-    if told:
-        return Check("clock", State.FAIL, told, f"date -u; {REFUSED}")
+    reasons = "; ".join(
+        f"{refusal.code}: {refusal.message}" for refusal in refusals if refusal.code.startswith("clock_")
+    )
+    if reasons:
+        return Check("clock", State.FAIL, reasons, f"date -u; {REFUSED}")
     since = in_words(moment.now - last.start.now)
     return Check("clock", State.OK, f"{at_second(moment.now)}, {since} after the last admitted tick began")
 

@@ -117,20 +117,20 @@ def _remembered(subject: Subject, now: datetime, terms: Terms) -> Iterator[Fact]
 
 
 def _memory(known: Known, now: datetime, terms: Terms) -> str:
-    said = ["recorded as released"] if known.released else []
+    parts = ["recorded as released"] if known.released else []
     if known.attempts is not None:
         tries = known.attempts
-        said.append(f"{tries.failed_ticks} failed ticks, {tries.pending_ticks} pending")
-        said += ["in quarantine"] if tries.quarantined else []
-        said.append(
+        parts.append(f"{tries.failed_ticks} failed ticks, {tries.pending_ticks} pending")
+        parts += ["in quarantine"] if tries.quarantined else []
+        parts.append(
             f"next try at {terms.spelled(tries.next_attempt_at)}"
             if in_backoff(tries, now) and tries.next_attempt_at
             else "next try with the next tick"
         )
-        said += [f"last error: {tries.last_error}"] if tries.last_error else []
-    said += ["a release was begun, its end is unknown"] if known.intent else []
-    said += [f"left alone: {known.skipped}"] if known.skipped else []
-    return "; ".join(said) or "never tried"
+        parts += [f"last error: {tries.last_error}"] if tries.last_error else []
+    parts += ["a release was begun, its end is unknown"] if known.intent else []
+    parts += [f"left alone: {known.skipped}"] if known.skipped else []
+    return "; ".join(parts) or "never tried"
 
 
 # --- a tick now -------------------------------------------------------------------------------------------------------
@@ -212,5 +212,5 @@ def _at(event: Mapping[str, Any], terms: Terms) -> str:
 
 def _event(event: Mapping[str, Any]) -> str:
     names = ("event", "outcome", "reason", "evidence", "error")
-    said = " ".join(str(event[name]) for name in names if event[name] is not None)
-    return f"{said} ({event['tick']})" if event["tick"] else said
+    parts = " ".join(str(event[name]) for name in names if event[name] is not None)
+    return f"{parts} ({event['tick']})" if event["tick"] else parts

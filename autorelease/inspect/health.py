@@ -12,12 +12,12 @@ from msgspec.structs import asdict, replace
 
 from autorelease.errors import ExitCode, UnusableError
 from autorelease.inspect import at_second, in_words, page
-from autorelease.inspect.holds import releases_from, told
+from autorelease.inspect.holds import in_a_sentence, releases_from
 from autorelease.journal import JournalReader, PastTick
 from autorelease.limits import LOCK_SLACK
 from autorelease.model import ErrorCode, Hold, SkipReason, rfc3339
 from autorelease.rules.guard import BACKWARDS_TOLERATED
-from autorelease.rules.plan import is_held
+from autorelease.rules.plan import earliest_end_in_force, is_held
 
 if TYPE_CHECKING:
     from autorelease.settings import Settings
@@ -138,8 +138,7 @@ def _judge(
 
 
 def _find_pause(journal: JournalReader, now: datetime, hold_grace: timedelta) -> Pause | None:
-    earliest = now - min(hold_grace, now - datetime.min.replace(tzinfo=now.tzinfo))
-    for hold in journal.holds(earliest):
+    for hold in journal.holds(earliest_end_in_force(now, hold_grace)):
         if hold.scope == "all" and is_held(hold, now, hold_grace):
             return Pause(hold, releases_from(hold, hold_grace))
     return None
@@ -224,7 +223,7 @@ def lines(health: Health, now: datetime) -> Iterator[str]:
     if health.paused is not None:
         first = health.paused.first
         more = f"; no tick before {rfc3339(first)} releases anything" if first else ""
-        yield f"paused: {told(health.paused.hold, now)}{more}"
+        yield f"paused: {in_a_sentence(health.paused.hold, now)}{more}"
     if not health.problems and health.swept is not None and health.swept.finished_at is not None:
         yield f"healthy: the last tick ran through, and ended at {at_second(health.swept.finished_at)}"
 

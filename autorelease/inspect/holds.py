@@ -17,7 +17,7 @@ from autorelease.inspect import Check, State
 from autorelease.journal import JournalReader
 from autorelease.ledger import Ledger
 from autorelease.model import Allocation, Hold, InvalidRow, MadeFor, rfc3339
-from autorelease.rules.plan import is_held
+from autorelease.rules.plan import earliest_end_in_force, is_held
 from autorelease.text import folded, plain
 
 GONE = "no row has this sid any more"
@@ -42,8 +42,7 @@ class FoundHold(msgspec.Struct, frozen=True):
 
 def find_holds(ledger: Ledger, journal: JournalReader, now: datetime, hold_grace: timedelta) -> Sequence[FoundHold]:
     """All that keeps something from being released at `now`; those of many first."""
-    # One that ended when the calendar began had no grace that could last until now.
-    earliest = now - min(hold_grace, now - datetime.min.replace(tzinfo=now.tzinfo))
+    earliest = earliest_end_in_force(now, hold_grace)
     holds = [hold for hold in journal.holds(earliest) if is_held(hold, now, hold_grace)]
     rows = ledger.read_many([hold.sid for hold in holds if hold.sid])
     found = [_found(hold, rows.get(hold.sid), ledger.references) for hold in holds]
@@ -100,7 +99,7 @@ def subject(hold: Hold) -> str:
     return hold.sid or f"everything of {hold.provisioner}"
 
 
-def told(hold: Hold, now: datetime) -> str:
+def in_a_sentence(hold: Hold, now: datetime) -> str:
     """What is or was held, since when, by whom, until when, and why."""
     until = f", until {_second(hold.ends_at)}" if hold.ends_at else ""
     verb = "was" if hold.ends_at is not None and hold.ends_at <= now else "is"
@@ -130,7 +129,7 @@ def releases_from(hold: Hold, hold_grace: timedelta) -> datetime | None:
 def check(found: Sequence[FoundHold], now: datetime) -> Check:
     """The line of the doctor."""
     marked = [each for each in found if each.mark is not None]
-    of_many = [told(each.hold, now) for each in found if each.hold.scope != "sid"]
+    of_many = [in_a_sentence(each.hold, now) for each in found if each.hold.scope != "sid"]
     if not found:
         return Check("holds", State.OK, "nothing is held")
     message = "; ".join([f"{len(found)} in force, or in their grace", *of_many])

@@ -122,30 +122,30 @@ def _timer(shown: Mapping[str, str]) -> Check:
         return Check("timer", State.WARN, message, "install the units, as in docs/operating.md, or let cron start it")
     enabled, active = shown.get("UnitFileState"), shown.get("ActiveState")
     following = shown.get("NextElapseUSecRealtime")
-    told = f"{TIMER} is {enabled} and {active}, next run {following or 'never'}"
+    values = f"{TIMER} is {enabled} and {active}, next run {following or 'never'}"
     if enabled != "enabled" or active != "active":
-        return Check("timer", State.FAIL, told, f"systemctl enable --now {TIMER}")
+        return Check("timer", State.FAIL, values, f"systemctl enable --now {TIMER}")
     if not following:
-        return Check("timer", State.FAIL, told, f"systemctl cat {TIMER}")
-    return Check("timer", State.OK, told)
+        return Check("timer", State.FAIL, values, f"systemctl cat {TIMER}")
+    return Check("timer", State.OK, values)
 
 
 def _time_outs(shown: Mapping[str, str], timeout: timedelta, deadline: timedelta) -> Check:
     """A last call may begin just before the deadline, and what was released then is still to be written down."""
     ends = timeout + ABANDONED_AFTER + STAMP_RESCUE
     start, stop = shown.get("TimeoutStartUSec", ""), shown.get("TimeoutStopUSec", "")
-    told = f"TimeoutStartSec={start}, TimeoutStopSec={stop}"
+    values = f"TimeoutStartSec={start}, TimeoutStopSec={stop}"
     remedy = f"systemctl edit {SERVICE}"
     longest, stopping = span(start), span(stop)
     if stopping is not None and stopping < ends:
-        message = f"{told}: the stop takes up to {in_words(ends)}, and would be killed in mid-release"
+        message = f"{values}: the stop takes up to {in_words(ends)}, and would be killed in mid-release"
         return Check("time-outs", State.FAIL, message, remedy)
     if longest is None:
-        return Check("time-outs", State.WARN, f"{told}: a tick that hangs would keep the timer from starting", remedy)
+        return Check("time-outs", State.WARN, f"{values}: a tick that hangs would keep the timer from starting", remedy)
     if longest < deadline + ends:
-        message = f"{told}: a tick takes up to {in_words(deadline + ends)}, and would be ended before its deadline"
+        message = f"{values}: a tick takes up to {in_words(deadline + ends)}, and would be ended before its deadline"
         return Check("time-outs", State.WARN, message, remedy)
-    return Check("time-outs", State.OK, f"{told}, enough for a deadline of {in_words(deadline)}")
+    return Check("time-outs", State.OK, f"{values}, enough for a deadline of {in_words(deadline)}")
 
 
 def _folders(shown: Mapping[str, str], databases: Sequence[Path]) -> Check:

@@ -13,6 +13,7 @@ from autorelease.inspect import Check, State, page
 from autorelease.journal import is_missing, open_journal_reader
 from autorelease.settings import Settings
 from autorelease.sqlitecheck import find_damage
+from autorelease.sqlitefile import quoted
 
 MOST_LINES = 5
 UNUSABLE = page("Exit 5: ledger or journal unusable")
@@ -58,7 +59,7 @@ def _ledger(path: Path, table: str) -> Check:
     if all(OF_A_ROW.fullmatch(line) for line in found):
         return Check(name, State.WARN, message, "correct these rows: the table's own definition does not allow them")
     if all(OF_AN_INDEX.fullmatch(line) for line in found):
-        statement = f"REINDEX main.{_quoted(table)};"
+        statement = f"REINDEX main.{quoted(table)};"
         return Check(name, State.FAIL, message, f"sqlite3 {quote(str(path))} {quote(statement)}; then look again")
     remedy = f"restore it from a backup that has all renewals, or mend it with: sqlite3 {quote(str(path))} .recover"
     return Check(name, State.FAIL, message, f"{remedy}; {UNUSABLE}")
@@ -79,7 +80,3 @@ def _journal(path: Path) -> Check:
 
 def _listed(found: Sequence[str]) -> str:
     return "; ".join(found[:MOST_LINES]) + ("; …" if len(found) > MOST_LINES else "")
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -22,13 +22,13 @@ def rights(path: Path, what: str, service: int) -> Check:
     What a user may is known for certain to that user alone.
     """
     name = f"{what} rights"
-    told = f"{path} {_owned(path)}, folder {_owned(path.parent)}"
+    owners = f"{path} {_owned(path)}, folder {_owned(path.parent)}"
     if os.geteuid() != service:
         remedy = f"runuser -u {user_name(service)} -- autorelease doctor"
         return Check(
             name,
             State.WARN,
-            f"the service runs as {user_name(service)}, and only that user can try its rights: {told}",
+            f"the service runs as {user_name(service)}, and only that user can try its rights: {owners}",
             remedy,
         )
     try:
@@ -36,9 +36,9 @@ def rights(path: Path, what: str, service: int) -> Check:
     except UnusableError as error:
         return Check(name, State.FAIL, str(error), UNUSABLE)
     if is_wal(path) and _is_trap(path):
-        message = f"in WAL mode, and its folder does not hand its group on to the files that appear there: {told}"
+        message = f"in WAL mode, and its folder does not hand its group on to the files that appear there: {owners}"
         return Check(name, State.WARN, message, f"chmod 2770 {path.parent}")
-    return Check(name, State.OK, told)
+    return Check(name, State.OK, owners)
 
 
 def _is_trap(path: Path) -> bool:
@@ -58,26 +58,26 @@ def _owned(path: Path) -> str:
 def columns(ledger: Ledger, settings: Settings) -> Check:
     """Which column is what, and whether the expiries are stored as the configuration says."""
     shape = ledger.shape()
-    told = ", ".join(f"{column.role} = {column.name} {column.declared}".rstrip() for column in shape.columns)
+    described = ", ".join(f"{column.role} = {column.name} {column.declared}".rstrip() for column in shape.columns)
     if shape.is_view:
-        told = f"a view; {f'stamped is {shape.base}' if shape.base else 'nothing is stamped'}: {told}"
+        described = f"a view; {f'stamped is {shape.base}' if shape.base else 'nothing is stamped'}: {described}"
     if shape.absent:
-        told += f"; absent: {', '.join(shape.absent)}"
+        described += f"; absent: {', '.join(shape.absent)}"
     if "vm_ref" in settings.named_columns():
-        told += "; a NULL vm_ref is invalid, because the file names that column"
-    told += f'; references = "{settings.ledger.references}"'
-    told += "".join(f"; only rows with {name} = {value!r}" for name, value in settings.ledger.where.items())
+        described += "; a NULL vm_ref is invalid, because the file names that column"
+    described += f'; references = "{settings.ledger.references}"'
+    described += "".join(f"; only rows with {name} = {value!r}" for name, value in settings.ledger.where.items())
     spelling = settings.ledger.timestamps
     stored = {kind for kind, rows in shape.expiries.items() if rows and kind != "null"}
     if stored and not stored & CLASSES[spelling]:
-        message = f'timestamps = "{spelling}", but every live expires_at is {" or ".join(sorted(stored))}: {told}'
+        message = f'timestamps = "{spelling}", but every live expires_at is {" or ".join(sorted(stored))}: {described}'
         return Check("columns", State.FAIL, message, "[ledger] timestamps in the configuration")
     if not shape.is_base_key_unique:
-        message = f"nothing keeps two rows of the base table from having the same key: {told}"
+        message = f"nothing keeps two rows of the base table from having the same key: {described}"
         return Check("columns", State.WARN, message, "a PRIMARY KEY or UNIQUE index on [ledger.stamp] sid in its table")
     if not shape.is_sid_unique and not shape.is_view:
-        message = f"nothing keeps two rows from having the same sid, so every row is looked up twice: {told}"
+        message = f"nothing keeps two rows from having the same sid, so every row is looked up twice: {described}"
         return Check(
             "columns", State.WARN, message, "a PRIMARY KEY or UNIQUE index on the sid alone, of type TEXT or INTEGER"
         )
-    return Check("columns", State.OK, told)
+    return Check("columns", State.OK, described)

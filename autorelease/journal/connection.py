@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from autorelease.errors import ConfigurationError, UnusableError
@@ -31,15 +31,14 @@ class JournalConnection:
             check_writable(path, "journal")
         self._path = path
         self._file = OpenFile(path, "journal")
-        self.connection = connect(path, read_only=read_only)
-        try:
+        with ExitStack() as unless_usable:
+            self.connection = connect(path, read_only=read_only)
+            unless_usable.callback(self.connection.close)
             with self._file.in_use():
                 self._check(may_be_older=may_be_older)
                 if not read_only:
                     self.connection.execute("PRAGMA journal_mode = TRUNCATE")
-        except BaseException:
-            self.connection.close()
-            raise
+            unless_usable.pop_all()
 
     def _check(self, *, may_be_older: bool) -> None:
         if not is_journal(self.connection):

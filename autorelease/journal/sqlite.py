@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
@@ -36,12 +37,11 @@ def make_journal(path: Path) -> None:
         raise
     except OSError as error:
         raise UnusableError(f"{path}: the journal cannot be made: {error.strerror}. Make its folder first") from error
-    try:
-        _fill(path)
-    except BaseException:
+    with ExitStack() as unless_whole:
         # Left behind, it would be taken for a journal that is there already.
-        path.unlink(missing_ok=True)
-        raise
+        unless_whole.callback(path.unlink, missing_ok=True)
+        _fill(path)
+        unless_whole.pop_all()
 
 
 def _fill(path: Path) -> None:

@@ -13,9 +13,10 @@ from datetime import datetime, timedelta
 from autorelease.ledger import Access, Look
 from autorelease.ledger.conditions import constant
 from autorelease.ledger.due import Due
-from autorelease.ledger.narrowing import certainly_unexpired_from, indexes_of_holders, quoted
+from autorelease.ledger.narrowing import certainly_unexpired_from, indexes_of_holders
 from autorelease.ledger.plans import Values
 from autorelease.ledger.vms import Holders
+from autorelease.sqlitefile import quoted
 from autorelease.text import folded
 
 # The first run may have to wait for the disk: the median is what a tick meets.

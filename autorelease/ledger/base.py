@@ -10,11 +10,11 @@ from msgspec.structs import replace
 
 from autorelease.errors import UnusableError
 from autorelease.ledger.binding import lowered, twin
-from autorelease.ledger.narrowing import quoted
 from autorelease.ledger.rules import Row
 from autorelease.ledger.values import shown
 from autorelease.model import RawValue
 from autorelease.sqliteadvice import NO_COLLATION
+from autorelease.sqlitefile import quoted
 
 
 class Base(msgspec.Struct, frozen=True):

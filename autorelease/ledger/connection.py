@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from autorelease.errors import UnusableError
@@ -10,7 +10,6 @@ from autorelease.identity import References
 from autorelease.ledger.base import Base, check_base, kind_of
 from autorelease.ledger.binding import lowered
 from autorelease.ledger.conditions import is_admitted, is_live, may_be_admitted
-from autorelease.ledger.narrowing import quoted
 from autorelease.ledger.pace import Pace
 from autorelease.ledger.rows import StoredRow
 from autorelease.ledger.rules import NO_RULES
@@ -23,6 +22,7 @@ from autorelease.sqlitefile import (
     check_writable,
     connect,
     interrupted_when,
+    quoted,
 )
 
 REQUIRED = ("sid", "status", "expires_at")
@@ -59,8 +59,9 @@ class LedgerConnection:
         self._rules = NO_RULES
         self._pace = Pace()
         self._is_stopped: Callable[[], bool] = lambda: False
-        self.connection = connect(path, read_only=read_only)
-        try:
+        with ExitStack() as unless_usable:
+            self.connection = connect(path, read_only=read_only)
+            unless_usable.callback(self.connection.close)
             with self._file.in_use():
                 if not read_only:
                     # Of our own connection alone. Without it a stamp would break the operator's keys without a word.
@@ -69,9 +70,7 @@ class LedgerConnection:
                 self._base = base and check_base(self.connection, base, str(path))
                 self._columns = self._checked_columns(table, columns, named)
                 self._sid_is_unique = self._is_unique(table, self._columns["sid"])
-        except BaseException:
-            self.connection.close()
-            raise
+            unless_usable.pop_all()
         self._table = f"main.{quoted(table)}"
         self._select = ", ".join(self._column(role) if role in self._columns else "NULL" for role in ROLES)
 

@@ -18,13 +18,13 @@ from autorelease.ledger.narrowing import (
     certainly_unexpired_from,
     folded_if_plain,
     perhaps_not_plain,
-    quoted,
     reference_of,
 )
 from autorelease.ledger.rows import StoredRow
 from autorelease.ledger.slices import Key, Position, bindables, places
 from autorelease.ledger.values import shown
 from autorelease.model import Allocation, RawValue
+from autorelease.sqlitefile import quoted
 from autorelease.text import folded
 
 NAMED = 5

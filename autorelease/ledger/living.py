@@ -10,12 +10,12 @@ import msgspec
 
 from autorelease.ledger.binding import lowered
 from autorelease.ledger.conditions import constant
-from autorelease.ledger.narrowing import quoted
 from autorelease.ledger.pace import Pace
 from autorelease.ledger.rules import schema_version
 from autorelease.ledger.slices import Key
 from autorelease.ledger.walking import Walking
 from autorelease.sqliteadvice import primary_code
+from autorelease.sqlitefile import quoted
 
 # A row that an index points at costs about three times what it costs in the table's own order.
 WORTH = 3

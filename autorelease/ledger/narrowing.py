@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from autorelease.ledger.values import EARLIEST, EPOCH, LATEST, UNITS_PER_SECOND, Vocabulary
+from autorelease.sqlitefile import quoted
 
 # Offsets reach to 24 hours either way, so a text that is two days ahead by its own date is ahead by any offset.
 FURTHEST_OFFSET = timedelta(days=2)
@@ -18,11 +19,6 @@ OFFSETS = tuple(f"[+-][01]{DIGIT}{minutes}" for minutes in (f":[0-5]{DIGIT}", f"
 SPACE = "' ' || char(9, 10, 11, 12, 13, 28, 29, 30, 31)"
 BEYOND_ASCII = "'*[^' || char(1) || '-' || char(127) || ']*'"
 LONG_MONTHS = "'01', '03', '05', '07', '08', '10', '12'"
-
-
-def quoted(name: str) -> str:
-    """An SQL identifier, for every name that SQLite allows."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:

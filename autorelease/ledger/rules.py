@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from autorelease.ledger.narrowing import quoted
 from autorelease.model import RawValue
+from autorelease.sqlitefile import quoted
 
 # A name that no table has by chance: our second look at a table must not be taken for the first.
 OTHER = quoted("autorelease: the other side")

@@ -5,14 +5,15 @@ The sids are read in slices and compared in a private temporary database: no wri
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from itertools import islice
 
 from autorelease.ledger.binding import is_undecodable
+from autorelease.ledger.lookup import SIDS_AT_ONCE
 from autorelease.ledger.pace import Pace
 from autorelease.ledger.rows import StoredRow
 from autorelease.ledger.slices import Position, Slice, bindables, places
-from autorelease.ledger.walking import SIDS_AT_ONCE, Walking, read_position, written_position
+from autorelease.ledger.walking import Walking, read_position, written_position
 from autorelease.model import RawValue
 from autorelease.sqlitefile import connect_private, speaking_of
 
@@ -58,14 +59,13 @@ class Sharing(Walking):
 
     def _sids(self, pace: Pace) -> sqlite3.Connection:
         """All sids of ours."""
-        sids = connect_private(PLACE, [TABLE])
-        try:
+        with ExitStack() as unless_whole:
+            sids = connect_private(PLACE, [TABLE])
+            unless_whole.callback(sids.close)
             for rows in self._sliced(lambda page: (self._sids_of(page), page.last), pace):
                 with speaking_of(PLACE):
                     sids.executemany("INSERT INTO sids VALUES (?, ?)", rows)
-        except BaseException:
-            sids.close()
-            raise
+            unless_whole.pop_all()
         return sids
 
     def _sids_of(self, page: Slice) -> list[Row]:

@@ -11,11 +11,11 @@ import msgspec
 
 from autorelease.errors import StopReadingError
 from autorelease.ledger.binding import bindable, parameter
-from autorelease.ledger.narrowing import quoted
 from autorelease.ledger.pace import EVERYTHING, Pace
 from autorelease.ledger.plans import Plans
 from autorelease.ledger.rules import schema_version
 from autorelease.model import RawValue
+from autorelease.sqlitefile import quoted
 
 ROWID_NAMES = ("rowid", "_rowid_", "oid")
 # So often a table is begun anew whose rows have got other keys meanwhile; then it is read in one piece.

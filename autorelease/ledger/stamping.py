@@ -9,11 +9,11 @@ from autorelease.ledger.base import kind_of
 from autorelease.ledger.binding import storage_class
 from autorelease.ledger.conditions import is_not_set
 from autorelease.ledger.instants import written_like
-from autorelease.ledger.narrowing import quoted
 from autorelease.ledger.rules import Row, read_rules, schema_version
 from autorelease.ledger.values import is_word, shown
 from autorelease.ledger.views import Through
 from autorelease.model import DEFAULT_PROVISIONER, Allocation, RawValue
+from autorelease.sqlitefile import quoted
 
 
 class Stamping(Through):

@@ -13,12 +13,11 @@ import msgspec
 from autorelease.ledger import Look, Walked
 from autorelease.ledger.binding import twin
 from autorelease.ledger.indexes import Indexes, Page
+from autorelease.ledger.lookup import SIDS_AT_ONCE
 from autorelease.ledger.rows import StoredRow, read_row
 from autorelease.ledger.rules import schema_version
 from autorelease.ledger.slices import Key, Position, Slice
 from autorelease.model import Allocation, InvalidRow
-
-SIDS_AT_ONCE = 500
 
 
 class Walking(Indexes):

@@ -34,6 +34,12 @@ def is_held(hold: Hold | None, now: datetime, hold_grace: timedelta) -> bool:
     return hold.ends_at is None or now - hold.ends_at < hold_grace
 
 
+def earliest_end_in_force(now: datetime, hold_grace: timedelta) -> datetime:
+    """A hold that had ended by then is over at `now`, with its grace."""
+    # The configuration allows durations that reach back before the calendar.
+    return now - min(hold_grace, now - datetime.min.replace(tzinfo=now.tzinfo))
+
+
 def _reason_to_skip(known: Known, now: datetime, hold_grace: timedelta, *, is_served: bool) -> SkipReason | None:
     if is_held(known.hold, now, hold_grace):
         return SkipReason.HELD

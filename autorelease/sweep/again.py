@@ -17,12 +17,10 @@ from autorelease.sweep import verdicts
 from autorelease.sweep.acting import Means
 from autorelease.sweep.books import Books
 from autorelease.sweep.looks import Looks
-from autorelease.sweep.outbox import JOURNAL
-from autorelease.sweep.trouble import Trouble
+from autorelease.sweep.trouble import JOURNAL, LEDGER, Trouble
 from autorelease.sweep.verdicts import Row
 from autorelease.sweep.work import State, Work
 
-LEDGER = "ledger"
 Rows = Mapping[str, Allocation | InvalidRow]
 Found = TypeVar("Found")
 

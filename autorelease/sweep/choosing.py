@@ -12,13 +12,13 @@ from autorelease.sweep import verdicts
 from autorelease.sweep.acting import Means
 from autorelease.sweep.books import Books
 from autorelease.sweep.crew import Crew
+from autorelease.sweep.outbox import GROUP
 from autorelease.sweep.trouble import Trouble
 from autorelease.sweep.vms import VMs
 from autorelease.sweep.windows import Windows
 from autorelease.sweep.work import State, Work
 from autorelease.sweep.worklist import Worklist
 
-GROUP = 500
 WAITING_PER_WORKER = 4
 MOST_BLOCKED = 1000
 

@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from autorelease.errors import UnusableError
 from autorelease.journal import Event, GivenAnswer, Journal
 from autorelease.model import Answer, Hold
-from autorelease.sweep.trouble import Trouble
+from autorelease.sweep.trouble import JOURNAL, Trouble
 
-JOURNAL = "journal"
+# Of what is written in one transaction: for as long as it lasts, nobody else can write.
+GROUP = 500
 
 
 class Outbox:

@@ -11,13 +11,11 @@ from autorelease.sweep import verdicts
 from autorelease.sweep.acting import Means
 from autorelease.sweep.books import Books
 from autorelease.sweep.crew import Crew
-from autorelease.sweep.trouble import Trouble
+from autorelease.sweep.outbox import GROUP
+from autorelease.sweep.trouble import LEDGER, Trouble
 from autorelease.sweep.verdicts import Charge, Row, Verdict
 from autorelease.sweep.work import Earned, State, Work
 
-LEDGER = "ledger"
-# In one transaction: for as long as it lasts, nobody else can write.
-GROUP = 500
 Owned = tuple[Work, Earned]
 
 

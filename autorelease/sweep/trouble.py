@@ -8,6 +8,8 @@ from autorelease.errors import UnusableError
 
 logger = logging.getLogger(__name__)
 
+LEDGER = "ledger"
+JOURNAL = "journal"
 PAUSE_SECONDS = 1.0
 
 

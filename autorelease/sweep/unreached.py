@@ -7,10 +7,9 @@ from autorelease.model import Planned, SkipReason
 from autorelease.sweep import verdicts
 from autorelease.sweep.acting import Means
 from autorelease.sweep.books import Books
+from autorelease.sweep.outbox import GROUP
 from autorelease.sweep.work import Work
 from autorelease.sweep.worklist import Worklist
-
-GROUP = 256
 
 logger = logging.getLogger(__name__)
 

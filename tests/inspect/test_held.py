@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from autorelease.identity import References
-from autorelease.inspect.holds import check, difference, find_holds, how_to_end, made_for, releases_from, told
+from autorelease.inspect.holds import check, difference, find_holds, how_to_end, in_a_sentence, made_for, releases_from
 from autorelease.model import Hold, InvalidRow, MadeFor
 from tests.support.engine import Engine, made_allocation
 
@@ -57,9 +57,9 @@ def test_how_each_is_named_and_ended() -> None:
         Hold("", NOW, None, "r", "eve", provisioner="x y"),
         Hold("", NOW, until, "r", "eve"),
     )
-    assert told(sid, NOW) == "a b is held since 2026-12-01T12:00:00Z by eve, until 2026-12-01T13:00:00Z: r"
-    assert told(second, NOW) == "everything of x y is held since 2026-12-01T12:00:00Z by eve: r"
-    assert told(sid, until).startswith("a b was held since ")
+    assert in_a_sentence(sid, NOW) == "a b is held since 2026-12-01T12:00:00Z by eve, until 2026-12-01T13:00:00Z: r"
+    assert in_a_sentence(second, NOW) == "everything of x y is held since 2026-12-01T12:00:00Z by eve: r"
+    assert in_a_sentence(sid, until).startswith("a b was held since ")
     assert [how_to_end(each).removeprefix("autorelease unhold ") for each in (sid, second, everything)] == [
         "'a b'",
         "--provisioner 'x y'",

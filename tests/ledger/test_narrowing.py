@@ -31,13 +31,13 @@ from autorelease.ledger.narrowing import (
     certainly_unexpired_from,
     indexes_of_holders,
     literal,
-    quoted,
 )
 from autorelease.ledger.rows import StoredRow, read_row
 from autorelease.ledger.sqlite import SQLiteLedger
 from autorelease.ledger.values import Unreadable, Vocabulary
 from autorelease.model import Allocation, Census, InvalidRow, RawRow, RawValue
 from autorelease.rules.expiry import find_expired
+from autorelease.sqlitefile import quoted
 
 ROLES = ("sid", "status", "expires_at", "released_at", "vm_ref", "vm_uid", "provisioner", "deleted_at", "kind")
 COLUMNS = {role: role for role in StoredRow.__struct_fields__}
