@@ -77,21 +77,21 @@ class LockedError(AutoreleaseError):
 
 
 class HungUpError(AutoreleaseError):
-    """SIGHUP came before anything was decided: nothing was released."""
+    """SIGHUP came before anything was decided: nothing was released. The next tick does it, or: tick --once."""
 
     exit_code = ExitCode.HUNG_UP
     error = "hung_up"
 
 
 class InterruptedTickError(AutoreleaseError):
-    """SIGINT came before anything was decided: nothing was released."""
+    """SIGINT came before anything was decided: nothing was released. The next tick does it, or: tick --once."""
 
     exit_code = ExitCode.INTERRUPTED
     error = "interrupted"
 
 
 class TerminatedError(AutoreleaseError):
-    """SIGTERM came before anything was decided: nothing was released."""
+    """SIGTERM came before anything was decided: nothing was released. The next tick does it, or: tick --once."""
 
     exit_code = ExitCode.TERMINATED
     error = "terminated"

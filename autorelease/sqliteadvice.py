@@ -62,13 +62,20 @@ def remedy(error: sqlite3.Error, busy_seconds: float) -> str:
     return {
         sqlite3.SQLITE_BUSY: f"Another program has held it for {busy_seconds} s: find it with fuser, or wait",
         sqlite3.SQLITE_LOCKED: "Another connection has locked the table: wait and try again",
-        sqlite3.SQLITE_CORRUPT: "The file is damaged: restore it from a backup",
+        sqlite3.SQLITE_CORRUPT: _remedy_of_damage(),
         sqlite3.SQLITE_NOTADB: _remedy_of_no_database(),
         sqlite3.SQLITE_FULL: "The disk is full: make room on it",
         sqlite3.SQLITE_READONLY: "It cannot be written: check the rights of the file and its folder, and the mount",
         sqlite3.SQLITE_CANTOPEN: "It cannot be opened: check the rights of the file and its folder",
         sqlite3.SQLITE_IOERR: "The disk reported an error: check the room on it, and the kernel's log",
     }.get(primary_code(error), "Check the database with the sqlite3 shell")
+
+
+def _remedy_of_damage() -> str:
+    return (
+        "The file is damaged: restore it from a backup only if that has all that was written since. How far it is "
+        "damaged: autorelease doctor --deep"
+    )
 
 
 def _remedy_of_a_newer_file() -> str:

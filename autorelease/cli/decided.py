@@ -85,11 +85,8 @@ def decided(
 
 def _warn(memory: "Memory") -> None:
     """Say how old the look at the whole ledger is that this rests on, where it was not made just now."""
+    last = f"its last audit ended at {rfc3339(memory.at)}" if memory.at else "no audit of it has come to its end yet"
     if memory.problem is not None:
-        logger.warning("the last audit, which ended at %s: %s", _shown(memory), memory.problem)
+        logger.warning("%s (the ledger was not looked at just now; %s)", memory.problem, last)
     elif not memory.is_own:
-        logger.info("the whole ledger is too large to be looked at now; its last audit ended at %s", _shown(memory))
-
-
-def _shown(memory: "Memory") -> str:
-    return rfc3339(memory.at) if memory.at else "no time: there was none"
+        logger.info("the whole ledger is too large to be looked at now; %s", last)

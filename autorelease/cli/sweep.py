@@ -78,9 +78,11 @@ def tick(
 
 def show_report(report: "TickReport", options: Shared, *, as_json: bool) -> None:
     """Show a report, and end with its exit code."""
-    from autorelease.render import let_go_of, show_object, show_tick
+    from autorelease.render import LOST, let_go_of, show_object, show_tick
     from autorelease.sweep.report import exit_code, tick_object
 
+    if report.lost is not None:
+        logger.error("%s: %s", LOST, report.lost)
     # The lock is free: whoever reads the log may take a while, and has it before the report.
     lost = stderr.not_taken_at_end()
     try:

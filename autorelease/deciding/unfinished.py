@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
+from shlex import quote
 
 import msgspec
 
@@ -101,7 +102,8 @@ def _finding(intent: OpenIntent, row: Row, happened: str) -> Finding:
         # What was feared is over, and was never looked at.
         message = (
             f"a release that was begun at {intent.begun_at:%Y-%m-%d %H:%M:%S}Z was a conflict, which nobody has "
-            f"acknowledged; the row is {row.status!r} now"
+            f"acknowledged; the row is {row.status!r} now: look whether its VM is gone, then: autorelease retry "
+            f"{quote(intent.sid)}"
         )
     error = ReleaseError(
         sid=intent.sid,

@@ -15,15 +15,13 @@ from autorelease.inspect import at_second, in_words, page
 from autorelease.inspect.holds import in_a_sentence, releases_from
 from autorelease.journal import JournalReader, PastTick
 from autorelease.limits import LOCK_SLACK
-from autorelease.model import ErrorCode, Hold, SkipReason, rfc3339
+from autorelease.model import HARMLESS, ErrorCode, Hold, rfc3339
 from autorelease.rules.guard import BACKWARDS_TOLERATED
 from autorelease.rules.plan import earliest_end_in_force, is_held
 
 if TYPE_CHECKING:
     from autorelease.settings import Settings
 
-# What a tick leaves behind expired, and not because somebody wants it so.
-LEFT_BEHIND = (SkipReason.BACKOFF, SkipReason.RESURRECTED, SkipReason.DEFERRED, SkipReason.REFUSED)
 NOT_ALL_WELL = "Exit 3: not all is well"
 PAGES: Mapping[int, str] = {
     ExitCode.BUG: "Exit 1: a bug",
@@ -73,7 +71,7 @@ def find_health(settings: "Settings", now: datetime, *, max_age: timedelta, max_
 
     path = settings.journal_path
     if is_missing(path):
-        return without_journal(f"{path}: there is no such journal")
+        return without_journal(f"{path}: there is no such journal", "The journal is lost")
     try:
         journal = open_journal_reader(settings)
     except UnusableError as error:
@@ -103,9 +101,9 @@ def judge(
         return without_journal(str(error))
 
 
-def without_journal(message: str) -> Health:
-    """The health of a sweep whose journal is missing, or cannot be read."""
-    return Health((Problem("journal", message, page("The journal is lost")),))
+def without_journal(message: str, heading: str = PAGES[ExitCode.UNUSABLE]) -> Health:
+    """The health of a sweep whose journal is missing, or cannot be read. heading: of the page of the runbook."""
+    return Health((Problem("journal", message, page(heading)),))
 
 
 def _judge(
@@ -150,7 +148,7 @@ def _since(instant: datetime, now: datetime) -> timedelta:
 
 def _left_overdue(report: Mapping[str, Any]) -> timedelta:
     """The longest wait of what a tick left behind; the report's own number counts what it released, too."""
-    skipped = sum(report["skipped"][reason] for reason in LEFT_BEHIND)
+    skipped = sum(count for reason, count in report["skipped"].items() if reason not in HARMLESS)
     failed = report["rows_failed"] - _errors(report, ErrorCode.CONFLICT)
     is_any_left = report["rows_pending"] + skipped + failed > 0
     return timedelta(seconds=report["oldest_overdue_seconds"]) if is_any_left else timedelta(0)

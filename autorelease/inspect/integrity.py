@@ -61,7 +61,8 @@ def _ledger(path: Path, table: str) -> Check:
     if all(OF_AN_INDEX.fullmatch(line) for line in found):
         statement = f"REINDEX main.{quoted(table)};"
         return Check(name, State.FAIL, message, f"sqlite3 {quote(str(path))} {quote(statement)}; then look again")
-    remedy = f"restore it from a backup that has all renewals, or mend it with: sqlite3 {quote(str(path))} .recover"
+    recover = f"sqlite3 {quote(str(path))} .recover | sqlite3 {quote(f'{path}.recovered')}"
+    remedy = f"stop the timer; write what is left of it into a new file, and look whether all is there: {recover}"
     return Check(name, State.FAIL, message, f"{remedy}; {UNUSABLE}")
 
 

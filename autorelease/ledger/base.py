@@ -65,7 +65,8 @@ class Base(msgspec.Struct, frozen=True):
         [rows] = connection.execute(statement, row.values).fetchone()
         if rows != 1:
             raise sqlite3.IntegrityError(
-                f"{self} has {rows or 'no'} rows with {self.sid} = {shown(sid)}, and needs one"
+                f"{self} has {rows or 'no'} rows with {self.sid} = {shown(sid)}, and needs one: [ledger.stamp] sid "
+                "must name the column that the view shows as sid"
             )
 
     def is_released(self, connection: sqlite3.Connection, sid: RawValue) -> bool:

@@ -21,6 +21,7 @@ from autorelease.text import as_json, escaped
 
 LINES_OF_DETAIL = 20
 LONGEST_BAR = 40
+LOST = "ledger or journal could not be used to the end, or hides rows"
 
 
 class Form(StrEnum):
@@ -169,9 +170,9 @@ def tick_lines(report: TickReport, *, log_lines_lost: int = 0) -> Iterator[str]:
     yield from (f"down: {name}: {message}" for name, message in report.down.items())
     yield from (f"refused: {refusal.code}: {refusal.message}" for refusal in report.refused)
     if report.lost is not None:
-        yield f"not finished, because ledger or journal could not be used: {report.lost}"
+        yield f"{LOST}: {report.lost}"
     if log_lines_lost:
-        yield f"log lines that nobody took: {log_lines_lost}. All of it is in the journal: autorelease history"
+        yield f"log lines that nobody took: {log_lines_lost}. The journal has every outcome: autorelease history"
     if report.stopped_by is not None:
         yield f"stopped by {report.stopped_by}: what was not reached is left for the next tick"
 

@@ -9,6 +9,7 @@ import msgspec
 
 from autorelease.errors import AutoreleaseError, ExitCode, IdentityError
 from autorelease.model import (
+    HARMLESS,
     ErrorCode,
     Finding,
     InvalidRow,
@@ -24,8 +25,6 @@ from autorelease.sweep.edge.stop import DEADLINE, SIGNALS
 LISTED = 1000
 TICK_SCHEMA = "autorelease.tick/1"
 ERROR_SCHEMA = "autorelease.error/1"
-# Reasons to skip that are somebody's decision, or a race that was won: nothing is wrong with them.
-HARMLESS = frozenset({SkipReason.HELD, SkipReason.RENEWED, SkipReason.CHANGED, SkipReason.DRY_RUN})
 
 
 class TickReport(msgspec.Struct, frozen=True):

@@ -210,7 +210,10 @@ def test_health_without_a_journal_or_with_a_broken_one(here: Place) -> None:
     assert not here.journal.exists()
     here.journal.write_text("dear diary")
     found = checked(run_here(here, "health", "--format", "json"), "health", 9)
-    assert [problem["code"] for problem in found["problems"]] == ["journal"]
+    [problem] = found["problems"]
+    assert problem["code"] == "journal"
+    # It is there: whoever makes another one loses what is in it.
+    assert "Exit 5" in problem["remedy"]
 
 
 def test_health_asks_the_journal_alone(here: Place) -> None:

@@ -119,6 +119,12 @@ def test_what_is_left_behind_is_overdue_and_grows_older(patient: Patient) -> Non
     assert "list-expired" in found.problems[0].remedy
 
 
+def test_what_no_provisioner_serves_is_left_behind_too(patient: Patient) -> None:
+    patient.add("a", provisioner="nowhere", expires_at=EXPIRED - 86_400)
+    assert patient.tick(Scripted()).code == 8
+    assert "overdue" in codes(patient.health())
+
+
 def test_what_is_held_is_not_overdue(patient: Patient) -> None:
     patient.add("a", expires_at=EXPIRED - 86_400)
     patient.hold("a")

@@ -14,6 +14,7 @@ from autorelease.provisioners.memory import MemoryProvisioner
 from autorelease.sweep.report import tick_object
 from tests.ledger.damaged import write_behind_the_index
 from tests.support.engine import EXPIRED, RENEWED, Engine, Scripted, Wrapper
+from tests.support.place import PERMISSIVE
 
 INDEX = "CREATE INDEX due ON vm_allocations (expires_at, sid) WHERE status <> 'Released'"
 DAY = timedelta(hours=24)
@@ -134,6 +135,17 @@ def test_a_row_that_cannot_be_found_by_its_sid_is_named(engine: Engine) -> None:
     ticked = engine.tick(Scripted())
     assert ticked.code == ExitCode.UNUSABLE
     assert "the index by_sid does not show 1 row (lost) to a tick that looks by the sid" in (ticked.report.lost or "")
+
+
+def test_the_log_says_why_where_the_report_is_an_object(engine: Engine) -> None:
+    engine.place.configure('[provisioners.default]\nkind = "ledger"\n', PERMISSIVE)
+    engine.place.execute(INDEX)
+    hide(engine, "hidden", 1_700_000_000)
+    ran = engine.place.run("tick", "--once", "--json")
+    assert (ran.code, ran.json()["exit_code"]) == (ExitCode.UNUSABLE, ExitCode.UNUSABLE)
+    [line] = [line for line in ran.err.splitlines() if "hides rows" in line]
+    assert " ERROR ledger or journal could not be used to the end, or hides rows: " in line
+    assert 'REINDEX "due";' in line
 
 
 def test_a_dry_run_and_a_listing_find_it_too_and_write_nothing(engine: Engine) -> None:

@@ -84,7 +84,8 @@ def test_a_conflict_stays_where_its_row_is_released_by_order_meanwhile(engine: E
     engine.later()
     [error] = engine.tick(Scripted()).report.errors
     # Nobody says of a release that it has no known end when its row is Released.
-    assert error.message.endswith("was a conflict, which nobody has acknowledged; the row is 'Released' now")
+    assert "was a conflict, which nobody has acknowledged; the row is 'Released' now: look whether" in error.message
+    assert error.message.endswith(f"then: autorelease retry {error.sid}")
     stays_until_it_is_acknowledged(engine)
 
 
