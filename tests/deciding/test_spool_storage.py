@@ -308,7 +308,8 @@ def test_the_plan_is_read_in_its_order_without_being_sorted(
 ) -> None:
     spool.add([planned("a"), of("other", planned("b")), of("\udcff", planned("c"))])
     spool.cover(Identities(b""))
-    spool.cover_all() if read is Spool.to_release else None
+    if read is Spool.to_release:
+        spool.cover_all()
     steps = plans_of(spool, lambda: list(read(spool)))
     assert len(steps) == (4 if read in (Spool.to_release, Spool.not_covered) else 1)
     assert not [step for each in steps.values() for step in each if "TEMP B-TREE" in step]

@@ -64,6 +64,7 @@ def test_a_tick_does_with_each_row_what_its_comment_says(shape: str, tmp_path: P
 
 
 def test_there_are_such_tables_and_each_is_short() -> None:
+    assert SHAPES
     for shape in SHAPES:
         assert {"released", "left alone"} <= {row.end for row in rows_of(shape)}
         [sql] = fences(section(README, shape), "sql")

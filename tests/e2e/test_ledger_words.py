@@ -110,13 +110,29 @@ def test_a_date_alone_is_what_the_configuration_says(place: Place, meaning: str,
     assert stamped == dict.fromkeys(released.split(), f"{today}")
 
 
-def test_a_day_needs_a_clock(place: Place) -> None:
+# --- what a table or a configuration lacks ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lines", "code", "message"),
+    [
+        ('timestamps = "iso8601"\ndates = "end"\n', 4, 'dates = "end" needs timezone'),
+        ('[ledger.columns]\ndeleted_at = "trashed_at"\n', 5, "no column 'trashed_at' for deleted_at"),
+        (
+            "where = { kinds = 1 }\n",
+            5,
+            "has no column 'kinds', which [ledger] where names. Columns there: sid",
+        ),
+    ],
+    ids=["a day needs a clock", "a column of soft deletes", "a column of where"],
+)
+def test_what_such_words_need_must_be_there(place: Place, lines: str, code: int, message: str) -> None:
     place.make_ledger()
-    place.configure(LEDGER_PROVISIONER, ledger='timestamps = "iso8601"\ndates = "end"\n')
+    place.configure(LEDGER_PROVISIONER, ledger=lines)
     ran = place.run("tick", "--once")
-    assert ran.code == 4
-    assert 'dates = "end" needs timezone' in ran.err
-    assert str(place.config) in ran.err
+    assert ran.code == code
+    assert message in ran.err
+    assert str(place.config if code == 4 else place.ledger) in ran.err
 
 
 # --- what is not set --------------------------------------------------------------------------------------------------
@@ -188,14 +204,6 @@ def test_a_soft_delete_settles_a_row_whatever_its_status_says(place: Place) -> N
     assert "deleted_at is set" in told
     assert place.run("release", "deleted", "--yes").code == 0
     assert statuses(place)["deleted"] == "Active"
-
-
-def test_a_column_of_soft_deletes_must_be_there(place: Place) -> None:
-    place.make_ledger()
-    place.configure(LEDGER_PROVISIONER, ledger='[ledger.columns]\ndeleted_at = "trashed_at"\n')
-    ran = place.run("tick", "--once")
-    assert ran.code == 5
-    assert "no column 'trashed_at' for deleted_at" in ran.err
 
 
 # --- statuses ---------------------------------------------------------------------------------------------------------
@@ -314,14 +322,6 @@ def test_a_row_that_is_not_ours_cannot_be_named(place: Place) -> None:
     assert "is in the ledger" in place.run("release", "nobody", "--yes").err
     assert place.run("release", "vm", "dns", "--yes").code == 2
     assert statuses(place) == {"dns": "Active", "vm": "Active"}
-
-
-def test_a_column_of_where_must_be_there(place: Place) -> None:
-    place.make_ledger()
-    place.configure(LEDGER_PROVISIONER, ledger="where = { kinds = 1 }\n")
-    ran = place.run("tick", "--once")
-    assert ran.code == 5
-    assert "has no column 'kinds', which [ledger] where names. Columns there: sid" in ran.err
 
 
 def test_where_that_admits_nothing_shows(place: Place) -> None:

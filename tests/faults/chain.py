@@ -269,7 +269,8 @@ class Chain:
     def _wait_for_orphans(self) -> None:
         """Wait until no process names this folder: a release program outlives the tick that called it."""
         mark = os.fsencode(self.place.folder) + b"/"
-        wait_until(lambda: not any(mark in line for line in _command_lines()))
+        # One that is just being replaced by the program that it begins has no command line yet.
+        wait_until(lambda: not any(mark in line or not line for line in _command_lines()))
 
     # --- what must hold ---------------------------------------------------------------------------------------------
 
@@ -371,9 +372,12 @@ def _nanoseconds(text: str) -> int:
 
 
 def _command_lines() -> Iterator[bytes]:
+    """Of all processes that run a program: neither of the kernel's own, nor of what has ended."""
     for process in Path("/proc").iterdir():
         if process.name.isdecimal():
             try:
-                yield (process / "cmdline").read_bytes()
+                line = (process / "cmdline").read_bytes()
+                (process / "exe").readlink()
             except OSError:
                 continue
+            yield line

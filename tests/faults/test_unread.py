@@ -8,12 +8,11 @@ import re
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.e2e.reports import history
+from tests.e2e.reports import history, wait_until
 from tests.support.place import (
     COMMAND,
     DAY,
@@ -90,12 +89,8 @@ def is_lock_free(place: Place) -> bool:
 
 def wait_until_closed(place: Place, ticks: int = 1) -> None:
     """So many ticks have written their report down."""
-    for _ in range(IN_TIME * 20):
-        closed = "SELECT count(*) FROM ticks WHERE finished_at IS NOT NULL"
-        if place.query(closed, database=place.journal) == [(ticks,)]:
-            return
-        time.sleep(0.05)
-    raise AssertionError("the tick did not end")
+    closed = "SELECT count(*) FROM ticks WHERE finished_at IS NOT NULL"
+    wait_until(lambda: place.query(closed, database=place.journal) == [(ticks,)])
 
 
 def outcomes(place: Place) -> dict[str, int]:
@@ -153,8 +148,7 @@ def test_a_signal_is_heard_while_nobody_reads(place: Place) -> None:
         process = start(place, "tick", "--once", err=pipe.theirs)
         pipe.close_theirs()
         # Ten lines are more than the pipe takes.
-        while len(place.released()) < 10:
-            time.sleep(0.05)
+        wait_until(lambda: len(place.released()) >= 10)
         process.send_signal(signal.SIGTERM)
         assert process.wait(IN_TIME) == 143
     assert is_lock_free(place)

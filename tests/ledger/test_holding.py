@@ -22,6 +22,7 @@ from autorelease.ledger.rows import StoredRow, read_row
 from autorelease.ledger.sqlite import SQLiteLedger
 from autorelease.ledger.values import Vocabulary
 from autorelease.model import Allocation, RawValue
+from tests.ledger.watched import statements_of
 
 COLUMNS = {role: role for role in StoredRow.__struct_fields__}
 ROLES = ("sid", "provisioner", "vm_ref", "vm_uid", "status")
@@ -261,10 +262,7 @@ def test_all_spellings_of_a_word_are_one_vm(path: Path, word: str) -> None:
 
 def looks(ledger: SQLiteLedger, references: Sequence[str]) -> list[str]:
     """The statements of one look for holders."""
-    statements: list[str] = []
-    ledger.connection.set_trace_callback(statements.append)
-    list(ledger.holders(references))
-    ledger.connection.set_trace_callback(None)
+    statements = statements_of(ledger, lambda: list(ledger.holders(references)))
     # Not those by which the database is asked for its plan.
     return [statement for statement in statements if statement.startswith("SELECT") and "main." in statement]
 

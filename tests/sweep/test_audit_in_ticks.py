@@ -10,7 +10,9 @@ import pytest
 
 from autorelease.errors import ExitCode, UnusableError
 from autorelease.ledger.narrowing import indexes_of_holders
+from autorelease.ledger.values import Vocabulary
 from autorelease.provisioners.memory import MemoryProvisioner
+from autorelease.rules.guard import Limits
 from autorelease.sweep.report import tick_object
 from tests.ledger.damaged import write_behind_the_index
 from tests.support.engine import EXPIRED, RENEWED, Engine, Scripted, Wrapper
@@ -203,14 +205,14 @@ def test_a_table_of_many_settled_rows_is_a_large_one(engine: Engine, monkeypatch
 def test_under_other_words_it_begins_anew(engine: Engine) -> None:
     engine.add("a", "b", "c", expires_at=RENEWED)
     engine.tick(Scripted())
-    engine.words = type(engine.words)(inactive=frozenset({"Gone"}))
+    engine.words = Vocabulary(inactive=frozenset({"Gone"}))
     engine.later()
     assert engine.tick(Scripted()).report.audited_at == engine.now
     assert len(audits(engine)) == 1
 
 
 def test_a_refused_tick_audits_nothing(engine: Engine) -> None:
-    engine.limits = type(engine.limits)(max_releases=1, max_percent=100, min_fleet=20)
+    engine.limits = Limits(max_releases=1, max_percent=100, min_fleet=20)
     engine.add("a", "b")
     refused = engine.tick(Scripted())
     assert (refused.code, refused.report.audited_at) == (ExitCode.REFUSED, None)

@@ -36,6 +36,8 @@ def test_wherever_a_plan_is_stopped_nothing_is_released(engine: Engine) -> None:
         {"sid": f"paid-{number}", "status": "Active", "expires_at": RENEWED, "vm_ref": "n/a"}
         for number in range(HOLDERS)
     )
+    # The one that has a VM of its own: it is released as soon as a plan is not stopped.
+    engine.add("alone", vm_ref="its own")
     messages: list[str] = []
     for looks in range(0, MOST_LOOKS, 5):
         engine.stop = stopping_after(looks)
@@ -44,9 +46,11 @@ def test_wherever_a_plan_is_stopped_nothing_is_released(engine: Engine) -> None:
             ticked = engine.tick(provisioner)
         except UnusableError as error:
             messages.append(str(error))
+            assert (provisioner.calls, engine.place.released()) == ([], set())
             continue
-        # All of them share their VM with somebody who pays.
-        assert (ticked.report.rows_invalid, provisioner.calls) == (DUE, [])
+        # All others share their VM with somebody who pays.
+        assert (ticked.report.rows_invalid, ticked.ends()) == (DUE, {"alone": "released"})
+        assert (provisioner.calls, engine.place.released()) == (["alone"], {"alone"})
         break
     assert len(messages) > 1
     assert all("release.deadline" in message for message in messages)
