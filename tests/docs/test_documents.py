@@ -424,15 +424,34 @@ def reasons_not_to_believe() -> list[str]:
         Standing(has_credit=credit, answers=answers, of_this_tick=now, control=control)
         for credit, answers, now, control in judged
     ]
+    standings.append(Standing(has_credit=False, answers=[missed], of_this_tick=[missed], is_known=False))
     return [reason for standing in standings if (reason := disbelief(standing, 50)) is not None]
 
 
+def told_of_a_provisioner() -> tuple[list[str], list[str]]:
+    """The phrases in the first cells of the runbook's tables: of one that is down, and of one that is not believed."""
+    of_down, _, of_unproven = section(RUNBOOK, "Exit 8: a provisioner is down").partition("\nFor `unproven`: ")
+    down, unproven = (
+        [phrase for first, _ in table(part) for phrase in re.findall(r"`([^`]+)`", first)]
+        for part in (of_down, of_unproven)
+    )
+    return [phrase for phrase in down if phrase != "#!"], unproven
+
+
+def test_the_runbook_quotes_of_a_provisioner_that_is_down_what_the_program_says() -> None:
+    phrases, _ = told_of_a_provisioner()
+    names = ("provisioners/command.py", "provisioners/processes.py", "sweep/edge/workers.py", "sweep/crew.py")
+    source = "".join((ROOT / "autorelease" / name).read_text("utf-8") for name in names)
+    assert len(phrases) > 5
+    for part in [part.strip() for phrase in phrases for part in re.split(r"\.\.\.|[0-9]+", phrase)]:
+        assert part in source, part
+
+
 def test_the_runbook_has_every_reason_not_to_believe_a_provisioner() -> None:
-    page = section(RUNBOOK, "Exit 8: a provisioner is down")
-    shown = [phrase for first, _ in table(page) for phrase in re.findall(r"`([^`]+)`", first)]
+    _, shown = told_of_a_provisioner()
     patterns = [".*".join(map(re.escape, phrase.split("..."))) for phrase in shown]
     reasons = reasons_not_to_believe()
-    assert len(set(reasons)) == len(patterns) == 5
+    assert len(set(reasons)) == len(patterns) == 6
     for reason in reasons:
         assert [pattern for pattern in patterns if re.search(pattern, reason)], reason
 
