@@ -123,10 +123,6 @@ class SkipReason(StrEnum):
     NO_PROVISIONER = "no_provisioner"
 
 
-# Somebody's decision, or a race that was won: nothing is wrong with these.
-HARMLESS = frozenset({SkipReason.HELD, SkipReason.RENEWED, SkipReason.CHANGED, SkipReason.DRY_RUN})
-
-
 class ErrorCode(StrEnum):
     """The kinds of `FAILED`."""
 

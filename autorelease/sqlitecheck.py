@@ -3,18 +3,16 @@
 Shared by ledger and journal; knows neither's tables.
 """
 
+import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from autorelease.errors import StopReadingError
+from autorelease.sqliteadvice import primary_code
 from autorelease.sqlitefile import check_file, connect, quoted, speaking_of
-
-if TYPE_CHECKING:
-    import sqlite3
 
 INTACT = ["ok"]
 
@@ -36,6 +34,17 @@ def find_damage(path: Path, table: str | None = None) -> Sequence[str]:
             look.stop()
 
 
+def _lines(connection: sqlite3.Connection, statement: str) -> Iterator[str]:
+    """What is found, until the damage itself ends the look: that is the last line then."""
+    try:
+        for (line,) in connection.execute(statement):
+            yield str(line)
+    except sqlite3.DatabaseError as error:
+        if primary_code(error) != sqlite3.SQLITE_CORRUPT:
+            raise
+        yield f"{error}: the look itself ended there"
+
+
 class _Look:
     """One look, with a connection of its own."""
 
@@ -53,11 +62,11 @@ class _Look:
             closing(connect(self._path, read_only=True)) as connection,
             self._in_reach(connection),
         ):
-            lines = [str(line) for (line,) in connection.execute(self._statement(connection))]
+            lines = list(_lines(connection, self._statement(connection)))
         return [] if lines == INTACT else lines
 
     @contextmanager
-    def _in_reach(self, connection: "sqlite3.Connection") -> Iterator[None]:
+    def _in_reach(self, connection: sqlite3.Connection) -> Iterator[None]:
         """Let `stop` break off what this connection does."""
         with self._lock:
             if self._is_stopped:
@@ -69,7 +78,7 @@ class _Look:
             with self._lock:
                 self._connection = None
 
-    def _statement(self, connection: "sqlite3.Connection") -> str:
+    def _statement(self, connection: sqlite3.Connection) -> str:
         tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND lower(name) = lower(?)"
         found = connection.execute(tables, (self._table,)).fetchone()
         return "PRAGMA integrity_check" + (f"({quoted(found[0])})" if found else "")

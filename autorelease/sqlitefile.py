@@ -97,8 +97,11 @@ class OpenFile:
         return state.st_dev, state.st_ino
 
 
-def check_file(path: Path, what: str, remedy: str) -> None:
-    """Raise UnusableError unless `path` is a readable SQLite database (an empty file is one, of no tables)."""
+def check_file(path: Path, what: str, remedy: str, *, absent: str | None = None) -> None:
+    """Raise UnusableError unless `path` is a readable SQLite database (an empty file is one, of no tables).
+
+    absent: the remedy where there is no such file, if it is another one.
+    """
     check_version()
     try:
         if path.is_dir():
@@ -106,7 +109,7 @@ def check_file(path: Path, what: str, remedy: str) -> None:
         with path.open("rb") as file:
             header = file.read(len(HEADER))
     except FileNotFoundError as error:
-        raise UnusableError(f"{path}: there is no such {what}. {remedy}") from error
+        raise UnusableError(f"{path}: there is no such {what}. {absent or remedy}") from error
     except OSError as error:
         raise UnusableError(
             f"{path}: the {what} cannot be read ({error.strerror}): give this user the right to, or run as its owner"

@@ -15,9 +15,9 @@ from autorelease.inspect import at_second, in_words, page
 from autorelease.inspect.holds import in_a_sentence, releases_from
 from autorelease.journal import JournalReader, PastTick
 from autorelease.limits import LOCK_SLACK
-from autorelease.model import HARMLESS, ErrorCode, Hold, rfc3339
+from autorelease.model import ErrorCode, Hold, rfc3339
 from autorelease.rules.guard import BACKWARDS_TOLERATED
-from autorelease.rules.plan import earliest_end_in_force, is_held
+from autorelease.rules.plan import HARMLESS, earliest_end_in_force, is_held
 
 if TYPE_CHECKING:
     from autorelease.settings import Settings
@@ -28,6 +28,8 @@ PAGES: Mapping[int, str] = {
     ExitCode.UNUSABLE: "Exit 5: ledger or journal unusable",
     ExitCode.REFUSED: "Exit 7: the guard refused",
     ExitCode.PROVISIONER_DOWN: "Exit 8: a provisioner is down",
+    ExitCode.HUNG_UP: "Exit 129: hung up",
+    ExitCode.INTERRUPTED: "Exit 130: interrupted",
     ExitCode.TERMINATED: "Exit 143: terminated",
 }
 

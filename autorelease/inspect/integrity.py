@@ -18,6 +18,7 @@ from autorelease.sqlitefile import quoted
 MOST_LINES = 5
 UNUSABLE = page("Exit 5: ledger or journal unusable")
 LOST = page("The journal is lost")
+DAMAGED = page("The ledger is damaged")
 # What an index made anew puts right. Of a unique one that lists two rows as one, nothing does.
 OF_AN_INDEX = re.compile(r"row \S+ missing from index .*|wrong # of entries in index .*", re.DOTALL)
 # The file is sound; a row does not say what the table's own definition asks for.
@@ -61,9 +62,7 @@ def _ledger(path: Path, table: str) -> Check:
     if all(OF_AN_INDEX.fullmatch(line) for line in found):
         statement = f"REINDEX main.{quoted(table)};"
         return Check(name, State.FAIL, message, f"sqlite3 {quote(str(path))} {quote(statement)}; then look again")
-    recover = f"sqlite3 {quote(str(path))} .recover | sqlite3 {quote(f'{path}.recovered')}"
-    remedy = f"stop the timer; write what is left of it into a new file, and look whether all is there: {recover}"
-    return Check(name, State.FAIL, message, f"{remedy}; {UNUSABLE}")
+    return Check(name, State.FAIL, message, f"systemctl stop autorelease.timer; {DAMAGED}")
 
 
 def _journal(path: Path) -> Check:

@@ -13,9 +13,12 @@ from autorelease.sqlitefile import OpenFile, check_file, check_writable, connect
 from autorelease.text import user_name
 
 REMEDY = (
+    "Check [journal] url in the configuration. If that file was overwritten, put its newest copy back "
+    '(runbook.md, "The journal is lost")'
+)
+ABSENT = (
     "If there never was one: autorelease init. If it is lost, put its newest copy back: a new one knows no hold "
-    "(runbook.md, "
-    '"The journal is lost")'
+    '(runbook.md, "The journal is lost")'
 )
 PAGE_ROWS = 500
 PAIRS_AT_ONCE = 500
@@ -25,7 +28,7 @@ class JournalConnection:
     """What every part of the journal stands on. Raises UnusableError where the file is none that can be used."""
 
     def __init__(self, path: Path, *, read_only: bool, may_be_older: bool = False) -> None:
-        check_file(path, "journal", REMEDY)
+        check_file(path, "journal", REMEDY, absent=ABSENT)
         if not read_only:
             _refuse_foreign_root(path)
             check_writable(path, "journal")

@@ -6,6 +6,9 @@ from datetime import datetime, timedelta
 from autorelease.model import NOTHING_KNOWN, Allocation, Hold, Known, Planned, SkipReason
 from autorelease.rules.retry import in_backoff
 
+# Somebody's decision, or a race that was won: nothing is wrong with these.
+HARMLESS = frozenset({SkipReason.HELD, SkipReason.RENEWED, SkipReason.CHANGED, SkipReason.DRY_RUN})
+
 
 def make_plan(
     expired: Iterable[Allocation],

@@ -9,7 +9,6 @@ import msgspec
 
 from autorelease.errors import AutoreleaseError, ExitCode, IdentityError
 from autorelease.model import (
-    HARMLESS,
     ErrorCode,
     Finding,
     InvalidRow,
@@ -20,6 +19,7 @@ from autorelease.model import (
     rfc3339,
 )
 from autorelease.rules.expiry import overdue
+from autorelease.rules.plan import HARMLESS
 from autorelease.sweep.edge.stop import DEADLINE, SIGNALS
 
 LISTED = 1000

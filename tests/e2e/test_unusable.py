@@ -123,7 +123,9 @@ CAUSES: dict[str, Cause] = {
     "a journal of a newer version": Cause(
         make_newer_journal, ("newer", "install that autorelease again"), "journal.db"
     ),
-    "a text file as journal": Cause(journal_is_text, ("not an SQLite database", "autorelease init"), "journal.db"),
+    "a text file as journal": Cause(
+        journal_is_text, ("not an SQLite database", "[journal] url", "newest copy"), "journal.db"
+    ),
     "no configuration": Cause(remove_config, ("no such configuration", "--config"), "config.toml", 4),
     "a configuration that is no TOML": Cause(written(b"[ledger\n"), ("not valid TOML", "line 1"), "config.toml", 4),
     "a configuration that is no text": Cause(written(b"\xff\xfe"), ("not UTF-8",), "config.toml", 4),

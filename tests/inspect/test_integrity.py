@@ -51,7 +51,8 @@ def test_an_index_that_hides_rows_is_made_anew(patient: Patient) -> None:
     assert looked(patient)["ledger"].state is State.OK
 
 
-def test_a_page_that_is_overwritten_is_restored_from_a_backup(patient: Patient) -> None:
+def test_a_page_that_is_overwritten(patient: Patient) -> None:
+    """Nobody is sent back to the very look that found it."""
     patient.place.execute(MANY, "Active", RENEWED)
     contents = bytearray(patient.place.ledger.read_bytes())
     middle = len(contents) // 2 // 4096 * 4096
@@ -59,7 +60,9 @@ def test_a_page_that_is_overwritten_is_restored_from_a_backup(patient: Patient) 
     patient.place.ledger.write_bytes(contents)
     check = looked(patient)["ledger"]
     assert check.state is State.FAIL
-    assert "backup" in check.message + check.remedy
+    assert "malformed: the look itself ended there" in check.message
+    assert "doctor" not in check.message + check.remedy
+    assert '"The ledger is damaged"' in check.remedy
 
 
 def test_a_row_that_the_table_does_not_allow_is_no_damage(patient: Patient) -> None:
@@ -76,6 +79,8 @@ def test_a_damaged_journal_and_one_that_is_none(patient: Patient) -> None:
     patient.place.journal.write_bytes(b"dear diary")
     check = looked(patient)["journal"]
     assert check.state is State.FAIL
+    # Whoever had a journal must not be told first to make a new one.
+    assert "autorelease init" not in check.message + check.remedy
     assert looked(patient)["ledger"].state is State.OK
 
 
