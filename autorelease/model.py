@@ -253,7 +253,8 @@ class Census(msgspec.Struct, frozen=True):
     """The ledger's live rows in numbers, and those that cannot be understood.
 
     rows_acknowledged: how many of the invalid ones are held, so that somebody knows of them. rows_unnamed: how many of
-    them have no sid that could be asked for; sids: those of the others, None where they are very many.
+    them have no sid that could be asked for; sids: those of the others, None where they are very many. is_quick: what
+    matters later was not looked at.
     """
 
     rows_examined: int
@@ -263,6 +264,7 @@ class Census(msgspec.Struct, frozen=True):
     truncated: bool = False
     rows_unnamed: int = 0
     sids: frozenset[str] | None = frozenset()
+    is_quick: bool = False
 
 
 class ReleaseError(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from autorelease.deciding.judging import Judge
+from autorelease.errors import StopReadingError
 from autorelease.journal import Audit, Audited, Journal, JournalReader
 from autorelease.ledger import Ledger, Walked
 from autorelease.model import Census, InvalidRow
@@ -21,8 +22,7 @@ from autorelease.model import Census, InvalidRow
 SMALL_LIVE = 20_000
 SMALL_TABLE = 200_000
 LONGEST = timedelta(minutes=5)
-# So many are remembered by their sid: where there are more, a census sees them, too. Of those without a sid so many are
-# shown; all are counted.
+# So many are remembered by their sid. Of the others, as of those without a sid, so many are shown; all are counted.
 MOST_NAMED = 20_000
 EXAMPLES = 20
 # What was found since is looked for again where the process is killed.
@@ -88,14 +88,16 @@ def looked_up(memory: Memory, ledger: Ledger, census: Census) -> Memory:
 
 
 def _unseen(memory: Memory, census: Census) -> list[str]:
-    # Where the census has found more than it can name, those of the audit are among them.
     return [] if census.sids is None else [sid for sid in memory.named if sid not in census.sids]
 
 
 def completed(census: Census, memory: Memory, held: Container[str]) -> Census:
     """The census, with what only the audit has found; nothing is counted twice."""
     unseen = _unseen(memory, census)
-    others = 0 if census.sids is None else max(0, memory.unnamed - census.rows_unnamed)
+    if census.sids is None:
+        # Which of them are the same nobody can say.
+        return replace(census, rows_invalid=max(census.rows_invalid, len(memory.named) + memory.unnamed))
+    others = max(0, memory.unnamed - census.rows_unnamed)
     if not unseen and not others:
         return census
     rows = [InvalidRow(sid, memory.named[sid]) for sid in unseen]
@@ -120,7 +122,7 @@ def after_sweep(
     """
     if memory.mended:
         judge.journal.forget_invalid(memory.mended)
-    found = audit(judge, name_of(judge.ledger, name), census.rows_examined, limits, clocks)
+    found = audit(judge, name_of(judge.ledger, name), census, limits, clocks)
     return looked_up(found, judge.ledger, census)
 
 
@@ -141,21 +143,25 @@ def is_time(audited: Audited, live: int, now: datetime, every: timedelta) -> boo
     return is_old or (live <= SMALL_LIVE and last.rows <= SMALL_TABLE)
 
 
-def audit(judge: Judge[Journal], name: str, live: int, limits: Limits, clocks: Clocks) -> Memory:
+def audit(judge: Judge[Journal], name: str, census: Census, limits: Limits, clocks: Clocks) -> Memory:
     """Go on with the audit, or begin one, if it is time for that; returns what is to be reported from now on.
 
-    live: the rows that the census has counted. What was found is durable when this returns. Raises UnusableError where
-    ledger or journal cannot be used.
+    What was found is durable when this returns. Raises UnusableError where ledger or journal cannot be used.
     """
     journal = judge.journal
     before = journal.audited(name)
-    if limits.is_stopped() or not is_time(before, live, clocks.wall(), limits.every):
+    if limits.is_stopped() or not is_time(before, census.rows_examined, clocks.wall(), limits.every):
         return remembered(before)
     ends = clocks.monotonic() + limits.longest.total_seconds()
+
+    def is_enough() -> bool:
+        return limits.is_stopped() or clocks.monotonic() >= ends
+
     noted, found = clocks.monotonic(), dict[str, str]()
-    for state, named in _pages(judge, _resumed(judge.ledger, before, clocks), clocks, MOST_NAMED):
+    pages = _pages(judge, _resumed(judge.ledger, before, clocks), clocks, MOST_NAMED)
+    for state, named in _with_shared(judge.ledger, pages, is_enough) if census.is_quick else pages:
         found.update(named)
-        is_over = state.finished_at is not None or limits.is_stopped() or clocks.monotonic() >= ends
+        is_over = state.finished_at is not None or is_enough()
         if is_over or clocks.monotonic() - noted >= NOTED_EVERY_SECONDS:
             journal.note_audit(name, state, found)
             noted, found = clocks.monotonic(), {}
@@ -177,6 +183,49 @@ def own_audit(judge: Judge[JournalReader], name: str, clocks: Clocks) -> Memory 
     return Memory(state.finished_at, found, state.unnamed, state.examples, state.problem, is_own=True)
 
 
+def with_shared(memory: Memory, ledger: Ledger) -> Memory:
+    """The same, with the rows that share their sid: where only a census that looks at every row has found them."""
+    named = dict(memory.named)
+    more = _add_shared(named, ledger)
+    return replace(memory, named=named, unnamed=memory.unnamed + more)
+
+
+def _add_shared(named: dict[str, str], ledger: Ledger) -> int:
+    """Add them for as long as there is room; returns how many there was none for."""
+    more = 0
+    for row in ledger.sharing():
+        if row.sid not in named and len(named) < MOST_NAMED:
+            named[row.sid] = row.reason
+        else:
+            more += row.sid not in named
+    return more
+
+
+Pages = Iterator[tuple[Audit, Mapping[str, str]]]
+
+
+def _with_shared(ledger: Ledger, pages: Pages, is_stopped: Callable[[], bool]) -> Pages:
+    """Behind the last page, and before the audit is over, the rows that share their sid.
+
+    Where that is stopped, the last page is still to come.
+    """
+    before: Audit | None = None
+    for state, named in pages:
+        if state.finished_at is None:
+            before = state
+            yield state, named
+            continue
+        found = dict(named)
+        try:
+            with ledger.interrupted_when(is_stopped):
+                more = _add_shared(found, ledger)
+        except StopReadingError:
+            if before is not None:
+                yield before, {}
+            return
+        yield replace(state, unnamed=state.unnamed + more), found
+
+
 def _begun(ledger: Ledger, clocks: Clocks) -> Audit:
     return Audit(ground=ledger.ground(), started_at=clocks.wall())
 
@@ -187,9 +236,7 @@ def _resumed(ledger: Ledger, audited: Audited, clocks: Clocks) -> Audit:
     return before if before is not None and before.ground == begun.ground else begun
 
 
-def _pages(
-    judge: Judge[JournalReader], state: Audit, clocks: Clocks, room: int
-) -> Iterator[tuple[Audit, Mapping[str, str]]]:
+def _pages(judge: Judge[JournalReader], state: Audit, clocks: Clocks, room: int) -> Pages:
     """After each page how far it has come, and the reasons of its invalid rows by sid. room: for so many of these."""
     while state.finished_at is None:
         began = clocks.monotonic()
@@ -199,10 +246,11 @@ def _pages(
             state = Audit(ground=page.ground, started_at=clocks.wall())
             yield state, {}
             continue
-        named = {row.sid: row.reason for row in page.invalid if row.has_sid}
-        named = dict(list(named.items())[:room])
+        all_named = {row.sid: row.reason for row in page.invalid if row.has_sid}
+        named = dict(list(all_named.items())[:room])
         room -= len(named)
         state = _advanced(state, page, clocks.monotonic() - began)
+        state = replace(state, unnamed=state.unnamed + len(all_named) - len(named))
         if page.position is None:
             state = replace(state, finished_at=clocks.wall())
         yield state, named

@@ -13,7 +13,7 @@ from autorelease.deciding.spool import Spool
 from autorelease.deciding.unfinished import Moment, Unfinished, unfinished_work
 from autorelease.errors import StopReadingError
 from autorelease.journal import JournalReader, PastTick, TickStart
-from autorelease.ledger import Ledger
+from autorelease.ledger import Ledger, Quick
 from autorelease.model import NOTHING_KNOWN, Allocation, Census, InvalidRow, Known, PlanSummary, Refusal
 from autorelease.rules import guard
 from autorelease.rules.expiry import find_expired
@@ -98,8 +98,10 @@ def _decide(
     ledger, journal = judge.ledger, judge.journal
     unfinished = unfinished_work(ledger, journal, Moment(judge.now, judge.grace, running))
     held = _held(judge)
-    census = ledger.census(held)
+    census = ledger.census(held, Quick(judge.now, audit.SMALL_LIVE, audit.SMALL_TABLE))
     memory = memory or audit.remembered(journal.audited(audit.name_of(ledger, moment.ledger)))
+    if memory.is_own and census.is_quick:
+        memory = audit.with_shared(memory, ledger)
     last = journal.last_admitted_tick()
     memory = audit.looked_up(memory, ledger, census)
     anchor, rewound = moment_of(last.start) if last else None, _rewound(ledger, journal)

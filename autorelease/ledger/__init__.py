@@ -112,6 +112,18 @@ class Walked(msgspec.Struct, frozen=True):
     position: str | None
 
 
+class Quick(msgspec.Struct, frozen=True):
+    """What a quick census is: of a ledger in which more than `live` rows are live, or that has more than `rows`.
+
+    It counts all live rows, and judges those alone whose expiry had passed by `now`, or is none that can be: what is
+    wrong with the others matters later, and an audit finds it until then.
+    """
+
+    now: datetime
+    live: int
+    rows: int
+
+
 class Ledger(Protocol):
     """Used by one thread alone. Every method raises UnusableError where the database cannot do it."""
 
@@ -119,8 +131,11 @@ class Ledger(Protocol):
     def references(self) -> References:
         """How the ids of its VMs are compared."""
 
-    def census(self, acknowledged: Container[str] = frozenset()) -> Census:
-        """Count the live rows and judge those that look wrong; acknowledged: sids of whose rows somebody knows."""
+    def census(self, acknowledged: Container[str] = frozenset(), quick: Quick | None = None) -> Census:
+        """Count the live rows and judge those that look wrong; acknowledged: sids of whose rows somebody knows.
+
+        quick: when not all of them need be judged; None: never.
+        """
 
     def due(self, now: datetime, grace: timedelta) -> Iterator[Sequence[Allocation]]:
         """Pages of readable live allocations: a superset of what has expired, in no order that anybody may rely on.
@@ -145,7 +160,10 @@ class Ledger(Protocol):
         """Which columns and words a row is judged by, in short."""
 
     def invalid_among(self, sids: Sequence[str]) -> Mapping[str, str]:
-        """Of the live rows with these sids, those that are invalid by themselves: their reasons by sid."""
+        """Of the live rows with these sids, those that are invalid: their reasons by sid."""
+
+    def sharing(self) -> Iterator[InvalidRow]:
+        """The live rows that are invalid because another row has the same sid, and not by themselves."""
 
     def holders(self, references: Sequence[str]) -> Iterator[Holder]:
         """The live rows, readable or not, whose VM has one of these references, of whatever provisioner and uid.

@@ -12,9 +12,8 @@ from datetime import datetime, timedelta
 
 from autorelease.errors import StopReadingError
 from autorelease.ledger import Access, Look
-from autorelease.ledger.conditions import constant
 from autorelease.ledger.due import Due
-from autorelease.ledger.narrowing import certainly_unexpired_from, indexes_of_holders
+from autorelease.ledger.narrowing import certainly_unexpired_from, constant, indexes_of_holders
 from autorelease.ledger.plans import Values
 from autorelease.ledger.vms import Holders
 from autorelease.sqlitefile import quoted

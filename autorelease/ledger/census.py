@@ -1,17 +1,28 @@
 """The census: all live rows counted, and those that look wrong judged."""
 
-from collections.abc import Container
+from collections.abc import Container, Iterable, Iterator, Sequence
+from datetime import datetime
 
 import msgspec
+from msgspec.structs import replace
 
+from autorelease.ledger import Quick
 from autorelease.ledger.conditions import constants, is_blank, is_not_set, is_one_of
-from autorelease.ledger.living import LivingRows
+from autorelease.ledger.living import Living, LivingRows
 from autorelease.ledger.lookup import SHARED_SID
-from autorelease.ledger.narrowing import certainly_readable, folded_if_plain, perhaps_not_plain
+from autorelease.ledger.narrowing import (
+    certainly_invalid_from,
+    certainly_readable,
+    certainly_unexpired_from,
+    constant,
+    folded_if_plain,
+    is_for_later,
+    perhaps_not_plain,
+)
 from autorelease.ledger.pace import Pace
 from autorelease.ledger.rows import StoredRow, read_row
 from autorelease.ledger.shared import Sharing
-from autorelease.ledger.slices import Slice
+from autorelease.ledger.slices import Key, Position, Slice
 from autorelease.model import Census, InvalidRow
 from autorelease.text import folded
 
@@ -24,12 +35,19 @@ class _Counts(msgspec.Struct):
     """What a census has counted so far."""
 
     acknowledged: Container[str]
+    is_quick: bool = False
     live: int = 0
     invalid: int = 0
     known: int = 0
     unnamed: int = 0
     listed: list[InvalidRow] = msgspec.field(default_factory=list)
     sids: set[str] = msgspec.field(default_factory=set)
+
+    def add_page(self, live: int, invalid: Iterable[InvalidRow]) -> None:
+        """Count the rows of one page."""
+        self.live += live
+        for row in invalid:
+            self.add(row)
 
     def add(self, row: InvalidRow) -> None:
         """Count one invalid row."""
@@ -45,11 +63,9 @@ class _Counts(msgspec.Struct):
 class Counting(Sharing, LivingRows):
     """SQL finds a superset of the invalid rows; `rows` says which are. It goes by pages: no writer waits for all."""
 
-    def census(self, acknowledged: Container[str] = frozenset()) -> Census:
+    def census(self, acknowledged: Container[str] = frozenset(), quick: Quick | None = None) -> Census:
         """Count the live rows and judge those that look wrong; at most 1,000 of the invalid are listed."""
-        counts = self._on_firm_ground(lambda pace: self._counted_by(pace, _Counts(acknowledged)))
-        if not self._sid_is_unique:
-            self._count_shared(counts)
+        counts = self._on_firm_ground(lambda pace: self._counts_of(pace, acknowledged, quick))
         return Census(
             rows_examined=counts.live,
             rows_invalid=counts.invalid,
@@ -58,22 +74,44 @@ class Counting(Sharing, LivingRows):
             truncated=counts.invalid > len(counts.listed),
             rows_unnamed=counts.unnamed,
             sids=frozenset(counts.sids) if len(counts.sids) <= KNOWN_INVALID else None,
+            is_quick=counts.is_quick,
         )
 
-    def _counted_by(self, pace: Pace, counts: _Counts) -> _Counts:
-        suspicious, living = self._suspicious, self._living(pace)
-        for key in living.keys or (None,):
-            pages = self._sliced(
-                lambda page: (self._page_counts(page, suspicious), page.last), pace, key, living.version
-            )
-            for live, invalid in pages:
-                counts.live += live
-                for row in invalid:
-                    counts.add(row)
+    def _counts_of(self, pace: Pace, acknowledged: Container[str], quick: Quick | None) -> _Counts:
+        living, counts = self._living(pace), _Counts(acknowledged)
+        if quick is None:
+            self._count_all(pace, living, counts)
+            return counts
+        is_large = living.rows > quick.live or living.span > quick.rows
+        if not is_large and self._count_all(pace, living, counts, quick):
+            return counts
+        counts = _Counts(acknowledged, is_quick=True)
+        self._count_quickly(pace, living, counts, quick.now)
         return counts
 
+    def _count_all(self, pace: Pace, living: Living, counts: _Counts, quick: Quick | None = None) -> bool:
+        """Count and judge all live rows; False: it was given up, because there are too many for that."""
+        rows = 0
+        for key in living.keys or (None,):
+            for size, live, invalid in self._counted_pages(pace, living, key, self._suspicious):
+                counts.add_page(live, invalid)
+                rows += size
+                if quick is not None and (counts.live > quick.live or rows > quick.rows):
+                    return False
+        counts.add_page(0, self.sharing())
+        return True
+
+    def _counted_pages(
+        self, pace: Pace, living: Living, key: Key | None, suspicious: str
+    ) -> Iterator[tuple[int, int, list[InvalidRow]]]:
+        """For each page how many rows it has, how many live ones, and those of them that are invalid by themselves."""
+
+        def read(page: Slice) -> tuple[tuple[int, int, list[InvalidRow]], Position | None]:
+            return (self._count(page), *self._page_counts(page, suspicious)), page.last
+
+        return self._sliced(read, pace, key, living.version)
+
     def _page_counts(self, page: Slice, suspicious: str) -> tuple[int, list[InvalidRow]]:
-        """How many live rows a page has, and those of them that are invalid by themselves."""
         of_page = f"FROM {self._table} {page.key.hint} WHERE {page.condition} AND {self._live}"
         live, doubtful = self.connection.execute(
             f"SELECT count(*), coalesce(sum({suspicious}), 0) {of_page}", page.values
@@ -84,12 +122,63 @@ class Counting(Sharing, LivingRows):
         judged = (read_row(StoredRow(*values), self._words) for values in rows)
         return live, [row for row in judged if isinstance(row, InvalidRow)]
 
-    def _count_shared(self, counts: _Counts) -> None:
-        for row in self._rows_of_shared_sids():
+    def sharing(self) -> Iterator[InvalidRow]:
+        """The live rows that are invalid because another row has the same sid, and not by themselves."""
+        if not self._sid_is_unique:
+            yield from self._invalid_for_their_sid(self._rows_of_shared_sids())
+
+    def _invalid_for_their_sid(self, rows: Iterable[StoredRow]) -> Iterator[InvalidRow]:
+        for row in rows:
             judged = self._judged(row, shared=True)
             # What is invalid by itself was counted by its page.
             if isinstance(judged, InvalidRow) and judged.reason == SHARED_SID:
-                counts.add(judged)
+                yield judged
+
+    # --- what matters now -------------------------------------------------------------------------------------------
+
+    def _count_quickly(self, pace: Pace, living: Living, counts: _Counts, now: datetime) -> None:
+        """Count all live rows, and judge those whose time has come."""
+        later = is_for_later(self._column("expires_at"), now, self._words)
+        ends = self._ends_of_expiry(living.by_expiry, now)
+        keys = ends or living.keys or (None,)
+        for key in keys:
+            suspicious = f"CASE WHEN {later} THEN 0 ELSE {self._suspicious} END"
+            for _, live, invalid in self._counted_pages(pace, living, key, suspicious):
+                counts.add_page(live, invalid)
+            if not self._sid_is_unique:
+                rows = self._shared_rows(pace, living, key, f"NOT {later}")
+                counts.add_page(0, self._invalid_for_their_sid(rows))
+        if ends:
+            counts.live = living.rows
+
+    def _ends_of_expiry(self, by_expiry: Key | None, now: datetime) -> Sequence[Key]:
+        """Both ends of an index of the live rows: what has expired, and what never can; none where there is none."""
+        if by_expiry is None:
+            return ()
+        expires_at = self._column("expires_at")
+        first, last = certainly_unexpired_from(now, self._words), certainly_invalid_from(self._words)
+        return (
+            replace(by_expiry, end=f"{expires_at} < {constant(first)}"),
+            replace(by_expiry, begin=f"{expires_at} >= {constant(last)}"),
+        )
+
+    def _shared_rows(self, pace: Pace, living: Living, key: Key | None, among: str) -> Iterator[StoredRow]:
+        """Those of the live rows that share their sid with another one. among: SQL, which of them are wanted."""
+
+        def read(page: Slice) -> tuple[list[StoredRow], Position | None]:
+            rows = self.connection.execute(
+                f"SELECT {self._select} FROM {self._table} {page.key.hint} "
+                f"WHERE {page.condition} AND {self._live} AND {among}",
+                page.values,
+            )
+            return [StoredRow(*values) for values in rows], page.last
+
+        for rows in self._sliced(read, pace, key, living.version):
+            with self._file.in_use():
+                shared = self._shared_among([row.sid for row in rows])
+            yield from (row for row in rows if row.sid in shared)
+
+    # --- what looks wrong -------------------------------------------------------------------------------------------
 
     @property
     def _suspicious(self) -> str:

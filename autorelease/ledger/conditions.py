@@ -6,13 +6,8 @@ or collation the column has. `narrowing` has what errs to one side.
 
 from collections.abc import Callable, Collection, Iterator
 
-from autorelease.ledger.narrowing import any_of, folded_if_plain, literal
+from autorelease.ledger.narrowing import any_of, constant, folded_if_plain, literal
 from autorelease.ledger.values import BLANK_BYTES, BLANK_NUMBERS, BLANK_TIMES, BLANK_WORDS, Vocabulary, Word
-
-
-def constant(word: Word) -> str:
-    """An SQL constant for a status; a bound value would hide it from the planner."""
-    return literal(word) if isinstance(word, str) else str(word)
 
 
 def constants(words: Collection[Word]) -> str:

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 import msgspec
 
 from autorelease.ledger.binding import bindable, parameter
-from autorelease.ledger.conditions import constant, constants, is_not_set
+from autorelease.ledger.conditions import constants, is_not_set
 from autorelease.ledger.lookup import Lookup
-from autorelease.ledger.narrowing import any_of, certainly_invalid_below, certainly_unexpired_from
+from autorelease.ledger.narrowing import any_of, certainly_invalid_below, certainly_unexpired_from, constant
 from autorelease.ledger.pace import Pace
 from autorelease.ledger.rows import StoredRow
 from autorelease.ledger.slices import SLICED_ATTEMPTS, MovedError, Position, Slice

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from autorelease.ledger.binding import lowered
-from autorelease.ledger.conditions import constant
+from autorelease.ledger.narrowing import constant
 from autorelease.ledger.pace import Pace
 from autorelease.ledger.rules import schema_version
-from autorelease.ledger.slices import Key
+from autorelease.ledger.slices import BY_ROW_ID, Key
 from autorelease.ledger.walking import Walking
 from autorelease.sqliteadvice import primary_code
 from autorelease.sqlitefile import quoted
@@ -24,10 +24,17 @@ KINDS = {True: ("INT",), False: ("CHAR", "CLOB", "TEXT")}
 
 
 class Living(msgspec.Struct, frozen=True):
-    """The keys that have each live row once, as of this schema; none: there is no such index, or it is not worth it."""
+    """The keys that have each live row once, as of this schema; none: there is no such index, or it is not worth it.
+
+    rows: how many these have; span: how many the table may have. by_expiry: the one of them that has all live rows with
+    an expiry, in its order; None where there is none, or where other rows are among them.
+    """
 
     version: int
-    keys: Sequence[Key]
+    keys: Sequence[Key] = ()
+    rows: int = 0
+    span: int = 0
+    by_expiry: Key | None = None
 
 
 class LivingRows(Walking):
@@ -35,20 +42,40 @@ class LivingRows(Walking):
 
     def _living(self, pace: Pace) -> Living:
         with self._file.in_use(), self._reading():
-            living = Living(schema_version(self.connection), list(self._keys_of_living()))
-            if not living.keys:
-                return living
+            version, keys = schema_version(self.connection), list(self._keys_of_living())
+            if not keys:
+                return Living(version)
             [row] = self._key().columns
             # Two statements' worth: together they would be a walk.
             [span] = self.connection.execute(
-                f"SELECT coalesce((SELECT max({row}) FROM {self._table}) - (SELECT min({row}) FROM {self._table}), 0)"
+                f"SELECT coalesce((SELECT max({row}) FROM {self._table}) + 1 - (SELECT min({row}) FROM {self._table}), "
+                "0)"
             ).fetchone()
-        long = sum(
-            rows
-            for key in living.keys
-            for rows in self._sliced(lambda page: (self._count(page), page.last), pace, key, living.version)
+        rows = sum(
+            found
+            for key in keys
+            for found in self._sliced(lambda page: (self._count(page), page.last), pace, key, version)
         )
-        return living if long * WORTH <= span else Living(living.version, ())
+        by_expiry = self._by_expiry(keys)
+        if by_expiry is None and rows * WORTH > span:
+            return Living(version)
+        return Living(version, keys, rows, span, by_expiry)
+
+    def _by_expiry(self, keys: Sequence[Key]) -> Key | None:
+        is_exact = self._words.settled == {self._words.released} and not self._words.where
+        if not is_exact or self._has("deleted_at") or self._compares_numbers_as_text():
+            return None
+        expires_at = lowered(self._column("expires_at"))
+        # Behind that of the rows without one, where both are there.
+        return next((key for key in reversed(keys) if lowered(key.columns[0]) == expires_at), None)
+
+    def _compares_numbers_as_text(self) -> bool:
+        """Whether the column's type makes text of every number, which is then in another order."""
+        [kind] = self.connection.execute(
+            "SELECT upper(type) FROM pragma_table_xinfo(?) WHERE name = ?", (self._name, self._columns["expires_at"])
+        ).fetchone()
+        is_text = "INT" not in kind and any(word in kind for word in KINDS[False])
+        return is_text and self._words.timestamps != "iso8601"
 
     def _keys_of_living(self) -> Iterator[Key]:
         key = self._key()
@@ -59,7 +86,9 @@ class LivingRows(Walking):
         ).fetchall()
         kind = next(kind for name, kind, _ in info if name == lowered(self._columns["status"]))
         filled = {name for name, _, is_filled in info if is_filled}
-        if not self._tells_released(kind, filled) or key.hint == "":
+        # A table in the order of its primary key is walked by that.
+        is_by_row_id = key.hint == BY_ROW_ID and bool(key.columns)
+        if not self._tells_released(kind, filled) or not is_by_row_id:
             return
         indexes = self.connection.execute("SELECT name FROM pragma_index_list(?) ORDER BY partial DESC", (self._name,))
         for (index,) in indexes.fetchall():

@@ -26,6 +26,11 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def constant(value: int | str) -> str:
+    """An SQL constant for a status or an instant; a bound value would hide it from the planner."""
+    return literal(value) if isinstance(value, str) else str(value)
+
+
 def folded_if_plain(value: str) -> str:
     """SQL: what `folded` makes of a value, where it is an integer or text of ASCII characters."""
     return f"lower(trim({value}, {SPACE}))"
@@ -66,6 +71,22 @@ def certainly_unexpired_from(moment: datetime, words: Vocabulary) -> int | str:
     return -((EPOCH - moment) * units // timedelta(seconds=1))
 
 
+def certainly_invalid_from(words: Vocabulary) -> int | str:
+    """The stored value from which on no expiry is one that can be read, in the ledger's own kind."""
+    if words.timestamps == "iso8601":
+        return f"{(LATEST + FURTHEST_OFFSET).date().isoformat()}"
+    return _first_and_last(words)[1]
+
+
+def is_for_later(column: str, moment: datetime, words: Vocabulary) -> str:
+    """SQL: true only where no reading of this expiry has passed at `moment`, and where it never comes."""
+    never = any_of(column, words.never)
+    kinds = "'text'" if words.timestamps == "iso8601" else "'integer', 'real'"
+    first, last = certainly_unexpired_from(moment, words), certainly_invalid_from(words)
+    ahead = f"typeof({column}) IN ({kinds}) AND {column} >= {constant(first)} AND {column} < {constant(last)}"
+    return f"({column} IS NULL{f' OR {never}' if never else ''} OR {ahead})"
+
+
 def certainly_readable(column: str, words: Vocabulary) -> str:
     """SQL: true only for values that `read_instant` understands; it may be false for some that it does, too."""
     never = any_of(column, words.never)
@@ -96,11 +117,17 @@ def _constant(word: float | str) -> str:
 
 
 def _readable_number(column: str, words: Vocabulary) -> str:
+    first, last = _first_and_last(words)
+    return f"(typeof({column}) IN ('integer', 'real') AND {column} >= {first} AND {column} < {last})"
+
+
+def _first_and_last(words: Vocabulary) -> tuple[int, int]:
+    """Between them, without the second, all numbers can be read."""
     first, last = (
         int((instant - EPOCH) / timedelta(seconds=1)) * UNITS_PER_SECOND[words.timestamps]
         for instant in (EARLIEST, LATEST)
     )
-    return f"(typeof({column}) IN ('integer', 'real') AND {column} >= {first} AND {column} < {last - 1})"
+    return first, last - 1
 
 
 def _readable_text(column: str, words: Vocabulary) -> str:

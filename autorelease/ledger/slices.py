@@ -18,6 +18,7 @@ from autorelease.model import RawValue
 from autorelease.sqlitefile import quoted
 
 ROWID_NAMES = ("rowid", "_rowid_", "oid")
+BY_ROW_ID = "NOT INDEXED"
 # So often a table is begun anew whose rows have got other keys meanwhile; then it is read in one piece.
 SLICED_ATTEMPTS = 3
 Position = Sequence[RawValue]
@@ -166,10 +167,10 @@ class Slices(Plans):
         ).fetchall()
         free = [name for name in ROWID_NAMES if name not in {name for name, _, _ in info}]
         if self._is_view or not free:
-            return Key(hint="" if self._is_view else "NOT INDEXED")
+            return Key(hint="" if self._is_view else BY_ROW_ID)
         # Row ids that no column is are given anew by a VACUUM. A key beside them has an index of its own.
         is_column = [(kind, pk) for _, kind, pk in info if pk] == [("INTEGER", 1)] and not self._has_index_of_key()
-        return Key([f"{self._table}.{free[0]}"], "NOT INDEXED", is_lasting=is_column)
+        return Key([f"{self._table}.{free[0]}"], BY_ROW_ID, is_lasting=is_column)
 
     def _by_primary_key(self) -> str:
         """The hint for a table WITHOUT ROWID, where NOT INDEXED still lets it go by an index that has all columns."""

@@ -81,12 +81,14 @@ class Walking(Indexes):
     # --- single rows ------------------------------------------------------------------------------------------------
 
     def invalid_among(self, sids: Sequence[str]) -> Mapping[str, str]:
-        """Of the live rows with these sids, those that are invalid by themselves: their reasons by sid."""
+        """Of the live rows with these sids, those that are invalid: their reasons by sid."""
         found: dict[str, str] = {}
         for start in range(0, len(sids), SIDS_AT_ONCE):
             with self._file.in_use():
-                for row in self._live_rows_of(frozenset(sids[start : start + SIDS_AT_ONCE])):
-                    judged = read_row(row, self._words)
+                rows = self._live_rows_of(frozenset(sids[start : start + SIDS_AT_ONCE]))
+                shared = self._shared_among([row.sid for row in rows])
+                for row in rows:
+                    judged = self._judged(row, shared=row.sid in shared)
                     if isinstance(judged, InvalidRow):
                         found[judged.sid] = judged.reason
         return {sid: found[sid] for sid in sids if sid in found}

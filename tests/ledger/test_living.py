@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autorelease.bootstrap import INDEXES, TABLE
-from autorelease.ledger.conditions import constant
+from autorelease.ledger.narrowing import constant
 from autorelease.ledger.sqlite import SQLiteLedger
 from autorelease.model import Census
 from tests.ledger.test_narrowing import COLUMNS, Table, expected, make, tables

@@ -1,22 +1,24 @@
 """The audit at the end of a tick: what a damaged index hides is found, and what is wrong is remembered until mended."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from autorelease.errors import ExitCode, UnusableError
+from autorelease.errors import ExitCode, StopReadingError, UnusableError
+from autorelease.ledger.lookup import SHARED_SID
 from autorelease.ledger.narrowing import indexes_of_holders
 from autorelease.ledger.values import Vocabulary
+from autorelease.model import InvalidRow
 from autorelease.provisioners.memory import MemoryProvisioner
 from autorelease.rules.guard import Limits
 from autorelease.sweep.report import tick_object
 from tests.ledger.damaged import write_behind_the_index
 from tests.support.engine import EXPIRED, RENEWED, Engine, Scripted, Wrapper
-from tests.support.place import PERMISSIVE
+from tests.support.place import PERMISSIVE, TABLE
 
 INDEX = "CREATE INDEX due ON vm_allocations (expires_at, sid) WHERE status <> 'Released'"
 DAY = timedelta(hours=24)
@@ -304,6 +306,63 @@ def test_an_invalid_row_is_counted_once_and_until_it_is_mended(
     assert (held.code, held.report.rows_invalid, held.report.rows_acknowledged) == (ExitCode.OK, 1, 1)
     engine.renew("b")
     assert engine.tick(Scripted()).report.rows_invalid == 0
+
+
+def share_sids(engine: Engine) -> None:
+    """Let the table have two rows of one sid, whose time has not come."""
+    engine.place.execute("DROP TABLE vm_allocations")
+    engine.place.execute(TABLE.replace(" PRIMARY KEY", ""))
+    engine.add("paid", "twice", "twice", expires_at=RENEWED)
+
+
+@pytest.mark.usefixtures("large")
+def test_in_a_large_ledger_an_audit_finds_the_rows_that_share_a_sid(engine: Engine) -> None:
+    share_sids(engine)
+    for _ in range(3):
+        ticked = engine.tick(Scripted())
+        assert (ticked.code, ticked.report.rows_invalid) == (ExitCode.NOT_ALL_WELL, 1)
+        assert [(row.sid, row.reason) for row in ticked.report.invalid] == [("twice", SHARED_SID)]
+        engine.later()
+    engine.place.execute("DELETE FROM vm_allocations WHERE rowid = (SELECT max(rowid) FROM vm_allocations)")
+    assert engine.tick(Scripted()).report.rows_invalid == 0
+
+
+@pytest.mark.usefixtures("large")
+def test_an_audit_that_is_stopped_while_it_looks_for_shared_sids_is_not_over(engine: Engine) -> None:
+    share_sids(engine)
+
+    class Stopping(Wrapper):
+        def sharing(self) -> Iterator[InvalidRow]:
+            raise StopReadingError
+
+    stopped = engine.tick(Scripted(), around_ledger=Stopping)
+    assert (stopped.code, stopped.report.audited_at, stopped.report.rows_invalid) == (ExitCode.OK, None, 0)
+    engine.later()
+    assert engine.tick(Scripted()).report.rows_invalid == 1
+
+
+@pytest.mark.usefixtures("large")
+def test_all_that_is_invalid_is_counted_where_not_all_of_it_is_remembered_by_name(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autorelease.deciding.audit.MOST_NAMED", 1)
+    share_sids(engine)
+    engine.add("x", "y", expires_at=RENEWED)
+    engine.place.execute("UPDATE vm_allocations SET vm_ref = CAST(x'ff' AS TEXT) WHERE sid IN ('x', 'y')")
+    for _ in range(2):
+        assert engine.tick(Scripted()).report.rows_invalid >= 3
+        engine.later()
+
+
+@pytest.mark.usefixtures("large")
+def test_where_very_many_are_invalid_none_is_lost_from_the_count(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autorelease.ledger.census.KNOWN_INVALID", 1)
+    engine.add(*"abc")
+    engine.add(*"xyz", expires_at=RENEWED)
+    engine.place.execute("UPDATE vm_allocations SET vm_ref = CAST(x'ff' AS TEXT)")
+    assert [engine.tick(Scripted()).report.rows_invalid for _ in range(2)] == [6, 6]
 
 
 @pytest.mark.usefixtures("blind", "large")

@@ -1,0 +1,229 @@
+"""A quick census counts all live rows, and misses nothing that matters now: the rest is an audit's."""
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from autorelease.bootstrap import INDEXES, TABLE
+from autorelease.ledger import Quick
+from autorelease.ledger.instants import read_instant
+from autorelease.ledger.narrowing import constant
+from autorelease.ledger.rows import StoredRow
+from autorelease.ledger.sqlite import SQLiteLedger
+from autorelease.ledger.values import Unreadable, Vocabulary
+from autorelease.model import Census, InvalidRow
+from tests.ledger.test_living import OF_LIVE_ROWS
+from tests.ledger.test_narrowing import COLUMNS, Table, expected, is_settled, judged, make, tables
+from tests.ledger.watched import Watched
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where each example makes its ledger anew."""
+    return tmp_path_factory.mktemp("quick") / "ledger.db"
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slices of a few rows."""
+    for size in ("FIRST_ROWS", "LEAST_ROWS", "MOST_ROWS"):
+        monkeypatch.setattr(f"autorelease.ledger.pace.{size}", 2)
+
+
+def census_of(path: Path, table: Table) -> Census:
+    """A quick one, however few rows there are."""
+    ledger = SQLiteLedger(path, "t", COLUMNS, words=table.words)
+    try:
+        return ledger.census(quick=Quick(table.now, live=-1, rows=-1))
+    finally:
+        ledger.close()
+
+
+def is_urgent(row: StoredRow, now: datetime, words: Vocabulary) -> bool:
+    """Whether its time has come; of text that says no time nobody knows."""
+    try:
+        instant = read_instant(row.expires_at, words)
+    except Unreadable:
+        return words.timestamps != "iso8601" or not isinstance(row.expires_at, str)
+    return instant is not None and instant < now
+
+
+def urgent_rows(path: Path, table: Table) -> Sequence[StoredRow]:
+    """The live rows that are invalid, and matter now."""
+    return [
+        row
+        for row, verdict in judged(path, table)
+        if isinstance(verdict, InvalidRow)
+        and not is_settled(row, table.words)
+        and is_urgent(row, table.now, table.words)
+    ]
+
+
+@given(table=tables(), index=st.sampled_from(OF_LIVE_ROWS), is_filled=st.booleans())
+@settings(
+    max_examples=400,
+    deadline=None,
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.function_scoped_fixture,
+    ],
+)
+@pytest.mark.usefixtures("small_pages")
+def test_it_counts_all_that_lives_and_finds_all_that_matters(
+    path: Path,
+    table: Table,
+    index: str,
+    is_filled: bool,  # noqa: FBT001
+) -> None:
+    if is_filled:
+        # So that the schema proves what is to be proven.
+        status = "INTEGER NOT NULL" if table.words.has_numbers else "TEXT NOT NULL"
+        table = replace(table, declared=("TEXT NOT NULL", status, table.declared[2].split(" ")[0]), kind="", unique="")
+    make(path, table)
+    if table.has_released_at or "released_at" not in index:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute(f"CREATE INDEX i ON {index.format(released=constant(table.words.released))}")
+    _, live, invalid = expected(path, table)
+    census = census_of(path, table)
+    assert census.is_quick
+    assert census.rows_examined == live
+    assert len(urgent_rows(path, table)) <= census.rows_invalid <= invalid
+
+
+# --- by example -------------------------------------------------------------------------------------------------------
+
+NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
+NOON = 1_796_126_400
+DUE = "CREATE INDEX due ON t (expires_at) WHERE status <> 'Released'"
+ALL = Quick(NOW, live=0, rows=0)
+
+
+def ledger_of(path: Path, *statements: str, words: Vocabulary | None = None) -> SQLiteLedger:
+    """Made by these statements."""
+    path.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+    return SQLiteLedger(path, "t", COLUMNS, words=words or Vocabulary())
+
+
+def counted(ledger: SQLiteLedger, quick: Quick | None) -> tuple[int, int, bool]:
+    """How many rows are live, how many of these invalid, and whether it was a quick look."""
+    with closing(ledger):
+        census = ledger.census(quick=quick)
+    return census.rows_examined, census.rows_invalid, census.is_quick
+
+
+TYPED = "CREATE TABLE t (sid TEXT NOT NULL PRIMARY KEY, status TEXT NOT NULL, expires_at INTEGER, vm_ref TEXT)"
+# One that nobody can read and whose time has not come; one that has no time at all.
+TWO_WRONG = (
+    f"INSERT INTO t VALUES ('later', 'Active', {NOON + 9}, CAST(x'ff' AS TEXT)), ('soon', 'Active', 'soon', NULL), "
+    f"('paid', 'Active', {NOON + 9}, NULL), ('gone', 'Released', 1, NULL)"
+)
+
+
+@pytest.mark.parametrize("index", [(), (DUE,), ("CREATE INDEX i ON t (expires_at)",)])
+@pytest.mark.parametrize(
+    ("quick", "expected_counts"),
+    [
+        (None, (3, 2, False)),
+        (Quick(NOW, live=3, rows=4), (3, 2, False)),
+        (Quick(NOW, live=2, rows=4), (3, 1, True)),
+        (Quick(NOW, live=3, rows=3), (3, 1, True)),
+        (Quick(NOW + timedelta(minutes=1), live=0, rows=0), (3, 2, True)),
+    ],
+    ids=["never", "small", "many are live", "many rows", "its time has come"],
+)
+def test_a_census_is_quick_where_the_ledger_is_large(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    index: Sequence[str],
+    quick: Quick | None,
+    expected_counts: tuple[int, int, bool],
+) -> None:
+    monkeypatch.setattr("autorelease.ledger.living.WORTH", 0)
+    ledger = ledger_of(tmp_path / "ledger.db", TYPED, *index, TWO_WRONG)
+    assert counted(ledger, quick) == expected_counts
+
+
+def test_numbers_that_are_kept_as_text_are_wrong_whenever_they_come(tmp_path: Path) -> None:
+    ledger = ledger_of(
+        tmp_path / "ledger.db",
+        TYPED.replace("expires_at INTEGER", "expires_at TEXT"),
+        DUE,
+        f"INSERT INTO t VALUES ('a', 'Active', {NOON + 9}, NULL)",
+    )
+    assert counted(ledger, ALL) == (1, 1, True)
+
+
+IN_PARTS = "sid TEXT NOT NULL, part TEXT NOT NULL, status TEXT NOT NULL, expires_at INTEGER"
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        f"CREATE TABLE t ({IN_PARTS}, PRIMARY KEY (sid, part)) WITHOUT ROWID",
+        f"CREATE TABLE t ({IN_PARTS}, rowid, _rowid_, oid)",
+    ],
+    ids=["a primary key of two", "no name for its row ids"],
+)
+@pytest.mark.parametrize("quick", [None, ALL])
+def test_a_table_of_another_key_has_an_index_of_its_live_rows_as_well(
+    tmp_path: Path, table: str, quick: Quick | None
+) -> None:
+    rows = "INSERT INTO t (sid, part, status, expires_at) VALUES ('a', 'b', 'Active', 1), ('c', 'd', 'Active', 1)"
+    ledger = ledger_of(tmp_path / "ledger.db", table, DUE, rows)
+    assert counted(ledger, quick)[:2] == (2, 2)
+
+
+@pytest.mark.parametrize("index", [(), (DUE,)])
+def test_of_those_that_share_their_sid_the_due_ones_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: Sequence[str]
+) -> None:
+    monkeypatch.setattr("autorelease.ledger.living.WORTH", 0)
+    ledger = ledger_of(
+        tmp_path / "ledger.db",
+        TYPED.replace(" PRIMARY KEY", ""),
+        *index,
+        f"INSERT INTO t VALUES ('a', 'Active', {NOON - 9}, NULL), ('a', 'Active', {NOON + 9}, NULL), "
+        f"('b', 'Active', {NOON + 9}, NULL), ('b', 'Released', {NOON - 9}, NULL), ('c', 'Active', {NOON - 9}, NULL)",
+    )
+    assert sorted(row.sid for row in ledger.sharing()) == ["a", "a", "b"]
+    assert sorted(ledger.invalid_among(["a", "b", "c"])) == ["a", "b"]
+    assert counted(ledger, ALL) == (4, 1, True)
+
+
+# --- what it costs ----------------------------------------------------------------------------------------------------
+
+FILL = (
+    "INSERT INTO vm_allocations (sid, status, expires_at) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 "
+    "FROM n WHERE i < {rows}) SELECT 'vm-' || i, CASE WHEN i % 5 < 3 THEN 'Released' ELSE 'Active' END, "
+    "1900000000 + i FROM n"
+)
+ROWS = 100_000
+
+
+def test_live_rows_whose_time_has_not_come_are_counted_by_the_index_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        for statement in (TABLE, *INDEXES, FILL.format(rows=ROWS)):
+            connection.execute(statement)
+    for size in ("FIRST_ROWS", "LEAST_ROWS", "MOST_ROWS"):
+        monkeypatch.setattr(f"autorelease.ledger.pace.{size}", 5000)
+    watched = Watched(path, at_once=100)
+    census = watched.ledger.census(quick=Quick(NOW, live=1000, rows=1000))
+    watched.ledger.close()
+    assert (census.rows_examined, census.is_quick) == (ROWS * 2 // 5, True)
+    # A row of which everything is judged takes some hundreds.
+    assert sum(watched.slices) < ROWS * 2 // 5 * 10
