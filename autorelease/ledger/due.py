@@ -1,4 +1,4 @@
-"""What is due, in pages, and what is paid for: supersets of what the rule picks."""
+"""What is due, in pages: a superset of what the rule picks."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ from autorelease.ledger.narrowing import any_of, certainly_invalid_below, certai
 from autorelease.ledger.pace import Pace
 from autorelease.ledger.rows import StoredRow
 from autorelease.ledger.slices import SLICED_ATTEMPTS, MovedError, Position, Slice
-from autorelease.model import DEFAULT_PROVISIONER, Allocation, RawValue
+from autorelease.model import Allocation, RawValue
 
 PAGE_ROWS = 2000
 PAGE_BYTES = 8 * 2**20
@@ -147,27 +147,6 @@ class Due(Lookup):
         released_at = self._column("released_at")
         never = any_of(released_at, self._words.never)
         return [f"{released_at} IS NULL", *([f"({never})"] if never else [])]
-
-    def paid_for(self, provisioner: str, now: datetime, limit: int) -> Sequence[Allocation]:
-        """Some readable live rows of this provisioner whose expiry is ahead, or never comes; the latest first."""
-        expires_at = self._column("expires_at")
-        served = f"AND {self._column('provisioner')} = ?2" if self._has("provisioner") else ""
-        if self._has("provisioner") and provisioner == DEFAULT_PROVISIONER:
-            served = f"AND coalesce({self._column('provisioner')}, '') IN ('', ?2)"
-        rows_of = f"SELECT {self._select} FROM {self._table} WHERE {self._live} {served} AND {expires_at}"
-        values = (certainly_unexpired_from(now, self._words), provisioner)[: 2 if served else 1]
-        with self._file.in_use():
-            rows = self.connection.execute(
-                f"{rows_of} > ?1 ORDER BY {expires_at} DESC LIMIT {limit}", values
-            ).fetchall()
-            if len(rows) < limit:
-                # Of ?1 nothing is wanted here, but SQLite wants every value to have its place.
-                more = f"{rows_of} IS NULL AND ?1 IS NOT NULL LIMIT {limit - len(rows)}"
-                rows += self.connection.execute(more, values).fetchall()
-            shared = self._shared_among([sid for sid, *_ in rows])
-        judged = [self._judged(row, shared=row.sid in shared) for row in (StoredRow(*values) for values in rows)]
-        # One provisioner alone serves a table that names none.
-        return [row for row in judged if isinstance(row, Allocation) and row.provisioner == provisioner and row.vm_ref]
 
 
 def _size(values: Sequence[RawValue]) -> int:

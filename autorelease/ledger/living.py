@@ -101,7 +101,7 @@ class LivingRows(Walking):
         """Whether `<>` leaves out the rows that are Released, and no others: no NULL, and nothing that is equal."""
         is_integer = "INT" in kind
         is_of_kind = any(word in kind for word in KINDS[self._words.has_numbers])
-        is_exact = is_integer == self._words.has_numbers and is_of_kind and not self._is_collated
+        is_exact = is_integer == self._words.has_numbers and is_of_kind and not self._mentions_collations(self._name)
         return is_exact and lowered(self._columns["status"]) in filled
 
     def _keys_of(self, index: str, filled: set[str]) -> Iterator[Key]:

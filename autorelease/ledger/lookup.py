@@ -1,7 +1,9 @@
 """Rows by their sid, a page of sids at a time: as they are now, and whether several rows share one."""
 
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import cached_property
 
 from autorelease.ledger import NOT_ADMITTED, Look
@@ -9,6 +11,7 @@ from autorelease.ledger.binding import is_undecodable, lowered, twin
 from autorelease.ledger.rows import StoredRow, read_row
 from autorelease.ledger.slices import Slice, Slices
 from autorelease.model import Allocation, InvalidRow, RawValue
+from autorelease.sqlitefile import quoted
 
 SIDS_AT_ONCE = 500
 SHARED_SID = "sid is shared by several rows"
@@ -116,9 +119,33 @@ class Lookup(Slices):
         is_meant = f"{sid} = {wanted}.sid OR ({sid} = {wanted}.twin AND typeof({sid}) IN ('integer', 'text'))"
         return f"({is_meant}) AND {self._ours}"
 
-    @cached_property
+    @property
     def _is_collated(self) -> bool:
-        return self._mentions_collations(self._name)
+        """Whether sids that differ may be equal to the database."""
+        return self._collation_of_sid != "BINARY"
+
+    @cached_property
+    def _collation_of_sid(self) -> str | None:
+        """By what its sids are compared; None: nobody can say.
+
+        Read off an index, in an empty table that is declared as this one is.
+        """
+        if not self._mentions_collations(self._name):
+            return "BINARY"
+        if self._is_view:
+            return None
+        [(declared,)] = self.connection.execute(
+            "SELECT sql FROM sqlite_master WHERE type = 'table' AND lower(name) = lower(?)", (self._name,)
+        ).fetchall()
+        with closing(sqlite3.connect(":memory:")) as empty:
+            try:
+                empty.execute(declared)
+                empty.execute(f"CREATE INDEX of_sids ON {quoted(self._name)} ({quoted(self._columns['sid'])})")
+            except sqlite3.OperationalError:
+                # It needs what the application alone has.
+                return None
+            [(collation,)] = empty.execute("SELECT coll FROM pragma_index_xinfo('of_sids') WHERE key")
+            return str(collation)
 
     @cached_property
     def _is_sid_indexed(self) -> bool:

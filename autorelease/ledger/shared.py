@@ -15,11 +15,11 @@ from autorelease.ledger.rows import StoredRow
 from autorelease.ledger.slices import Position, Slice, bindables, places
 from autorelease.ledger.walking import Walking, read_position, written_position
 from autorelease.model import RawValue
-from autorelease.sqlitefile import connect_private, speaking_of
+from autorelease.sqlitefile import connect_private, quoted, speaking_of
 
 PLACE = "the temporary file of a census (in SQLITE_TMPDIR, TMPDIR or /var/tmp)"
 # place: of a live row, where it is found again; an integer, or the whole key as text.
-TABLE = "CREATE TABLE sids (sid, place)"
+TABLE = "CREATE TABLE sids (sid COLLATE {collation}, place)"
 Row = tuple[RawValue, RawValue]
 
 
@@ -39,11 +39,12 @@ class Sharing(Walking):
 
     def _rows_of_shared_sids(self) -> Iterator[StoredRow]:
         """The live rows with such a sid; those that are invalid by their sid alone may be left out."""
-        # What a column's own collation takes for equal is for that database alone to say; and a view has no key.
-        if self._is_collated or not self._key().columns:
+        collation = self._collation_of_sid if self._key().columns else None
+        # A view has no key; and what an application's own collation takes for equal is for that alone to say.
+        if collation is None:
             yield from self._in_one_read()
             return
-        with closing(self._on_firm_ground(self._sids)) as sids:
+        with closing(self._on_firm_ground(lambda pace: self._sids(pace, collation))) as sids:
             rows = _read_shared(sids)
             while group := list(islice(rows, SIDS_AT_ONCE)):
                 yield from self._found_again(group)
@@ -57,10 +58,10 @@ class Sharing(Walking):
             for values in cursor:
                 yield StoredRow(*values)
 
-    def _sids(self, pace: Pace) -> sqlite3.Connection:
+    def _sids(self, pace: Pace, collation: str) -> sqlite3.Connection:
         """All sids of ours."""
         with ExitStack() as unless_whole:
-            sids = connect_private(PLACE, [TABLE])
+            sids = connect_private(PLACE, [TABLE.format(collation=quoted(collation))])
             unless_whole.callback(sids.close)
             for rows in self._sliced(lambda page: (self._sids_of(page), page.last), pace):
                 with speaking_of(PLACE):

@@ -6,9 +6,10 @@ what a row says is decided in `rows`. One thread alone uses it.
 
 from autorelease.ledger.accesses import Accesses
 from autorelease.ledger.census import Counting
+from autorelease.ledger.paid import Paid
 from autorelease.ledger.rehearsal import Rehearsal
 from autorelease.ledger.shape import Shaped
 
 
-class SQLiteLedger(Counting, Accesses, Shaped, Rehearsal):
+class SQLiteLedger(Counting, Accesses, Paid, Shaped, Rehearsal):
     """See `autorelease.ledger.Ledger`."""

@@ -26,6 +26,7 @@ DUE = ROWS // 10
 COLUMNS = "sid TEXT, status TEXT, expires_at INTEGER, released_at INTEGER, vm_ref TEXT"
 TABLES = {
     "row ids": f"CREATE TABLE vm_allocations ({COLUMNS})",
+    "a collation": f"CREATE TABLE vm_allocations ({COLUMNS}, note TEXT COLLATE NOCASE)",
     "no row ids": f"CREATE TABLE vm_allocations ({COLUMNS}, number INTEGER PRIMARY KEY) WITHOUT ROWID",
 }
 FILL = (
@@ -120,6 +121,13 @@ def count_expiries(watched: Watched) -> None:
     assert watched.ledger.shape().expiries == {"integer": ROWS}
 
 
+def look_for_paid(watched: Watched) -> None:
+    """Rows whose VMs must stand, of whatever expiry; and those that never expire, which are none."""
+    found = watched.ledger.paid_for("default", NOW, 30)
+    assert len(found) == 30
+    assert [row.sid for row in found] == [f"vm-{number}" for number in range(ROWS - 1, 0, -1) if number % 10][:30]
+
+
 LOOKS: dict[str, Callable[[Watched], object]] = {
     "what is due": count_due,
     "rows by their sid": read_many,
@@ -129,6 +137,7 @@ LOOKS: dict[str, Callable[[Watched], object]] = {
     "the statuses": count_statuses,
     "the kinds of expiries": count_expiries,
     "who holds a VM": look_for_holders,
+    "what is paid for": look_for_paid,
 }
 
 
@@ -204,3 +213,28 @@ def test_rows_that_share_a_sid_are_counted_whatever_the_key(tmp_path: Path, endi
         ("x", SHARED_SID),
     ]
     assert census.rows_invalid == 5
+
+
+@pytest.mark.parametrize(
+    ("collation", "shared"),
+    [("", ["x", "x"]), ("COLLATE NOCASE", ["X", "x", "x"]), ("COLLATE RTRIM", ["x", "x", "x "])],
+)
+def test_rows_share_a_sid_by_the_comparison_of_its_column(tmp_path: Path, collation: str, shared: list[str]) -> None:
+    path = tmp_path / "allocations.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            f"CREATE TABLE vm_allocations (sid TEXT {collation}, status, expires_at, note COLLATE NOCASE)"
+        )
+        for sid in ("x", "X", "x ", "x", "y"):
+            connection.execute("INSERT INTO vm_allocations VALUES (?, 'Active', 1900000000, NULL)", (sid,))
+    watched = Watched(path)
+    assert sorted(row.sid for row in watched.ledger.sharing()) == shared
+    watched.ledger.close()
+
+
+def test_sids_of_a_collation_are_compared_in_slices(tmp_path: Path) -> None:
+    table = TABLES["row ids"].replace("sid TEXT", "sid TEXT COLLATE NOCASE")
+    watched = Watched(fill(tmp_path / "allocations.db", table, ROWS))
+    count_shared(watched)
+    watched.ledger.close()
+    assert max(watched.slices) < STEPS_OF_A_SLICE
