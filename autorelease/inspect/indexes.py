@@ -19,12 +19,19 @@ LEAST_MILLISECONDS = 0.1
 BROKEN_OFF_MILLISECONDS = 100
 # So many settled rows are passed by in no time.
 FEW_SETTLED = 10_000
-NAMES = {Look.DUE: "index", Look.SID: "index of sids", Look.VM: "index of VMs", Look.ODD_VM: "index of odd VMs"}
+NAMES = {
+    Look.DUE: "index",
+    Look.SID: "index of sids",
+    Look.VM: "index of VMs",
+    Look.ODD_VM: "index of odd VMs",
+    Look.STAMP: "index of stamps",
+}
 LOOKED_FOR = {
     Look.DUE: "what is due",
     Look.SID: "rows by their sid",
     Look.VM: "the other rows of a VM",
     Look.ODD_VM: "the other rows of a VM whose name is not plain ASCII",
+    Look.STAMP: "the row to be stamped, in the table behind the view,",
 }
 
 

@@ -68,12 +68,16 @@ class Shape(msgspec.Struct, frozen=True):
 
 
 class Look(StrEnum):
-    """What a tick looks for in the ledger. VM, ODD_VM: who holds one whose name is ASCII, or is not."""
+    """What a tick looks for in the ledger. VM, ODD_VM: who holds one whose name is ASCII, or is not.
+
+    STAMP: the row of the base table behind a row of a view.
+    """
 
     DUE = "due"
     SID = "sid"
     VM = "vm"
     ODD_VM = "odd vm"
+    STAMP = "stamp"
 
 
 class Access(msgspec.Struct, frozen=True):

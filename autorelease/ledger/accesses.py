@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from autorelease.errors import StopReadingError
 from autorelease.ledger import Access, Look
+from autorelease.ledger.base import Base
 from autorelease.ledger.due import Due
 from autorelease.ledger.narrowing import certainly_unexpired_from, constant, indexes_of_holders
 from autorelease.ledger.plans import Values
@@ -40,6 +41,7 @@ class Accesses(Due, Holders):
                 self._sid_access(sids),
                 self._access(Look.VM, of_plain, [json.dumps(references)]),
                 self._access(Look.ODD_VM, of_others, []),
+                *([self._stamp_access(self._base, sids)] if self._base else []),
             ]
 
     def _some_rows(self) -> tuple[list[str], list[str]]:
@@ -81,6 +83,19 @@ class Accesses(Due, Holders):
             has_settled=False,
             remedy=self._index_of(Look.SID),
             milliseconds=self._typical(lambda: self._found(sids)),
+        )
+
+    def _stamp_access(self, base: Base, sids: Sequence[str]) -> Access:
+        row = base.row(next(iter(sids), ""))
+        statement = f"SELECT 1 FROM {base.source} WHERE {row.condition}"
+        steps = self._steps(statement, row.values)
+        return Access(
+            look=Look.STAMP,
+            how="; ".join(steps),
+            is_indexed=not any(step.startswith("SCAN") for step in steps),
+            has_settled=False,
+            remedy=f"CREATE INDEX {quoted(f'{base.table}_sids')} ON {quoted(base.table)} ({quoted(base.sid)});",
+            milliseconds=self._measured(statement, row.values),
         )
 
     def _access(self, look: Look, statement: str, values: Values) -> Access:

@@ -7,6 +7,7 @@ import pytest
 from autorelease.inspect import State
 from tests.support.engine import EXPIRED, RENEWED
 from tests.support.patient import MANY, TYPED, Patient
+from tests.support.place import LEDGER_PROVISIONER
 
 NAMES = ["index", "index of sids", "index of VMs", "index of odd VMs"]
 # Enough that nothing which reads them all is done within 50 ms.
@@ -70,3 +71,21 @@ def test_a_table_without_a_column_for_the_vm(tmp_path: Path) -> None:
         assert check.state is State.WARN
         patient.place.execute(check.remedy)
         assert patient.examined()[name].state is State.OK
+
+
+@pytest.mark.parametrize("key", [" PRIMARY KEY", ""])
+def test_the_row_behind_a_view_is_looked_for_with_every_stamp(key: str, tmp_path: Path) -> None:
+    patient = Patient(tmp_path, TYPED.replace(" PRIMARY KEY", key), indexes=())
+    assert "index of stamps" not in patient.examined()
+    patient.add("a")
+    patient.place.execute("ALTER TABLE vm_allocations RENAME TO vms")
+    patient.place.execute("CREATE VIEW vm_allocations AS SELECT * FROM vms")
+    patient.configure_file(LEDGER_PROVISIONER, ledger='[ledger.stamp]\ntable = "vms"\n')
+    check = patient.examined()["index of stamps"]
+    if key:
+        assert check.state is State.OK
+        return
+    assert check.state is State.WARN
+    assert "the row to be stamped, in the table behind the view, takes" in check.message
+    patient.place.execute(check.remedy)
+    assert patient.examined()["index of stamps"].state is State.OK
