@@ -26,8 +26,8 @@ KINDS = {True: ("INT",), False: ("CHAR", "CLOB", "TEXT")}
 class Living(msgspec.Struct, frozen=True):
     """The keys that have each live row once, as of this schema; none: there is no such index, or it is not worth it.
 
-    rows: how many these have; span: how many the table may have. by_expiry: the one of them that has all live rows with
-    an expiry, in its order; None where there is none, or where other rows are among them.
+    rows: how many these have; span: how many the table has at most, 0 where nobody can say. by_expiry: the one of them
+    that has all live rows with an expiry, in its order; None where there is none, or where other rows are among them.
     """
 
     version: int
@@ -42,15 +42,7 @@ class LivingRows(Walking):
 
     def _living(self, pace: Pace) -> Living:
         with self._file.in_use(), self._reading():
-            version, keys = schema_version(self.connection), list(self._keys_of_living())
-            if not keys:
-                return Living(version)
-            [row] = self._key().columns
-            # Two statements' worth: together they would be a walk.
-            [span] = self.connection.execute(
-                f"SELECT coalesce((SELECT max({row}) FROM {self._table}) + 1 - (SELECT min({row}) FROM {self._table}), "
-                "0)"
-            ).fetchone()
+            version, span, keys = schema_version(self.connection), self._span(), list(self._keys_of_living())
         rows = sum(
             found
             for key in keys
@@ -58,8 +50,19 @@ class LivingRows(Walking):
         )
         by_expiry = self._by_expiry(keys)
         if by_expiry is None and rows * WORTH > span:
-            return Living(version)
+            return Living(version, span=span)
         return Living(version, keys, rows, span, by_expiry)
+
+    def _span(self) -> int:
+        key = self._key()
+        if key.hint != BY_ROW_ID or not key.columns:
+            return 0
+        [row] = key.columns
+        # Two statements' worth: together they would be a walk.
+        [span] = self.connection.execute(
+            f"SELECT coalesce((SELECT max({row}) FROM {self._table}) + 1 - (SELECT min({row}) FROM {self._table}), 0)"
+        ).fetchone()
+        return int(span)
 
     def _by_expiry(self, keys: Sequence[Key]) -> Key | None:
         is_exact = self._words.settled == {self._words.released} and not self._words.where
