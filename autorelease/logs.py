@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TextIO
 
 from autorelease import stderr
@@ -24,6 +25,9 @@ def configure(level: str, form: str) -> None:
     logger.handlers = [handler]
     logger.setLevel(level.upper())
     logger.propagate = False
+    # Nobody asks for these, and each line pays for them (Python's logging HOWTO, "Optimization").
+    logging._srcfile = None  # noqa: SLF001
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     stderr.describe_lost(lambda number: _lost_line(handler, number))
 
 
@@ -59,7 +63,12 @@ def _facts(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _at(record: logging.LogRecord) -> str:
-    return rfc3339(datetime.fromtimestamp(record.created, UTC).replace(microsecond=0))
+    return _second(int(record.created))
+
+
+@lru_cache(maxsize=2)
+def _second(seconds: int) -> str:
+    return rfc3339(datetime.fromtimestamp(seconds, UTC))
 
 
 class _TextLines(logging.Formatter):
@@ -87,4 +96,5 @@ class _JSONLines(logging.Formatter):
 
 def _value(value: object) -> str:
     text = str(value)
-    return text if text.isprintable() and not {" ", '"', "="} & set(text) else json.dumps(text)
+    is_plain = text.isprintable() and " " not in text and '"' not in text and "=" not in text
+    return text if is_plain else json.dumps(text)

@@ -6,6 +6,7 @@ Imports nothing of ours. Instants are aware UTC `datetime`s, durations `timedelt
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -294,6 +295,8 @@ class Finding(msgspec.Struct, frozen=True):
     duration_ms: int | None = None
 
 
+# Each instant of a row is written several times on its way through a tick.
+@lru_cache(maxsize=4096)
 def rfc3339(instant: datetime, *, digits: int = 0) -> str:
     """An aware UTC instant as RFC 3339 with `Z`; digits: 0 or 6 of the fraction (0 keeps one that is there)."""
     timespec = "microseconds" if digits or instant.microsecond else "seconds"

@@ -8,6 +8,17 @@ from autorelease.journal import Event, Step
 from autorelease.journal.connection import PAGE_ROWS, JournalConnection
 from autorelease.journal.rows import HISTORY_FIELDS, RENAMED, as_instant, as_key, as_text, changes_of
 
+Key = tuple[str, str]
+Values = tuple[str | int | None, ...]
+INSERT = (
+    "INSERT INTO events (at, tick, sid, event, outcome, reason, evidence, expires_at, error, duration_ms, provisioner) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+REMEMBER = (
+    "INSERT INTO attempts (sid, expires_at, provisioner, vm_ref, failed_ticks, pending_ticks, quarantined) "
+    f"VALUES (?, ?, ?, ?, 0, 0, 0) ON CONFLICT (sid, expires_at) DO UPDATE SET {RENAMED}"
+)
+
 
 class Events(JournalConnection):
     """The table `events`, and the memory of each (sid, expires_at) that an event changes."""
@@ -61,38 +72,24 @@ class Events(JournalConnection):
             newest.setdefault(row["sid"], as_instant(row["expires_at"] or ""))
         return list(newest.items())
 
-    def _write(self, tick: str, event: Event) -> None:
-        self.connection.execute(
-            "INSERT INTO events (at, tick, sid, event, outcome, reason, evidence, expires_at, error, duration_ms, "
-            "provisioner) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                as_text(event.at),
-                tick,
-                event.sid,
-                event.step,
-                event.outcome,
-                event.reason,
-                event.evidence,
-                as_text(event.expires_at) if event.expires_at else None,
-                event.error,
-                event.duration_ms,
-                event.provisioner,
-            ),
+    def _write(self, tick: str, events: Sequence[Event]) -> None:
+        """Write events of one run, in their order."""
+        for some in _of_different_keys(events):
+            self._write_some(tick, some)
+
+    def _write_some(self, tick: str, events: Mapping[Key, Event]) -> None:
+        self.connection.executemany(INSERT, [_columns_of(event, tick) for event in events.values()])
+        self.connection.executemany(
+            REMEMBER, [(*key, event.provisioner, event.vm_ref, as_text(event.at)) for key, event in events.items()]
         )
-        key = (event.sid, as_key(event.expires_at))
-        self.connection.execute(
-            "INSERT INTO attempts (sid, expires_at, provisioner, vm_ref, failed_ticks, pending_ticks, quarantined) "
-            "VALUES (?, ?, ?, ?, 0, 0, 0) "
-            f"ON CONFLICT (sid, expires_at) DO UPDATE SET {RENAMED}",
-            (*key, event.provisioner, event.vm_ref, as_text(event.at)),
-        )
-        changes = changes_of(event, tick)
-        if changes:
-            assignments = ", ".join(f"{name} = {expression}" for name, (expression, _) in changes.items())
-            self.connection.execute(
-                f"UPDATE attempts SET {assignments} WHERE sid = ? AND expires_at = ?",
-                (*(value for _, value in changes.values()), *key),
-            )
+        updates: dict[str, list[Values]] = {}
+        for key, event in events.items():
+            changes = changes_of(event, tick)
+            if changes:
+                assignments = ", ".join(f"{name} = {expression}" for name, (expression, _) in changes.items())
+                updates.setdefault(assignments, []).append((*(value for _, value in changes.values()), *key))
+        for assignments, values in updates.items():
+            self.connection.executemany(f"UPDATE attempts SET {assignments} WHERE sid = ? AND expires_at = ?", values)
 
     def _note(
         self, step: Step, sid: str, at: datetime, evidence: str, reason: str | None, expires_at: datetime | None = None
@@ -103,3 +100,31 @@ class Events(JournalConnection):
             "VALUES (?, '', ?, ?, ?, ?, ?, '')",
             (as_text(at), sid, step, reason, evidence, as_text(expires_at) if expires_at else None),
         )
+
+
+def _of_different_keys(events: Sequence[Event]) -> Iterator[Mapping[Key, Event]]:
+    """The same events, so that no two of a group are of one (sid, expires_at), whose memory the first one changes."""
+    some: dict[Key, Event] = {}
+    for event in events:
+        key = (event.sid, as_key(event.expires_at))
+        if key in some:
+            yield some
+            some = {}
+        some[key] = event
+    yield some
+
+
+def _columns_of(event: Event, tick: str) -> Values:
+    return (
+        as_text(event.at),
+        tick,
+        event.sid,
+        event.step,
+        event.outcome,
+        event.reason,
+        event.evidence,
+        as_text(event.expires_at) if event.expires_at else None,
+        event.error,
+        event.duration_ms,
+        event.provisioner,
+    )

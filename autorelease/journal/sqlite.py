@@ -87,8 +87,7 @@ class SQLiteJournal(Ticks, Memory, Answers, Audits):
         return held
 
     def _write_all(self, tick: str, events: Sequence[Event], answers: Sequence[GivenAnswer]) -> None:
-        for event in events:
-            self._write(tick, event)
+        self._write(tick, events)
         for given in answers:
             self._write_answer(tick, given)
 

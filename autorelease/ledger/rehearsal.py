@@ -48,6 +48,7 @@ class Rehearsal(Stamping):
         before = self._count_live()
         children = self._rules.children(self.connection, self._row_before(stamp))
         if self._stamp_one(stamp) is StampResult.STAMPED:
+            self._check_stamped([stamp])
             # A deferred key says nothing before the COMMIT that never comes here.
             self._rules.check_parents(self.connection, self._row_after(stamp))
             self._rules.check_children(self.connection, children)

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 from autorelease.errors import UnusableError
 from autorelease.ledger import Stamp, StampResult
@@ -12,8 +13,10 @@ from autorelease.ledger.instants import written_like
 from autorelease.ledger.rules import Row, read_rules, schema_version
 from autorelease.ledger.values import is_word, shown
 from autorelease.ledger.views import Through
-from autorelease.model import DEFAULT_PROVISIONER, Allocation, RawValue
+from autorelease.model import DEFAULT_PROVISIONER, RawValue
 from autorelease.sqlitefile import quoted
+
+STAMPED = StampResult.STAMPED
 
 
 class Stamping(Through):
@@ -33,7 +36,8 @@ class Stamping(Through):
                 self._begin()
                 before = self._count_live()
                 results = [self._stamp_one(stamp) for stamp in stamps]
-                self._check_gone(before, stamps, results.count(StampResult.STAMPED))
+                self._check_stamped([stamp for stamp, result in zip(stamps, results, strict=True) if result is STAMPED])
+                self._check_gone(before, stamps, results.count(STAMPED))
                 self.connection.execute("COMMIT")
             finally:
                 self._roll_back()
@@ -57,10 +61,14 @@ class Stamping(Through):
             row = self._row_before(stamp)
         self._rules.check_carries_nothing(self.connection, row)
         changed = self._change(row, self._changes(self._released_at(stamp)))
+        # A trigger can end the transaction behind our back.
+        if not self.connection.in_transaction:
+            raise sqlite3.IntegrityError(f"a trigger ended the transaction of the stamp of sid {shown(sid)}")
         if changed == 0 and self._base is None:
             return StampResult.UNCHANGED
-        self._check_stamped(sid, changed)
-        return StampResult.STAMPED
+        if changed != 1:
+            raise self._not_stamped(sid)
+        return STAMPED
 
     def _change(self, row: Row, changes: Mapping[str, RawValue]) -> int:
         assignments = ", ".join(f"{quoted(column)} = ?" for column in changes)
@@ -87,33 +95,47 @@ class Stamping(Through):
         return self._base.row(stamp.allocation.raw.sid) if self._base else self._row(stamp)
 
     def _row(self, stamp: Stamp) -> Row:
-        sid, raw = self._column("sid"), stamp.allocation.raw
-        condition = f"{sid} = ? AND {sid} COLLATE BINARY IS ? AND typeof({sid}) = ? AND {self._admitted}"
-        return Row(condition, (raw.sid, raw.sid, storage_class(raw.sid)))
+        sid = stamp.allocation.raw.sid
+        return Row(self._of_this_sid, (sid, sid, storage_class(sid)))
+
+    @cached_property
+    def _of_this_sid(self) -> str:
+        sid = self._column("sid")
+        return f"{sid} = ? AND {sid} COLLATE BINARY IS ? AND typeof({sid}) = ? AND {self._admitted}"
 
     def _judged_row(self, stamp: Stamp) -> Row:
         """The row as long as it holds the very values that were judged, and names the VM that was released."""
-        raw, row = stamp.allocation.raw, self._row(stamp)
-        status, expires_at = self._column("status"), self._column("expires_at")
-        judged = " AND ".join(
-            f"{column} COLLATE BINARY IS ? AND typeof({column}) = ?" for column in (status, expires_at)
-        )
-        vm, names = self._same_vm(stamp.allocation)
-        stored = [part for value in (raw.status, raw.expires_at) for part in (value, storage_class(value))]
-        deleted = f" AND {is_not_set(self._column('deleted_at'), self._words)}" if self._has("deleted_at") else ""
-        return Row(f"{row.condition} AND {judged}{vm}{deleted}", (*row.values, *stored, *names))
-
-    def _same_vm(self, allocation: Allocation) -> tuple[str, Sequence[str]]:
-        """A condition, and its values: absent names are read as they were when the row was judged."""
+        allocation, row = stamp.allocation, self._row(stamp)
+        stored = [
+            part
+            for value in (allocation.raw.status, allocation.raw.expires_at)
+            for part in (value, storage_class(value))
+        ]
+        # Absent names are read as they were when the row was judged.
         named = {
-            "vm_ref": (allocation.vm_ref, "" if self._words.is_vm_ref_named else allocation.sid),
-            "vm_uid": (allocation.vm_uid or "", ""),
-            "provisioner": (allocation.provisioner, DEFAULT_PROVISIONER),
+            "vm_ref": ("" if self._words.is_vm_ref_named else allocation.sid, allocation.vm_ref),
+            "vm_uid": ("", allocation.vm_uid or ""),
+            "provisioner": (DEFAULT_PROVISIONER, allocation.provisioner),
         }
-        there = {role: names for role, names in named.items() if self._has(role)}
-        text = [f"CAST({self._column(role)} AS TEXT) COLLATE BINARY" for role in there]
-        conditions = [f" AND coalesce(nullif({value}, ''), ?) = ?" for value in text]
-        return "".join(conditions), [name for now, absent in there.values() for name in (absent, now)]
+        names = [name for role in self._roles_of_vm for name in named[role]]
+        return Row(self._as_judged, (*row.values, *stored, *names))
+
+    @cached_property
+    def _as_judged(self) -> str:
+        conditions = [self._of_this_sid]
+        for role in ("status", "expires_at"):
+            column = self._column(role)
+            conditions.append(f"{column} COLLATE BINARY IS ? AND typeof({column}) = ?")
+        for role in self._roles_of_vm:
+            text = f"CAST({self._column(role)} AS TEXT) COLLATE BINARY"
+            conditions.append(f"coalesce(nullif({text}, ''), ?) = ?")
+        if self._has("deleted_at"):
+            conditions.append(is_not_set(self._column("deleted_at"), self._words))
+        return " AND ".join(conditions)
+
+    @cached_property
+    def _roles_of_vm(self) -> Sequence[str]:
+        return [role for role in ("vm_ref", "vm_uid", "provisioner") if self._has(role)]
 
     def _update(self, statement: str, values: Sequence[RawValue]) -> int:
         """Run the stamp's UPDATE; returns the number of changed rows."""
@@ -140,22 +162,24 @@ class Stamping(Through):
     def _released_at(self, stamp: Stamp) -> RawValue:
         return written_like(stamp.allocation.raw.expires_at, stamp.at, self._words)
 
-    def _check_stamped(self, sid: RawValue, changed: int) -> None:
-        # A trigger can undo a change that was counted, or end the transaction behind our back.
-        if not self.connection.in_transaction:
-            raise sqlite3.IntegrityError(f"a trigger ended the transaction of the stamp of sid {shown(sid)}")
-        if changed != 1 or not self._is_stamped(sid):
-            raise sqlite3.IntegrityError(
-                f"after the stamp of sid {shown(sid)} its row is not {self._stamped_word}; a trigger can do that"
-            )
+    def _check_stamped(self, stamps: Sequence[Stamp]) -> None:
+        """Raise IntegrityError unless their rows say so: a trigger can undo a change that was counted."""
         if self._base is not None:
-            self._check_shown_settled(sid)
+            for stamp in stamps:
+                if not self._base.is_released(self.connection, stamp.allocation.raw.sid):
+                    raise self._not_stamped(stamp.allocation.raw.sid)
+                self._check_shown_settled(stamp.allocation.raw.sid)
+            return
+        rows = self._found([stamp.allocation.sid for stamp in stamps])
+        for stamp in stamps:
+            found = rows.get(stamp.allocation.sid, ())
+            if len(found) != 1 or not is_word(found[0].status, (self._words.released,)):
+                raise self._not_stamped(stamp.allocation.raw.sid)
 
-    def _is_stamped(self, sid: RawValue) -> bool:
-        if self._base is not None:
-            return self._base.is_released(self.connection, sid)
-        rows = self._matching(sid)
-        return len(rows) == 1 and is_word(rows[0].status, (self._words.released,))
+    def _not_stamped(self, sid: RawValue) -> sqlite3.IntegrityError:
+        return sqlite3.IntegrityError(
+            f"after the stamp of sid {shown(sid)} its row is not {self._stamped_word}; a trigger can do that"
+        )
 
     @property
     def _stamped_word(self) -> str:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from enum import Enum, auto
+from enum import IntEnum, auto
 
 import msgspec
 from msgspec.structs import replace
@@ -14,8 +14,10 @@ from autorelease.model import Allocation, Answer, Outcome, Planned
 NAMED = 5
 
 
-class State(Enum):
+class State(IntEnum):
     """Where a piece of work is. It is in one state at a time, and SETTLED is the last.
+
+    Integers, because every step of every row looks them up.
 
     READY: to be begun. BLOCKED: another row of the same VM goes first. WAITING: for its next attempt. CALLED: a call is
     under way. EARNED: the provisioner has answered, and the ledger is to be stamped. MISSED: "not found", which is
