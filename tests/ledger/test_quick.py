@@ -196,12 +196,14 @@ IN_PARTS = "sid TEXT NOT NULL, part TEXT NOT NULL, status TEXT NOT NULL, expires
     ids=["a primary key of two", "no name for its row ids"],
 )
 @pytest.mark.parametrize("quick", [None, ALL])
+@pytest.mark.usefixtures("small_pages")
 def test_a_table_of_another_key_has_an_index_of_its_live_rows_as_well(
     tmp_path: Path, table: str, quick: Quick | None
 ) -> None:
-    rows = "INSERT INTO t (sid, part, status, expires_at) VALUES ('a', 'b', 'Active', 1), ('c', 'd', 'Active', 1)"
-    ledger = ledger_of(tmp_path / "ledger.db", table, DUE, rows)
-    assert counted(ledger, quick)[:2] == (2, 2)
+    rows = ", ".join(f"('a', 'part {number}', 'Active', 1)" for number in range(5))
+    insert = f"INSERT INTO t (sid, part, status, expires_at) VALUES {rows}"
+    ledger = ledger_of(tmp_path / "ledger.db", table, DUE, insert)
+    assert counted(ledger, quick)[:2] == (5, 5)
 
 
 @pytest.mark.parametrize("index", [(), (DUE,)])
