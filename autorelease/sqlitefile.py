@@ -6,7 +6,7 @@ Shared by ledger and journal; knows neither's tables.
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -41,11 +41,12 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
             timeout=BUSY_SECONDS,
             isolation_level=None,
         )
-        connection.text_factory = lambda stored: stored.decode("utf-8", "surrogateescape")
-        if read_only:
-            connection.execute("PRAGMA query_only = ON")
-        # Of our own connection alone, and not stored in the file: what we count as done survives a power cut.
-        connection.execute("PRAGMA synchronous = FULL")
+        with _closed_unless_usable(connection):
+            connection.text_factory = lambda stored: stored.decode("utf-8", "surrogateescape")
+            if read_only:
+                connection.execute("PRAGMA query_only = ON")
+            # Of our own connection alone, and not stored in the file: what we count as done survives a power cut.
+            connection.execute("PRAGMA synchronous = FULL")
     return connection
 
 
@@ -56,11 +57,21 @@ def connect_private(place: str, tables: Iterable[str]) -> sqlite3.Connection:
     """
     with speaking_of(place):
         connection = sqlite3.connect("", isolation_level=None)
-        connection.execute("PRAGMA journal_mode = OFF")
-        # One transaction from here on: nobody else looks, and nothing of it is to last.
-        for statement in ("BEGIN", *tables):
-            connection.execute(statement)
+        with _closed_unless_usable(connection):
+            connection.execute("PRAGMA journal_mode = OFF")
+            # One transaction from here on: nobody else looks, and nothing of it is to last.
+            for statement in ("BEGIN", *tables):
+                connection.execute(statement)
     return connection
+
+
+@contextmanager
+def _closed_unless_usable(connection: sqlite3.Connection) -> Iterator[None]:
+    """Close it where this block breaks off; else whoever asked for it does."""
+    with ExitStack() as unless_usable:
+        unless_usable.callback(connection.close)
+        yield
+        unless_usable.pop_all()
 
 
 class OpenFile:

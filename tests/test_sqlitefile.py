@@ -18,10 +18,12 @@ from autorelease.sqlitefile import (
     check_reading_is_harmless,
     check_writable,
     connect,
+    connect_private,
     is_wal,
     speaking_of,
 )
 from tests.faults.disks import tmpfs
+from tests.support.connections import all_closed
 
 STRANGER = 54_321
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -53,6 +55,18 @@ def test_no_file_is_made_by_mistake(tmp_path: Path, *, read_only: bool) -> None:
     with pytest.raises((UnusableError, FileNotFoundError)):
         connect(tmp_path / "missing.db", read_only=read_only)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_what_is_no_database_is_not_held_open(path: Path, *, read_only: bool) -> None:
+    path.write_bytes(b"\xff" * 4096)
+    with all_closed(), pytest.raises(UnusableError, match="not a database"):
+        connect(path, read_only=read_only)
+
+
+def test_a_private_database_that_cannot_be_filled_is_not_held_open() -> None:
+    with all_closed(), pytest.raises(UnusableError, match="here: "):
+        connect_private("here", ["CREATE TABLE t (x)", "CREATE TABLE t (x)"])
 
 
 @pytest.mark.parametrize("name", ["with space.db", "100%.db", "a?mode=rwc&x.db", "a#b.db", "ä.db", "%41.db"])
