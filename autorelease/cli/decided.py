@@ -78,8 +78,8 @@ def decided(
             is_hypothetical=is_hypothetical,
             memory=memory,
         )
-        _warn(decision.memory)
         stack.callback(decision.spool.close)
+        _warn(decision.memory)
         yield ledger, journal, decision
 
 

@@ -106,21 +106,25 @@ def _decide(
     memory = audit.looked_up(memory, ledger, census)
     anchor, rewound = moment_of(last.start) if last else None, _rewound(ledger, journal)
     facts = guard.Facts(moment, anchor, rewound, is_hypothetical)
-    # Last: whoever is interrupted from here on has the spool to close.
-    spool = _plan(judge, unfinished, _admission(last, moment), is_stopped)
-    summary = spool.summary(census.rows_examined)
-    return Decision(
-        now=judge.now,
-        census=census,
-        memory=memory,
-        held=held,
-        unowned=spool.invalid(LISTED),
-        unfinished=unfinished,
-        spool=spool,
-        summary=summary,
-        facts=facts,
-        refusals=guard.judge(summary, limits, facts),
-    )
+    with ExitStack() as unless_decided:
+        spool = _plan(judge, unfinished, _admission(last, moment), is_stopped)
+        unless_decided.callback(spool.close)
+        summary = spool.summary(census.rows_examined)
+        decision = Decision(
+            now=judge.now,
+            census=census,
+            memory=memory,
+            held=held,
+            unowned=spool.invalid(LISTED),
+            unfinished=unfinished,
+            spool=spool,
+            summary=summary,
+            facts=facts,
+            refusals=guard.judge(summary, limits, facts),
+        )
+        # Whoever is given it has the spool to close.
+        unless_decided.pop_all()
+    return decision
 
 
 class _Everything:

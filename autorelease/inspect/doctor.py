@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from shlex import quote
 
@@ -139,8 +139,8 @@ def _rows(
     name = name_of(ledger, moment.ledger)
     memory = own_audit(judge, name, Clocks(lambda: moment.now))
     decision = decide(judge, moment, limits, running=running(journal, moment.now), memory=memory)
-    unserved = decision.spool.unserved(MOST_REASONS)
-    decision.spool.close()
+    with closing(decision.spool):
+        unserved = decision.spool.unserved(MOST_REASONS)
     yield from _unserved(unserved)
     yield audit.check(journal.audited(name), decision.memory, moment.now, settings.ledger.audit_every)
     yield _invalid(decision)

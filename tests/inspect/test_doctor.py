@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from autorelease.errors import ConfigurationError, ProvisionerError
+from autorelease.deciding.spool import Spool
+from autorelease.errors import ConfigurationError, ProvisionerError, UnusableError
 from autorelease.inspect import State
 from autorelease.inspect.doctor import examine_without
 from autorelease.inspect.host import STA_UNSYNC, kernel_status, span, synchronisation
 from autorelease.rules.guard import Moment
 from autorelease.settings import load_settings
 from tests.ledger.damaged import write_behind_the_index
+from tests.support.connections import all_closed
 from tests.support.engine import EXPIRED, Scripted
 from tests.support.patient import TYPED, Patient
 from tests.support.place import LEDGER_PROVISIONER, command_provisioner, program
@@ -64,6 +66,16 @@ def test_all_is_well(patient: Patient) -> None:
         "last success",
     ]
     assert {check.state for check in found.values()} == {State.OK}
+
+
+def test_a_plan_that_cannot_be_read_is_a_fail_and_is_closed(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise UnusableError("the disk is full")
+
+    monkeypatch.setattr(Spool, "unserved", failing)
+    with all_closed():
+        plan = patient.examined()["plan"]
+    assert (plan.state, plan.message) == (State.FAIL, "the disk is full")
 
 
 def test_looking_changes_nothing(patient: Patient) -> None:
