@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -120,13 +121,12 @@ def make_folder(folder: Path, *, sample: bool, now: datetime) -> None:
         _make_file(folder / LEDGER, "")
     except OSError as error:
         raise UnusableError(f"{error.filename or folder}: cannot be made: {error.strerror}") from error
-    database = Database(folder / LEDGER, execute_plugins=False)
-    database.conn.execute(TABLE)
-    for index in INDEXES:
-        database.conn.execute(index)
-    if sample:
-        database.table("vm_allocations").insert_all(sample_rows(now.replace(microsecond=0)))
-    database.close()
+    with closing(Database(folder / LEDGER, execute_plugins=False)) as database:
+        database.conn.execute(TABLE)
+        for index in INDEXES:
+            database.conn.execute(index)
+        if sample:
+            database.table("vm_allocations").insert_all(sample_rows(now.replace(microsecond=0)))
     make_journal(folder / JOURNAL)
 
 

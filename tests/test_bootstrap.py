@@ -6,6 +6,7 @@ import sqlite3
 import stat
 import tomllib
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from autorelease.ledger import open_ledger
 from autorelease.rules.guard import Limits, Moment
 from autorelease.settings import File, Settings, load_settings
 from autorelease.structs import read_struct
+from tests.support.connections import all_closed
 
 NOW = datetime(2026, 12, 1, 12, 0, 0, 123456, tzinfo=UTC)
 FILES = {"config.toml", "allocations.db", "journal.db"}
@@ -61,6 +63,12 @@ def test_a_new_folder(tmp_path: Path) -> None:
     assert (decision.census.rows_examined, decision.rows_expired) == (0, 0)
 
 
+def test_a_ledger_that_cannot_be_made_is_not_held_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autorelease.bootstrap.INDEXES", ("CREATE INDEX i ON vm_allocations (missing)",))
+    with all_closed(), pytest.raises(sqlite3.OperationalError, match="missing"):
+        make_folder(tmp_path, sample=False, now=NOW)
+
+
 def test_the_ledger_is_the_one_of_the_contract(tmp_path: Path) -> None:
     make_folder(tmp_path, sample=False, now=NOW)
     connection = sqlite3.connect(tmp_path / "allocations.db")
@@ -97,7 +105,8 @@ def test_the_sample_is_what_its_description_says(tmp_path: Path) -> None:
     make_folder(tmp_path, sample=True, now=NOW)
     decision = decided(tmp_path, NOW)
     after_a_minute = decided(tmp_path, NOW + timedelta(seconds=61))
-    [(total,)] = sqlite3.connect(tmp_path / "allocations.db").execute("SELECT count(*) FROM vm_allocations")
+    with closing(sqlite3.connect(tmp_path / "allocations.db")) as ledger:
+        [(total,)] = ledger.execute("SELECT count(*) FROM vm_allocations")
     assert total == 400
     assert decision.summary.first_tries == 37
     assert decision.rows_invalid == 3
