@@ -60,6 +60,7 @@ def test_a_new_folder(tmp_path: Path) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o750
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o640}
     decision = decided(folder, NOW)
+    decision.spool.close()
     assert (decision.census.rows_examined, decision.rows_expired) == (0, 0)
 
 

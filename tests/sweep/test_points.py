@@ -6,6 +6,7 @@ databases were found unchanged, and before anything is looked at again, is the o
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,14 +76,17 @@ FIRST_ANSWERS = {"at once": [], "after another attempt": [retryable()], "after a
 
 
 class Diary:
-    """What happened, in its order: looks at the versions of the databases, calls, and the thing itself."""
+    """What happened, in its order: looks at the versions of the databases, calls, and the thing itself.
 
-    def __init__(self, engine: Engine, happens: Happening, point: int) -> None:
+    is_point: whether it happens before this call of one of the databases.
+    """
+
+    def __init__(self, engine: Engine, happens: Happening, is_point: Callable[["Diary"], bool]) -> None:
         self.entries: list[str] = []
+        self.asked = 0
         self._engine = engine
         self._happens = happens
-        self._point = point
-        self._calls = 0
+        self._is_point = is_point
         self._is_sweeping = False
 
     def note(self, entry: str) -> None:
@@ -94,8 +98,8 @@ class Diary:
         # Before that it is the plan that is read: what happens then is the plan's own affair.
         self._is_sweeping = self._is_sweeping or name == "note_plan"
         if self._is_sweeping:
-            self._calls += 1
-            if self._calls == self._point:
+            self.asked += 1
+            if not self.has_happened() and self._is_point(self):
                 self.note("it happens")
                 self._happens(self._engine)
         if name == "version":
@@ -167,11 +171,25 @@ class Acting(Wrapper):
         return call
 
 
+def is_after_the_call(diary: Diary, number: int) -> bool:
+    """Whether b has been called for so often."""
+    return diary.entries.count("call b") == number
+
+
+def is_asked(diary: Diary, number: int) -> bool:
+    """Whether this is the databases' so manyeth call."""
+    return diary.asked == number
+
+
 def points(folder: Path, happens: Happening, first: list[Any], immediate: list[str]) -> Iterator[tuple[Diary, Ticked]]:
     """A tick of its own for every point there is."""
     seen: set[str] = set()
-    for point in range(1, MOST_CALLS):
-        place = folder / str(point)
+    # How many calls come before the one for b differs from tick to tick: by its number alone, what comes just after it
+    # would be missed at times.
+    after_the_call = partial(is_after_the_call, number=len(first) + 1)
+    counted = (partial(is_asked, number=number) for number in range(1, MOST_CALLS))
+    for tick, is_point in enumerate(chain([after_the_call], counted)):
+        place = folder / str(tick)
         place.mkdir()
         engine = Engine(place)
         engine.words = Vocabulary(inactive=frozenset({"Cancelled"}))
@@ -180,7 +198,7 @@ def points(folder: Path, happens: Happening, first: list[Any], immediate: list[s
         engine.add("b", vm_ref="web-2", expires_at=EXPIRED + 1)
         engine.add("c", vm_ref="web-3", expires_at=EXPIRED + 2)
         engine.add("paid", vm_ref="web-9", expires_at=RENEWED)
-        diary = Diary(engine, happens, point)
+        diary = Diary(engine, happens, is_point)
 
         def note(allocation: Allocation, diary: Diary = diary) -> None:
             diary.note(f"call {allocation.sid}")
