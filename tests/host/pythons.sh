@@ -56,7 +56,7 @@ check() {
 for suite in $suites; do
     echo "--- $suite"
     # In a namespace of its own, for what it mounts. A mirror that is behind is good enough: nothing of this is kept.
-    unshare --mount mmdebstrap --quiet --variant=minbase --include=python3,python3-venv,tzdata \
+    unshare --mount mmdebstrap --quiet --variant=minbase --include=python3,python3-venv,tzdata,faketime \
         --aptopt='Acquire::Check-Valid-Until "false"' "$suite" "$work/$suite"
     version=$(enter "$suite" python3 -c 'import sys; print(*sys.version_info[:2], sep=".")')
     # What only looks at the source need not be there.
