@@ -134,11 +134,16 @@ def test_a_needed_column_that_is_missing_is_named_with_those_there_are(
         opened()
 
 
+def table_without(*roles: str) -> str:
+    """The usual table, but for these columns. DROP COLUMN came with SQLite 3.35 only."""
+    return re.sub(rf", ({'|'.join(roles)})\b[^,)]*", "", TABLE)
+
+
 @pytest.mark.parametrize("role", ["released_at", "owner", "plan", "vm_ref", "vm_uid", "provisioner"])
 def test_an_optional_column_must_exist_only_where_the_configuration_names_it(
     database: Database, opened: Open, role: str
 ) -> None:
-    database.make([row("a")], f"ALTER TABLE vm_allocations DROP COLUMN {role}")
+    database.make([row("a")], table=table_without(role))
     assert due(opened()) == ["a"]
     with pytest.raises(UnusableError, match=f"no column '{role}' for {role}"):
         opened(named=frozenset({role}))
@@ -264,6 +269,8 @@ KINDS = {
 @pytest.mark.parametrize("table", KINDS.values(), ids=KINDS.keys())
 @pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le"])
 def test_any_kind_of_table(database: Database, opened: Open, table: str, encoding: str) -> None:
+    if table.endswith("STRICT") and sqlite3.sqlite_version_info < (3, 37):
+        pytest.skip("this SQLite has no STRICT tables")
     rows = [row("a"), row("é🚀", PAST + 1), row("later", NOON + 3600), row("gone", status="Released")]
     database.make(rows, table=table, before=f"PRAGMA encoding = '{encoding}'")
     ledger = opened()
@@ -984,15 +991,15 @@ def test_holders_are_found_in_chunks(database: Database, opened: Open, monkeypat
 
 def test_without_the_column_a_vm_is_held_by_its_sid(database: Database, opened: Open) -> None:
     rows = [row("a"), row("A", NOON + 3600), row("á"), row("a ", status="Released")]
-    database.make(rows, "ALTER TABLE vm_allocations DROP COLUMN vm_ref")
+    database.make(rows, table=table_without("vm_ref"))
     assert holders(opened(), "a") == [("A", "default", "a"), ("a", "default", "a")]
-    database.execute("DELETE FROM vm_allocations WHERE sid <> 'a'")
-    database.execute("ALTER TABLE vm_allocations DROP COLUMN provisioner")
+    database.execute("DROP TABLE vm_allocations")
+    database.make([row("a")], table=table_without("vm_ref", "provisioner"))
     assert due(opened()) == ["a"]
 
 
 def test_without_the_column_every_provisioner_is_the_default(database: Database, opened: Open) -> None:
-    database.make([row("a", vm_ref="vm")], "ALTER TABLE vm_allocations DROP COLUMN provisioner")
+    database.make([row("a", vm_ref="vm")], table=table_without("provisioner"))
     assert holders(opened(), "vm") == [("a", "default", "vm")]
 
 

@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -380,13 +381,40 @@ def test_keys_that_the_stamp_does_not_touch_refuse_nothing(tmp_path: Path) -> No
         tmp_path,
         "CREATE TABLE disks (disk, sid REFERENCES vm_allocations (sid) ON UPDATE CASCADE, plan REFERENCES nowhere)",
         "INSERT INTO disks VALUES (1, 'a', 'gone'), (2, 'nobody', 'gone')",
-        columns=", customer REFERENCES customers (id), before REFERENCES vm_allocations (sid), "
-        "lost REFERENCES a_table_that_is_gone",
+        columns=", customer REFERENCES customers (id), lost REFERENCES a_table_that_is_gone",
     )
     engine.add("a", "b")
-    engine.place.execute("UPDATE vm_allocations SET customer = 7, before = 'nobody', lost = 1")
+    engine.place.execute("UPDATE vm_allocations SET customer = 7, lost = 1")
     assert engine.tick(Scripted()).ends() == {"a": "released", "b": "released"}
     assert engine.place.query("SELECT * FROM disks") == [(1, "a", "gone"), (2, "nobody", "gone")]
+
+
+def test_a_broken_key_to_the_same_table_is_for_sqlite_to_judge_and_is_met_before_a_call(tmp_path: Path) -> None:
+    """Some versions, of which 3.34 is one, look at such a key with every update of its row; later ones do not."""
+    engine = with_table(tmp_path, columns=", before REFERENCES vm_allocations (sid)")
+    engine.add("a", "b")
+    engine.place.execute("UPDATE vm_allocations SET before = 'nobody'")
+    provisioner = Scripted()
+    if takes_an_update(engine):
+        assert engine.tick(provisioner).ends() == {"a": "released", "b": "released"}
+    else:
+        with pytest.raises(UnusableError, match=r"nothing was released.*FOREIGN KEY constraint failed"):
+            engine.tick(provisioner)
+        assert (provisioner.calls, engine.place.released()) == ([], set())
+
+
+def takes_an_update(engine: Engine) -> bool:
+    """Whether SQLite itself lets the status of a row be changed."""
+    with closing(sqlite3.connect(engine.place.ledger, isolation_level=None)) as connection:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("BEGIN")
+        try:
+            connection.execute("UPDATE vm_allocations SET status = 'Released'")
+        except sqlite3.IntegrityError:
+            return False
+        finally:
+            connection.execute("ROLLBACK")
+    return True
 
 
 # --- each group, before its calls -------------------------------------------------------------------------------------

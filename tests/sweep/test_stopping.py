@@ -39,6 +39,7 @@ def test_wherever_a_plan_is_stopped_nothing_is_released(engine: Engine) -> None:
     # The one that has a VM of its own: it is released as soon as a plan is not stopped.
     engine.add("alone", vm_ref="its own")
     messages: list[str] = []
+    late: list[ExitCode] = []
     for looks in range(0, MOST_LOOKS, 5):
         engine.stop = stopping_after(looks)
         provisioner = Scripted()
@@ -49,14 +50,20 @@ def test_wherever_a_plan_is_stopped_nothing_is_released(engine: Engine) -> None:
             assert (provisioner.calls, engine.place.released()) == ([], set())
             continue
         # All others share their VM with somebody who pays.
-        assert (ticked.report.rows_invalid, ticked.ends()) == (DUE, {"alone": "released"})
+        assert ticked.report.rows_invalid == DUE
+        if ticked.ends() == {"alone": "deferred"}:
+            # The plan had just come to its end. Each SQLite asks in steps of its own.
+            late.append(ticked.code)
+            assert (provisioner.calls, engine.place.released()) == ([], set())
+            continue
+        assert ticked.ends() == {"alone": "released"}
         assert (provisioner.calls, engine.place.released()) == (["alone"], {"alone"})
         break
     assert len(messages) > 1
     assert all("release.deadline" in message for message in messages)
     with closing(engine.open_journal()) as journal:
         ends = [past.exit_code for past in journal.ticks()]
-    assert ends == [ExitCode.NOT_ALL_WELL, *[ExitCode.UNUSABLE] * len(messages)]
+    assert ends == [ExitCode.NOT_ALL_WELL, *late[::-1], *[ExitCode.UNUSABLE] * len(messages)]
 
 
 def test_one_long_statement_hears_it() -> None:
