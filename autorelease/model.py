@@ -135,8 +135,7 @@ class ErrorCode(StrEnum):
 class Attempts(msgspec.Struct, frozen=True):
     """What the journal remembers of earlier ticks' tries at one (sid, expires_at).
 
-    failed_ticks: ticks that ended in an error since the last success or `retry`.
-    pending_ticks: ticks that ended `pending`.
+    failed_ticks: ticks that ended in an error since the last success or `retry`; pending_ticks: that ended `pending`.
     next_attempt_at: no try before this instant; None: at once.
     """
 
@@ -190,11 +189,9 @@ class Known(msgspec.Struct, frozen=True):
     attempts: of earlier ticks; None: it was never tried. hold: of those that apply to it, the one that ends last.
     intent: a release was begun and its end never recorded. intent_run: the run that first left it so, under the
     fingerprint intent_under ('': under none; None: not written down).
-    is_orphaned: that run was killed, so that whatever its call came to was never written down.
-    accepted: the provisioner said RELEASED or PENDING, and accepted_under is its fingerprint then.
-    released: the journal has recorded it as released: a live row is a resurrected one.
-    skipped: the reason of the last recorded skip.
-    is_admitted: the newest admitted plan had it, and it was not reached.
+    is_orphaned: that run was killed, so that its call's answer was never written down. accepted: the provisioner said
+    RELEASED or PENDING, and accepted_under is its fingerprint then. released: the journal has recorded it as released.
+    skipped: the reason of the last recorded skip. is_admitted: the newest admitted plan had it, and did not reach it.
     """
 
     attempts: Attempts | None = None

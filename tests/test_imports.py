@@ -28,7 +28,7 @@ FLOORS = [
 BESIDE = {
     "sqliteadvice": {"errors"},
     "sqlitefile": {"errors", "sqliteadvice", "text"},
-    "sqlitecheck": {"errors", "sqlitefile"},
+    "sqlitecheck": {"errors", "sqliteadvice", "sqlitefile"},
     "processes": set[str](),
     "trust": {"errors", "text"},
     "stderr": {"backlog"},
