@@ -152,7 +152,8 @@ def _rows(
 def _invalid(decision: Decision) -> Check:
     live, acknowledged = decision.census.rows_examined, decision.seen.rows_acknowledged
     if not decision.rows_invalid:
-        return Check("invalid rows", State.OK, f"none of {live} live rows")
+        rest = ": of those whose time has not come, none when last audited" if decision.census.is_quick else ""
+        return Check("invalid rows", State.OK, f"none of {live} live rows{rest}")
     by_reason: dict[str, list[InvalidRow]] = {}
     for row in decision.invalid:
         by_reason.setdefault(PARTICULARS.sub("", row.reason), []).append(row)

@@ -22,7 +22,7 @@ from autorelease.rules.guard import Moment
 from autorelease.settings import load_settings
 from tests.ledger.damaged import write_behind_the_index
 from tests.support.connections import all_closed
-from tests.support.engine import EXPIRED, Scripted
+from tests.support.engine import EXPIRED, RENEWED, Scripted
 from tests.support.patient import TYPED, Patient
 from tests.support.place import LEDGER_PROVISIONER, command_provisioner, program
 
@@ -464,3 +464,16 @@ def test_the_last_success(new: Patient) -> None:
     new.add("a")
     new.tick(Scripted({"a": [ProvisionerError("broken")]}))
     assert new.examined()["last success"].state is State.OK
+
+
+def test_of_a_large_ledger_it_says_what_was_not_looked_at_just_now(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient.add("a", expires_at=RENEWED)
+    assert patient.examined()["invalid rows"].message == "none of 1 live rows"
+    monkeypatch.setattr("autorelease.deciding.audit.SMALL_LIVE", 0)
+    found = patient.examined()["invalid rows"]
+    assert (found.state, found.message) == (
+        State.OK,
+        "none of 1 live rows: of those whose time has not come, none when last audited",
+    )
