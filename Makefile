@@ -1,5 +1,5 @@
 # make demo   watch expired allocations being released, on a sample
-# make test   install what the tests need and run them all
+# make test   install what the tests need and run them all; COVERAGE=1 measures what they go through, and asks for enough
 # make check  format, lint, types, documents, units, and then make test
 # make test-old-sqlite  a few of the tests with the oldest SQLite that is supported; builds it, which needs npm and gcc
 # make test-pythons     as root: the core's tests with the Python and the SQLite of Debian 12, 13 and sid, and with the
@@ -46,7 +46,7 @@ demo: $(VENV)/.installed
 	sh scripts/demo.sh $(BIN)/autorelease
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --cov --cov-report=term $(TESTS)
+	$(BIN)/python -m pytest -n 2 $(if $(COVERAGE),--cov --cov-report=term) $(TESTS)
 
 test-old-sqlite: $(VENV)/.installed-dev
 	sh scripts/old-sqlite.sh .old-sqlite

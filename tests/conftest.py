@@ -1,5 +1,7 @@
 """Fixtures that every test may use."""
 
+import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -22,6 +24,23 @@ MEASURED = ("e2e/test_commands", "e2e/test_report", "inspect/")
 for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.SIG_DFL)
+
+# A quarter of the suite's time would be the disk's flushes, and what a disk does when it is full is tried on disks of
+# the tests' own.
+MEMORY = Path("/dev/shm")  # noqa: S108 - each run has a folder of its own there
+NEEDED_BYTES = 4 * 2**30
+TEMPORARY = "PYTEST_DEBUG_TEMPROOT"
+
+
+def pytest_configure() -> None:
+    """Let the tests' folders be in memory, where there is enough of it and nobody has named another place."""
+    if TEMPORARY not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > NEEDED_BYTES:
+        os.environ[TEMPORARY] = str(MEMORY)
+
+
+def pytest_report_header() -> str:
+    """Where they are."""
+    return f"folders of the tests: {os.environ.get(TEMPORARY, 'on disk, as usual')} ({TEMPORARY})"
 
 
 @pytest.fixture(autouse=True)
