@@ -25,9 +25,6 @@ def configure(level: str, form: str) -> None:
     logger.handlers = [handler]
     logger.setLevel(level.upper())
     logger.propagate = False
-    # Nobody asks for these, and each line pays for them (Python's logging HOWTO, "Optimization").
-    logging._srcfile = None  # noqa: SLF001
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     stderr.describe_lost(lambda number: _lost_line(handler, number))
 
 

@@ -22,7 +22,7 @@ from autorelease.model import Census, InvalidRow
 SMALL_LIVE = 20_000
 SMALL_TABLE = 200_000
 LONGEST = timedelta(minutes=5)
-# So many are remembered by their sid. Of the others, as of those without a sid, so many are shown; all are counted.
+# So many are remembered by their sid; the others are counted as those without a sid are, of which so many are shown.
 MOST_NAMED = 20_000
 EXAMPLES = 20
 # What was found since is looked for again where the process is killed.
@@ -94,14 +94,16 @@ def _unseen(memory: Memory, census: Census) -> list[str]:
 def completed(census: Census, memory: Memory, held: Container[str]) -> Census:
     """The census, with what only the audit has found; nothing is counted twice."""
     unseen = _unseen(memory, census)
-    if census.sids is None:
-        # Which of them are the same nobody can say.
-        return replace(census, rows_invalid=max(census.rows_invalid, len(memory.named) + memory.unnamed))
     others = max(0, memory.unnamed - census.rows_unnamed)
+    if census.sids is None or len(memory.named) >= MOST_NAMED:
+        # Not all are known by name, so that nobody can say of all whether both have found them.
+        both = census.rows_invalid + len(unseen)
+        others = max(both, len(memory.named) + memory.unnamed) - both
     if not unseen and not others:
         return census
     rows = [InvalidRow(sid, memory.named[sid]) for sid in unseen]
-    rows += [InvalidRow(sid, reason) for sid, reason in memory.examples[:others]]
+    if not census.rows_unnamed:
+        rows += [InvalidRow(sid, reason) for sid, reason in memory.examples[:others]]
     return replace(
         census,
         rows_invalid=census.rows_invalid + len(unseen) + others,
@@ -134,13 +136,15 @@ def is_small(audit: Audit) -> bool:
     return audit.live <= SMALL_LIVE and audit.rows <= SMALL_TABLE
 
 
-def is_time(audited: Audited, live: int, now: datetime, every: timedelta) -> bool:
-    """Whether a tick that has counted so many live rows is to audit."""
+def is_time(audited: Audited, census: Census, now: datetime, every: timedelta) -> bool:
+    """Whether a tick of this census is to audit."""
     last = audited.finished
     if last is None or last.finished_at is None or audited.unfinished is not None or last.problem is not None:
         return True
     is_old = not last.finished_at <= now < last.finished_at + every
-    return is_old or (live <= SMALL_LIVE and last.rows <= SMALL_TABLE)
+    # What has just become a large one was looked at by a census that looks at everything.
+    has_grown = census.is_quick and is_small(last)
+    return is_old or has_grown or (census.rows_examined <= SMALL_LIVE and last.rows <= SMALL_TABLE)
 
 
 def audit(judge: Judge[Journal], name: str, census: Census, limits: Limits, clocks: Clocks) -> Memory:
@@ -150,7 +154,7 @@ def audit(judge: Judge[Journal], name: str, census: Census, limits: Limits, cloc
     """
     journal = judge.journal
     before = journal.audited(name)
-    if limits.is_stopped() or not is_time(before, census.rows_examined, clocks.wall(), limits.every):
+    if limits.is_stopped() or not is_time(before, census, clocks.wall(), limits.every):
         return remembered(before)
     ends = clocks.monotonic() + limits.longest.total_seconds()
 
@@ -159,7 +163,7 @@ def audit(judge: Judge[Journal], name: str, census: Census, limits: Limits, cloc
 
     noted, found = clocks.monotonic(), dict[str, str]()
     pages = _pages(judge, _resumed(judge.ledger, before, clocks), clocks, MOST_NAMED)
-    for state, named in _with_shared(judge.ledger, pages, is_enough) if census.is_quick else pages:
+    for state, named in _ended_by_shared(judge.ledger, pages, limits.is_stopped) if census.is_quick else pages:
         found.update(named)
         is_over = state.finished_at is not None or is_enough()
         if is_over or clocks.monotonic() - noted >= NOTED_EVERY_SECONDS:
@@ -204,10 +208,11 @@ def _add_shared(named: dict[str, str], ledger: Ledger) -> int:
 Pages = Iterator[tuple[Audit, Mapping[str, str]]]
 
 
-def _with_shared(ledger: Ledger, pages: Pages, is_stopped: Callable[[], bool]) -> Pages:
+def _ended_by_shared(ledger: Ledger, pages: Pages, is_stopped: Callable[[], bool]) -> Pages:
     """Behind the last page, and before the audit is over, the rows that share their sid.
 
-    Where that is stopped, the last page is still to come.
+    That is one look, which nobody can go on with: no limit of time ends it. Where it is stopped, the last page is still
+    to come.
     """
     before: Audit | None = None
     for state, named in pages:

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from autorelease.ledger import Quick
 from autorelease.ledger.conditions import constants, is_blank, is_not_set, is_one_of
+from autorelease.ledger.due import in_pages
 from autorelease.ledger.living import Living, LivingRows
 from autorelease.ledger.lookup import SHARED_SID
 from autorelease.ledger.narrowing import (
@@ -140,9 +141,8 @@ class Counting(Sharing, LivingRows):
         """Count all live rows, and judge those whose time has come."""
         later = is_for_later(self._column("expires_at"), now, self._words)
         ends = self._ends_of_expiry(living.by_expiry, now)
-        keys = ends or living.keys or (None,)
-        for key in keys:
-            suspicious = f"CASE WHEN {later} THEN 0 ELSE {self._suspicious} END"
+        suspicious = f"CASE WHEN {later} THEN 0 ELSE {self._suspicious} END"
+        for key in ends or living.keys or (None,):
             for _, live, invalid in self._counted_pages(pace, living, key, suspicious):
                 counts.add_page(live, invalid)
             if not self._sid_is_unique:
@@ -175,7 +175,8 @@ class Counting(Sharing, LivingRows):
             )
             return [StoredRow(*values) for values in rows], page.last
 
-        for rows in self._sliced(read, pace, key, living.version):
+        # Of few slices much is wanted, and each look for the others may be a walk through the table.
+        for rows in in_pages(self._sliced(read, pace, key, living.version)):
             with self._file.in_use():
                 shared = self._shared_among([row.sid for row in rows])
             yield from (row for row in rows if row.sid in shared)

@@ -62,7 +62,7 @@ class Due(Lookup):
         """One walk through the table. Rows that get other keys meanwhile come once more, rather than not at all."""
         for _ in range(SLICED_ATTEMPTS):
             try:
-                yield from map(self._readable, _pages(self._due_of_slices(unreleased, moment)))
+                yield from map(self._readable, in_pages(self._due_of_slices(unreleased, moment)))
             except MovedError:
                 continue
             return
@@ -153,7 +153,7 @@ def _size(values: Sequence[RawValue]) -> int:
     return sum(len(value) for value in values if isinstance(value, str | bytes))
 
 
-def _pages(slices: Iterator[Sequence[StoredRow]]) -> Iterator[Sequence[StoredRow]]:
+def in_pages(slices: Iterator[Sequence[StoredRow]]) -> Iterator[Sequence[StoredRow]]:
     """The same rows in pages of their own: of many slices little is due, and each page costs a look by its sids."""
     page: list[StoredRow] = []
     size = 0

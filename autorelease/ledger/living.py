@@ -3,6 +3,7 @@
 Whether it has them all is proven by the schema, or it is not used. A damaged one is for the audit to find.
 """
 
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 
@@ -69,13 +70,13 @@ class LivingRows(Walking):
         if not is_exact or self._has("deleted_at") or self._compares_numbers_as_text():
             return None
         expires_at = lowered(self._column("expires_at"))
-        # Behind that of the rows without one, where both are there.
-        return next((key for key in reversed(keys) if lowered(key.columns[0]) == expires_at), None)
+        return next((key for key in keys if not key.is_rest and lowered(key.columns[0]) == expires_at), None)
 
     def _compares_numbers_as_text(self) -> bool:
         """Whether the column's type makes text of every number, which is then in another order."""
         [kind] = self.connection.execute(
-            "SELECT upper(type) FROM pragma_table_xinfo(?) WHERE name = ?", (self._name, self._columns["expires_at"])
+            "SELECT upper(type) FROM pragma_table_xinfo(?) WHERE lower(name) = ?",
+            (self._name, lowered(self._columns["expires_at"])),
         ).fetchone()
         is_text = "INT" not in kind and any(word in kind for word in KINDS[False])
         return is_text and self._words.timestamps != "iso8601"
@@ -114,6 +115,7 @@ class LivingRows(Walking):
         ).fetchall()
         is_plain = all(name is not None and not desc and coll == "BINARY" for name, desc, coll in columns)
         [(sql,)] = self.connection.execute("SELECT coalesce(max(sql), '') FROM sqlite_master WHERE name = ?", (index,))
+        [*_, condition] = ["", *re.split(r"\bWHERE\b", sql, flags=re.IGNORECASE)[1:]]
         names = [name for name, *_ in columns]
         # Behind the first one a NULL would be no place to go on from.
         if not is_plain or not filled.issuperset(names[1:]) or not self._has_all_living(index):
@@ -121,13 +123,15 @@ class LivingRows(Walking):
         released, hint = constant(self._words.released), f"INDEXED BY {quoted(index)}"
         status = self._column("status")
         first, *rest = [*(f"{self._table}.{quoted(name)}" for name in names), self._key().columns[0]]
+        # A partial index is used where the very words of its condition stand.
+        is_live = f"{status} <> {released}"
         if names[0] == lowered(self._columns["status"]):
-            yield Key((first, *rest), hint, end=f"{status} < {released}")
-            yield Key((first, *rest), hint, begin=f"{status} > {released}")
-        elif released in sql:
+            yield Key((first, *rest), hint, is_live, end=f"{status} < {released}")
+            yield Key((first, *rest), hint, is_live, begin=f"{status} > {released}")
+        elif released in condition:
             if names[0] not in filled:
-                yield Key(rest, hint, among=f"{status} <> {released} AND {first} IS NULL")
-            yield Key((first, *rest), hint, f"{status} <> {released} AND {first} IS NOT NULL")
+                yield Key(rest, hint, f"{is_live} AND {first} IS NULL", is_rest=True)
+            yield Key((first, *rest), hint, f"{is_live} AND {first} IS NOT NULL")
 
     def _has_all_living(self, index: str) -> bool:
         """Whether it has all rows that are not Released: the database itself says so of a partial one."""

@@ -137,6 +137,8 @@ class Lookup(Slices):
         [(declared,)] = self.connection.execute(
             "SELECT sql FROM sqlite_master WHERE type = 'table' AND lower(name) = lower(?)", (self._name,)
         ).fetchall()
+        if is_undecodable(declared):
+            return None
         with closing(sqlite3.connect(":memory:")) as empty:
             try:
                 empty.execute(declared)

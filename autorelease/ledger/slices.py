@@ -30,7 +30,7 @@ class Key(msgspec.Struct, frozen=True):
 
     hint: keeps the database from going by an index instead, which may be a damaged one. among: SQL, which rows alone
     are wanted; begin, end: where the first of them are, and the last. is_lasting: a change of the schema gives no row
-    another key.
+    another key. is_rest: of an index, the rows that have nothing in its first column.
     """
 
     columns: Sequence[str] = ()
@@ -39,6 +39,7 @@ class Key(msgspec.Struct, frozen=True):
     begin: str = "1"
     end: str = "1"
     is_lasting: bool = False
+    is_rest: bool = False
 
     @property
     def row(self) -> str:

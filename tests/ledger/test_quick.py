@@ -249,3 +249,71 @@ def test_live_rows_whose_time_has_not_come_are_counted_by_the_index_alone(
     assert (census.rows_examined, census.is_quick) == (ROWS * 2 // 5, True)
     # A row of which everything is judged takes some hundreds.
     assert sum(watched.slices) < ROWS * 2 // 5 * 10
+
+
+# --- indexes and names of other kinds ---------------------------------------------------------------------------------
+
+
+def test_an_index_whose_first_column_may_be_empty_is_not_in_the_order_of_expiry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autorelease.ledger.living.WORTH", 0)
+    ledger = ledger_of(
+        tmp_path / "ledger.db",
+        TYPED.replace("expires_at INTEGER", "expires_at INTEGER NOT NULL"),
+        "CREATE INDEX i ON t (vm_ref, expires_at) WHERE status <> 'Released'",
+        f"INSERT INTO t VALUES ('a', 'Active', 1, 'web-1'), ('b', 'Active', {NOON + 9}, NULL)",
+    )
+    assert counted(ledger, ALL) == (2, 1, True)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        "CREATE INDEX i ON t (status) WHERE status <> 'Released'",
+        "CREATE INDEX \"i <> 'Released'\" ON t (expires_at)",
+        "CREATE INDEX i ON t (expires_at) where status <> 'Released'",
+    ],
+    ids=["of the status, and partial", "a name like a condition", "small letters"],
+)
+@pytest.mark.parametrize("quick", [None, ALL])
+def test_whatever_index_there_is_the_live_rows_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: str, quick: Quick | None
+) -> None:
+    monkeypatch.setattr("autorelease.ledger.living.WORTH", 0)
+    ledger = ledger_of(tmp_path / "ledger.db", TYPED, index, TWO_WRONG)
+    assert counted(ledger, quick)[0] == 3
+
+
+@pytest.mark.parametrize("quick", [None, ALL])
+def test_columns_may_be_written_in_another_case(tmp_path: Path, quick: Quick | None) -> None:
+    ledger = ledger_of(tmp_path / "ledger.db", TYPED.replace("expires_at", "Expires_At"), DUE, TWO_WRONG)
+    assert counted(ledger, quick)[0] == 3
+
+
+def test_a_definition_that_is_no_text_can_still_be_compared(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    ledger_of(path, TYPED.replace(" PRIMARY KEY", " COLLATE NOCASE /* M?ller */"), TWO_WRONG).close()
+    contents = path.read_bytes()
+    path.write_bytes(contents.replace(b"M?ller", b"M\xfcller"))
+    ledger = SQLiteLedger(path, "t", COLUMNS, words=Vocabulary())
+    assert counted(ledger, None)[0] == 3
+
+
+def test_without_an_index_on_the_sid_shared_ones_are_looked_for_in_few_walks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for size in ("FIRST_ROWS", "LEAST_ROWS", "MOST_ROWS"):
+        monkeypatch.setattr(f"autorelease.ledger.pace.{size}", 100)
+    path = tmp_path / "ledger.db"
+    # One in a hundred is due, so that each slice has one.
+    fill = (
+        "INSERT INTO t (sid, status, expires_at) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
+        f"WHERE i < 20000) SELECT 'vm-' || i, 'Active', iif(i % 100, {NOON} + i, {NOON} - i) FROM n"
+    )
+    ledger_of(path, TYPED.replace(" PRIMARY KEY", ""), fill).close()
+    watched = Watched(path, table="t")
+    assert watched.ledger.census(quick=ALL).rows_examined == 20_000
+    watched.ledger.close()
+    # The count, the look for what is due, and one look for the others of all of these.
+    assert sum(watched.slices) < 20_000 * 200

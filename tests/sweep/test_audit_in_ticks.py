@@ -327,6 +327,15 @@ def test_in_a_large_ledger_an_audit_finds_the_rows_that_share_a_sid(engine: Engi
     assert engine.tick(Scripted()).report.rows_invalid == 0
 
 
+def test_a_ledger_that_becomes_a_large_one_is_audited_at_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    share_sids(engine)
+    assert engine.tick(Scripted()).report.rows_invalid == 2
+    engine.later()
+    engine.add("one more", expires_at=RENEWED)
+    monkeypatch.setattr("autorelease.deciding.decide.audit.SMALL_LIVE", 3)
+    assert engine.tick(Scripted()).report.rows_invalid == 1
+
+
 @pytest.mark.usefixtures("large")
 def test_an_audit_that_is_stopped_while_it_looks_for_shared_sids_is_not_over(engine: Engine) -> None:
     share_sids(engine)
@@ -351,6 +360,21 @@ def test_all_that_is_invalid_is_counted_where_not_all_of_it_is_remembered_by_nam
     engine.place.execute("UPDATE vm_allocations SET vm_ref = CAST(x'ff' AS TEXT) WHERE sid IN ('x', 'y')")
     # Two that nobody can read, and both rows of one sid.
     assert [engine.tick(Scripted()).report.rows_invalid for _ in range(2)] == [4, 4]
+
+
+@pytest.mark.usefixtures("large")
+def test_what_is_seen_again_is_not_counted_again_where_not_all_is_remembered_by_name(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autorelease.deciding.audit.MOST_NAMED", 2)
+    # All of them have expired: each tick sees them by itself.
+    engine.add(*"abcd")
+    engine.add("e", expires_at=RENEWED)
+    engine.place.execute("UPDATE vm_allocations SET vm_ref = CAST(x'ff' AS TEXT) WHERE sid < 'e'")
+    engine.place.execute("UPDATE vm_allocations SET sid = NULL WHERE sid = 'd'")
+    for _ in range(2):
+        report = engine.tick(Scripted()).report
+        assert (report.rows_invalid, len({row.sid for row in report.invalid})) == (4, len(report.invalid))
 
 
 @pytest.mark.usefixtures("large")
