@@ -117,7 +117,7 @@ class Walked(msgspec.Struct, frozen=True):
 
 
 class Quick(msgspec.Struct, frozen=True):
-    """What a quick census is: of a ledger in which more than `live` rows are live, or that has more than `rows`.
+    """What a quick census is: of a ledger in which more than `live` rows are live, or that may have more than `rows`.
 
     It counts all live rows, and judges those alone whose expiry had passed by `now`, or is none that can be: what is
     wrong with the others matters later, and an audit finds it until then.
