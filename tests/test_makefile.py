@@ -70,7 +70,7 @@ def test_a_script_is_posix_shell(script: Path, shell: str) -> None:
 
 def test_the_checks_end_with_everything() -> None:
     lines = [line for line in (ROOT / ".ci" / "run").read_text("utf-8").splitlines() if line]
-    assert lines[-3:] == ["make demo", "make check", "make test-old-sqlite"]
+    assert lines[-3:] == ["make demo", "make check COVERAGE=1", "make test-old-sqlite"]
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
 
 
