@@ -118,10 +118,11 @@ def test_after_a_kill_anywhere_the_next_tick_converges(
 def order_shots(chain: int) -> list[Shot]:
     """The shots at the orders of one chain: all kinds in turn, at calls after which others come."""
     calls = ORDERED - CONCURRENCY
+    # An order is soon over: it is shot at some milliseconds later at most.
     # The second order names first what is not due. In the first chain its first call is lost, so that a VM stands.
     turns = range(-1, len(range(chain, ORDERS, ORDER_CHAINS)) - 1)
     return [
-        Shot("KILL", WHENS[(chain + turn) % len(WHENS)], 1 + turn * 5 % calls, max(turn, 0) * 8 % 21) for turn in turns
+        Shot("KILL", WHENS[(chain + turn) % len(WHENS)], 1 + turn * 5 % calls, max(turn, 0) * 3 % 8) for turn in turns
     ]
 
 
