@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from autorelease.deciding.audit import Memory
     from autorelease.deciding.decide import Decision
     from autorelease.deciding.judging import Judge, Records
+    from autorelease.deciding.remembered import Memory
     from autorelease.journal import JournalReader
     from autorelease.ledger import Ledger
     from autorelease.rules.guard import Limits, Moment
@@ -57,6 +57,7 @@ def decided(
     """
     from autorelease.deciding import audit
     from autorelease.deciding.decide import decide
+    from autorelease.deciding.remembered import name_of
     from autorelease.deciding.running import running
     from autorelease.journal import open_journal_reader
     from autorelease.ledger import open_ledger
@@ -67,7 +68,7 @@ def decided(
         journal = open_journal_reader(settings)
         stack.callback(journal.close)
         judge = judge_of(settings, ledger, journal, at.now)
-        memory = audit.own_audit(judge, audit.name_of(ledger, at.ledger), audit.Clocks(clock))
+        memory = audit.own_audit(judge, name_of(ledger, at.ledger), audit.Clocks(clock))
         if memory is not None and memory.problem is not None:
             raise UnusableError(memory.problem)
         decision = decide(

@@ -6,44 +6,28 @@ cheap.
 """
 
 import time
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 
 import msgspec
 from msgspec.structs import replace
 
+from autorelease.deciding import remembered
 from autorelease.deciding.judging import Judge
+from autorelease.deciding.remembered import Memory, add_shared, looked_up, name_of, recalled
 from autorelease.errors import StopReadingError
 from autorelease.journal import Audit, Audited, Journal, JournalReader
 from autorelease.ledger import Ledger, Walked
-from autorelease.model import Census, InvalidRow
+from autorelease.model import Census
 
 # Where no more rows are live, and the table is no larger, a look at all of it is made every time.
 SMALL_LIVE = 20_000
 SMALL_TABLE = 200_000
 LONGEST = timedelta(minutes=5)
-# So many are remembered by their sid; the others are counted as those without a sid are, of which so many are shown.
-MOST_NAMED = 20_000
+# Of those without a sid so many are shown.
 EXAMPLES = 20
 # What was found since is looked for again where the process is killed.
 NOTED_EVERY_SECONDS = 5.0
-
-
-class Memory(msgspec.Struct, frozen=True):
-    """What audits have left to be reported.
-
-    at: when the last one ended; None: never. named: reasons by sid; unnamed: how many there are besides, with examples.
-    problem: due rows that the index does not show. mended: remembered sids whose rows are not invalid any more.
-    is_own: it was made just now, by whoever only reads.
-    """
-
-    at: datetime | None = None
-    named: Mapping[str, str] = msgspec.field(default_factory=dict)
-    unnamed: int = 0
-    examples: tuple[tuple[str, str], ...] = ()
-    problem: str | None = None
-    mended: frozenset[str] = frozenset()
-    is_own: bool = False
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -59,57 +43,6 @@ class Clocks(msgspec.Struct, frozen=True):
 
     wall: Callable[[], datetime]
     monotonic: Callable[[], float] = time.monotonic
-
-
-def name_of(ledger: Ledger, name: str | None) -> str:
-    """What an audit is of: under other words other rows are invalid. name: of the file and table."""
-    return f"{name or ''} {ledger.meaning()}"
-
-
-def remembered(audited: Audited) -> Memory:
-    """What the journal says."""
-    last = audited.finished
-    if last is None:
-        return Memory(named=audited.invalid)
-    return Memory(last.finished_at, audited.invalid, last.unnamed, last.examples, last.problem)
-
-
-# --- what it adds to a census -----------------------------------------------------------------------------------------
-
-
-def looked_up(memory: Memory, ledger: Ledger, census: Census) -> Memory:
-    """The same, once those that the census has not seen were looked up by their sid."""
-    unseen = _unseen(memory, census)
-    if not unseen:
-        return memory
-    invalid = ledger.invalid_among(unseen)
-    seen = {sid: reason for sid, reason in memory.named.items() if sid not in set(unseen)}
-    return replace(memory, named={**seen, **invalid}, mended=frozenset(unseen) - set(invalid))
-
-
-def _unseen(memory: Memory, census: Census) -> list[str]:
-    return [] if census.sids is None else [sid for sid in memory.named if sid not in census.sids]
-
-
-def completed(census: Census, memory: Memory, held: Container[str]) -> Census:
-    """The census, with what only the audit has found; nothing is counted twice."""
-    unseen = _unseen(memory, census)
-    others = max(0, memory.unnamed - census.rows_unnamed)
-    if census.sids is None or len(memory.named) >= MOST_NAMED:
-        # Not all are known by name, so that nobody can say of all whether both have found them.
-        both = census.rows_invalid + len(unseen)
-        others = max(both, len(memory.named) + memory.unnamed) - both
-    if not unseen and not others:
-        return census
-    rows = [InvalidRow(sid, memory.named[sid]) for sid in unseen]
-    if not census.rows_unnamed:
-        rows += [InvalidRow(sid, reason) for sid, reason in memory.examples[:others]]
-    return replace(
-        census,
-        rows_invalid=census.rows_invalid + len(unseen) + others,
-        invalid=(*census.invalid, *rows),
-        rows_acknowledged=census.rows_acknowledged + sum(sid in held for sid in unseen),
-    )
 
 
 # --- in a tick -------------------------------------------------------------------------------------------------------
@@ -142,9 +75,9 @@ def is_time(audited: Audited, census: Census, now: datetime, every: timedelta) -
     if last is None or last.finished_at is None or audited.unfinished is not None or last.problem is not None:
         return True
     is_old = not last.finished_at <= now < last.finished_at + every
-    # What has just become a large one was looked at by a census that looks at everything.
-    has_grown = census.is_quick and is_small(last)
-    return is_old or has_grown or (census.rows_examined <= SMALL_LIVE and last.rows <= SMALL_TABLE)
+    # Also what has just become a large one: until now a census looked at all of it.
+    was_small = is_small(last) or (census.rows_examined <= SMALL_LIVE and last.rows <= SMALL_TABLE)
+    return is_old or was_small
 
 
 def audit(judge: Judge[Journal], name: str, census: Census, limits: Limits, clocks: Clocks) -> Memory:
@@ -155,14 +88,14 @@ def audit(judge: Judge[Journal], name: str, census: Census, limits: Limits, cloc
     journal = judge.journal
     before = journal.audited(name)
     if limits.is_stopped() or not is_time(before, census, clocks.wall(), limits.every):
-        return remembered(before)
+        return recalled(before)
     ends = clocks.monotonic() + limits.longest.total_seconds()
 
     def is_enough() -> bool:
         return limits.is_stopped() or clocks.monotonic() >= ends
 
     noted, found = clocks.monotonic(), dict[str, str]()
-    pages = _pages(judge, _resumed(judge.ledger, before, clocks), clocks, MOST_NAMED)
+    pages = _pages(judge, _resumed(judge.ledger, before, clocks), clocks, remembered.MOST_NAMED)
     for state, named in _ended_by_shared(judge.ledger, pages, limits.is_stopped) if census.is_quick else pages:
         found.update(named)
         is_over = state.finished_at is not None or is_enough()
@@ -171,7 +104,7 @@ def audit(judge: Judge[Journal], name: str, census: Census, limits: Limits, cloc
             noted, found = clocks.monotonic(), {}
         if is_over:
             break
-    return remembered(journal.audited(name))
+    return recalled(journal.audited(name))
 
 
 def own_audit(judge: Judge[JournalReader], name: str, clocks: Clocks) -> Memory | None:
@@ -180,29 +113,11 @@ def own_audit(judge: Judge[JournalReader], name: str, clocks: Clocks) -> Memory 
     if last is not None and not is_small(last):
         return None
     found: dict[str, str] = {}
-    for state, named in _pages(judge, _begun(judge.ledger, clocks), clocks, MOST_NAMED):
+    for state, named in _pages(judge, _begun(judge.ledger, clocks), clocks, remembered.MOST_NAMED):
         found.update(named)
         if not is_small(state):
             return None
     return Memory(state.finished_at, found, state.unnamed, state.examples, state.problem, is_own=True)
-
-
-def with_shared(memory: Memory, ledger: Ledger) -> Memory:
-    """The same, with the rows that share their sid: where only a census that looks at every row has found them."""
-    named = dict(memory.named)
-    more = _add_shared(named, ledger)
-    return replace(memory, named=named, unnamed=memory.unnamed + more)
-
-
-def _add_shared(named: dict[str, str], ledger: Ledger) -> int:
-    """Add them for as long as there is room; returns how many there was none for."""
-    more = 0
-    for row in ledger.sharing():
-        if row.sid not in named and len(named) < MOST_NAMED:
-            named[row.sid] = row.reason
-        else:
-            more += row.sid not in named
-    return more
 
 
 Pages = Iterator[tuple[Audit, Mapping[str, str]]]
@@ -223,7 +138,7 @@ def _ended_by_shared(ledger: Ledger, pages: Pages, is_stopped: Callable[[], bool
         found = dict(named)
         try:
             with ledger.interrupted_when(is_stopped):
-                more = _add_shared(found, ledger)
+                more = add_shared(found, ledger)
         except StopReadingError:
             if before is not None:
                 yield before, {}

@@ -7,13 +7,13 @@ from datetime import datetime
 import msgspec
 from msgspec.structs import replace
 
-from autorelease.deciding import audit
+from autorelease.deciding import audit, remembered
 from autorelease.deciding.judging import Judge
 from autorelease.deciding.spool import Spool
 from autorelease.deciding.unfinished import Moment, Unfinished, unfinished_work
 from autorelease.errors import StopReadingError
 from autorelease.journal import JournalReader, PastTick, TickStart
-from autorelease.ledger import Ledger, Quick
+from autorelease.ledger import Ledger, QuickCensus
 from autorelease.model import NOTHING_KNOWN, Allocation, Census, InvalidRow, Known, PlanSummary, Refusal
 from autorelease.rules import guard
 from autorelease.rules.expiry import find_expired
@@ -35,7 +35,7 @@ class Decision(msgspec.Struct, frozen=True):
 
     now: datetime
     census: Census
-    memory: audit.Memory
+    memory: remembered.Memory
     held: Container[str]
     unowned: tuple[int, Sequence[InvalidRow]]
     unfinished: Unfinished
@@ -47,7 +47,7 @@ class Decision(msgspec.Struct, frozen=True):
     @property
     def seen(self) -> Census:
         """The census, with what only audits have found."""
-        return audit.completed(self.census, self.memory, self.held)
+        return remembered.completed(self.census, self.memory, self.held)
 
     @property
     def rows_invalid(self) -> int:
@@ -74,7 +74,7 @@ def decide(
     running: Collection[str] = (),
     is_hypothetical: bool = False,
     is_stopped: Callable[[], bool] = lambda: False,
-    memory: audit.Memory | None = None,
+    memory: remembered.Memory | None = None,
 ) -> Decision:
     """Read ledger and journal, plan, and ask the guard. Changes nothing.
 
@@ -92,18 +92,18 @@ def _decide(
     limits: guard.Limits,
     running: Collection[str],
     is_hypothetical: bool,  # noqa: FBT001 - handed on
-    memory: audit.Memory | None,
+    memory: remembered.Memory | None,
     is_stopped: Callable[[], bool],
 ) -> Decision:
     ledger, journal = judge.ledger, judge.journal
     unfinished = unfinished_work(ledger, journal, Moment(judge.now, judge.grace, running))
     held = _held(judge)
-    census = ledger.census(held, Quick(judge.now, audit.SMALL_LIVE, audit.SMALL_TABLE))
-    memory = memory or audit.remembered(journal.audited(audit.name_of(ledger, moment.ledger)))
+    census = ledger.census(held, QuickCensus(judge.now, audit.SMALL_LIVE, audit.SMALL_TABLE))
+    memory = memory or remembered.recalled(journal.audited(remembered.name_of(ledger, moment.ledger)))
     if memory.is_own and census.is_quick:
-        memory = audit.with_shared(memory, ledger)
+        memory = remembered.with_shared(memory, ledger)
     last = journal.last_admitted_tick()
-    memory = audit.looked_up(memory, ledger, census)
+    memory = remembered.looked_up(memory, ledger, census)
     anchor, rewound = moment_of(last.start) if last else None, _rewound(ledger, journal)
     facts = guard.Facts(moment, anchor, rewound, is_hypothetical)
     with ExitStack() as unless_decided:

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from autorelease.deciding.audit import Memory
+from autorelease.deciding.remembered import Memory
 from autorelease.inspect import Check, State, at_second, in_words, page
 from autorelease.inspect.health import PAGES
 from autorelease.journal import Audit, Audited

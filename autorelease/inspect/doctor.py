@@ -11,9 +11,10 @@ from contextlib import ExitStack, closing
 from datetime import timedelta
 from shlex import quote
 
-from autorelease.deciding.audit import Clocks, name_of, own_audit
+from autorelease.deciding.audit import Clocks, own_audit
 from autorelease.deciding.decide import Decision, decide, moment_of
 from autorelease.deciding.judging import Judge
+from autorelease.deciding.remembered import name_of
 from autorelease.deciding.running import running
 from autorelease.errors import ConfigurationError, UnusableError
 from autorelease.inspect import Check, State, at_second, audit, holds, in_words, page, table

@@ -116,7 +116,7 @@ class Walked(msgspec.Struct, frozen=True):
     position: str | None
 
 
-class Quick(msgspec.Struct, frozen=True):
+class QuickCensus(msgspec.Struct, frozen=True):
     """What a quick census is: of a ledger in which more than `live` rows are live, or that may have more than `rows`.
 
     It counts all live rows, and judges those alone whose expiry had passed by `now`, or is none that can be: what is
@@ -135,7 +135,7 @@ class Ledger(Protocol):
     def references(self) -> References:
         """How the ids of its VMs are compared."""
 
-    def census(self, acknowledged: Container[str] = frozenset(), quick: Quick | None = None) -> Census:
+    def census(self, acknowledged: Container[str] = frozenset(), quick: QuickCensus | None = None) -> Census:
         """Count the live rows and judge those that look wrong; acknowledged: sids of whose rows somebody knows.
 
         quick: when not all of them need be judged; None: never.

@@ -1,12 +1,12 @@
 """The census: all live rows counted, and those that look wrong judged."""
 
 from collections.abc import Container, Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 from msgspec.structs import replace
 
-from autorelease.ledger import Quick
+from autorelease.ledger import QuickCensus
 from autorelease.ledger.conditions import constants, is_blank, is_not_set, is_one_of
 from autorelease.ledger.due import in_pages
 from autorelease.ledger.living import Living, LivingRows
@@ -24,12 +24,14 @@ from autorelease.ledger.pace import Pace
 from autorelease.ledger.rows import StoredRow, read_row
 from autorelease.ledger.shared import Sharing
 from autorelease.ledger.slices import Key, Position, Slice
+from autorelease.ledger.values import LATEST
 from autorelease.model import Census, InvalidRow
 from autorelease.text import folded
 
 LISTED_INVALID = 1000
 # The sids of so many are kept, to be compared with what an audit has found.
 KNOWN_INVALID = 20_000
+A_DAY = timedelta(days=1)
 
 
 class _Counts(msgspec.Struct):
@@ -64,7 +66,7 @@ class _Counts(msgspec.Struct):
 class Counting(Sharing, LivingRows):
     """SQL finds a superset of the invalid rows; `rows` says which are. It goes by pages: no writer waits for all."""
 
-    def census(self, acknowledged: Container[str] = frozenset(), quick: Quick | None = None) -> Census:
+    def census(self, acknowledged: Container[str] = frozenset(), quick: QuickCensus | None = None) -> Census:
         """Count the live rows and judge those that look wrong; at most 1,000 of the invalid are listed."""
         counts = self._on_firm_ground(lambda pace: self._counts_of(pace, acknowledged, quick))
         return Census(
@@ -78,7 +80,7 @@ class Counting(Sharing, LivingRows):
             is_quick=counts.is_quick,
         )
 
-    def _counts_of(self, pace: Pace, acknowledged: Container[str], quick: Quick | None) -> _Counts:
+    def _counts_of(self, pace: Pace, acknowledged: Container[str], quick: QuickCensus | None) -> _Counts:
         living, counts = self._living(pace), _Counts(acknowledged)
         if quick is None:
             self._count_all(pace, living, counts)
@@ -90,7 +92,7 @@ class Counting(Sharing, LivingRows):
         self._count_quickly(pace, living, counts, quick.now)
         return counts
 
-    def _count_all(self, pace: Pace, living: Living, counts: _Counts, quick: Quick | None = None) -> bool:
+    def _count_all(self, pace: Pace, living: Living, counts: _Counts, quick: QuickCensus | None = None) -> bool:
         """Count and judge all live rows; False: it was given up, because there are too many for that."""
         rows = 0
         for key in living.keys or (None,):
@@ -158,7 +160,7 @@ class Counting(Sharing, LivingRows):
         expires_at = self._column("expires_at")
         last = certainly_invalid_from(self._words)
         # By a clock of the year 2200 the two would have rows in common.
-        first = min(certainly_unexpired_from(now, self._words), last, key=str if isinstance(last, str) else int)
+        first = last if now > LATEST - A_DAY else certainly_unexpired_from(now, self._words)
         return (
             replace(by_expiry, end=f"{expires_at} < {constant(first)}"),
             replace(by_expiry, begin=f"{expires_at} >= {constant(last)}"),

@@ -143,7 +143,7 @@ class Lookup(Slices):
             try:
                 empty.execute(declared)
                 empty.execute(f"CREATE INDEX of_sids ON {quoted(self._name)} ({quoted(self._columns['sid'])})")
-            except sqlite3.OperationalError:
+            except sqlite3.Error:
                 # It needs what the application alone has.
                 return None
             [(collation,)] = empty.execute("SELECT coll FROM pragma_index_xinfo('of_sids') WHERE key")

@@ -11,8 +11,8 @@ from autorelease.ledger.slices import Slice
 from autorelease.model import DEFAULT_PROVISIONER, Allocation, RawValue
 
 EXPIRES_AT = StoredRow.__struct_fields__.index("expires_at")
-# In the order of SQLite: it compares no two kinds of values by what they are.
-KINDS = (int | float, str, bytes)
+# SQLite compares no two kinds of values by what they are.
+ORDER_OF_KINDS = (int | float, str, bytes)
 Rows = list[tuple[RawValue, ...]]
 
 
@@ -63,4 +63,4 @@ class Paid(Lookup):
 
 def _by_expiry(row: tuple[RawValue, ...]) -> tuple[int, RawValue]:
     value = row[EXPIRES_AT]
-    return next(place for place, kind in enumerate(KINDS) if isinstance(value, kind)), value
+    return next(place for place, kind in enumerate(ORDER_OF_KINDS) if isinstance(value, kind)), value

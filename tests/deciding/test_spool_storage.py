@@ -34,6 +34,7 @@ from autorelease.model import (
     SkipReason,
 )
 from autorelease.rules.identities import Identities, identity
+from tests.support.sqlite_steps import statements_of, steps_of
 
 NOW = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
 # Of every kind: with NUL, without a letter, and lone surrogates, which is what bytes that are no UTF-8 are read as.
@@ -252,21 +253,6 @@ def test_what_comes_after_a_look_is_asked_of_the_same_holders_in_the_next_one(sp
 LAST = Holder("last", VM("default", "n/a", "due-7"))
 
 
-def steps_of(spool: Spool, action: Callable[[], object]) -> int:
-    """How many hundreds of steps of SQLite's machine an action takes: the same on every computer."""
-    taken = 0
-
-    def count() -> int:
-        nonlocal taken
-        taken += 1
-        return 0
-
-    spool._connection.set_progress_handler(count, 100)
-    action()
-    spool._connection.set_progress_handler(None, 0)
-    return taken
-
-
 @pytest.mark.parametrize("uid", ["of-{}", None], ids=["uids of their own", "no uids"])
 def test_twice_as_many_holders_of_a_placeholder_take_about_twice_as_many_steps(uid: str | None) -> None:
     """A join that compares each with each takes four times as many, and hours where many rows say `n/a`."""
@@ -275,7 +261,7 @@ def test_twice_as_many_holders_of_a_placeholder_take_about_twice_as_many_steps(u
         with opened() as spool:
             spool.add(planned(f"d{number}", vm_ref="n/a", vm_uid=f"due-{number}") for number in range(size))
             holders = [Holder(f"h{n}", VM("other", "n/a", uid and uid.format(n))) for n in range(5 * size)]
-            taken = steps_of(spool, lambda: spool.mark_owned_twice([*holders, LAST]))
+            taken = steps_of(spool._connection, lambda: spool.mark_owned_twice([*holders, LAST]))
             assert [row.sid for row in spool.invalid(10)[1]] == ["d7"]
         return taken
 
@@ -293,12 +279,8 @@ def test_no_statement_of_the_check_compares_each_with_each(spool: Spool) -> None
 
 def plans_of(spool: Spool, act: Callable[[], object]) -> dict[str, list[str]]:
     """The statements that this takes, and how SQLite goes about each."""
-    statements: list[str] = []
     connection = spool._connection
-    connection.set_trace_callback(statements.append)
-    act()
-    connection.set_trace_callback(None)
-    asking = [statement for statement in statements if re.match("SELECT|UPDATE|INSERT", statement)]
+    asking = [each for each in statements_of(connection, act) if re.match("SELECT|UPDATE|INSERT", each)]
     return {each: [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {each}")] for each in asking}
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec.structs import replace
 
-from autorelease.deciding.audit import Memory, remembered
+from autorelease.deciding.remembered import Memory, recalled
 from autorelease.inspect import Check, State
 from autorelease.inspect.audit import check
 from autorelease.journal import Audit, Audited
@@ -26,7 +26,7 @@ UNDERWAY = Audit(ground="1", started_at=NOW - timedelta(hours=1), rows=5000)
 
 def line(audited: Audited, memory: Memory | None = None) -> Check:
     """What the doctor says."""
-    found = check(audited, memory or remembered(audited), NOW, DAY)
+    found = check(audited, memory or recalled(audited), NOW, DAY)
     assert found.name == "audit"
     assert bool(found.remedy) == (found.state is not State.OK)
     return found

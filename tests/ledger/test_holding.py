@@ -22,7 +22,7 @@ from autorelease.ledger.rows import StoredRow, read_row
 from autorelease.ledger.sqlite import SQLiteLedger
 from autorelease.ledger.values import Vocabulary
 from autorelease.model import Allocation, RawValue
-from tests.ledger.watched import statements_of
+from tests.support.sqlite_steps import statements_of
 
 COLUMNS = {role: role for role in StoredRow.__struct_fields__}
 ROLES = ("sid", "provisioner", "vm_ref", "vm_uid", "status")
@@ -262,7 +262,7 @@ def test_all_spellings_of_a_word_are_one_vm(path: Path, word: str) -> None:
 
 def looks(ledger: SQLiteLedger, references: Sequence[str]) -> list[str]:
     """The statements of one look for holders."""
-    statements = statements_of(ledger, lambda: list(ledger.holders(references)))
+    statements = statements_of(ledger.connection, lambda: list(ledger.holders(references)))
     # Not those by which the database is asked for its plan.
     return [statement for statement in statements if statement.startswith("SELECT") and "main." in statement]
 

@@ -16,7 +16,7 @@ from autorelease.ledger.rows import StoredRow
 from autorelease.ledger.sqlite import SQLiteLedger
 from autorelease.ledger.values import Vocabulary
 from autorelease.model import Allocation, InvalidRow, RawValue
-from tests.ledger.watched import statements_of, steps_of
+from tests.support.sqlite_steps import statements_of, steps_of
 
 COLUMNS = {role: role for role in StoredRow.__struct_fields__}
 PAST = 1_796_122_800
@@ -103,7 +103,7 @@ def test_a_page_says_of_each_sid_what_one_look_at_it_says(
 def statements(ledger: SQLiteLedger, sids: Sequence[str]) -> list[str]:
     """What is asked of the database for a page."""
     ledger.read(sids[0])
-    return statements_of(ledger, lambda: ledger.read_many(sids))
+    return statements_of(ledger.connection, lambda: ledger.read_many(sids))
 
 
 def test_a_page_is_one_statement_where_an_index_serves(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_sid_that_many_rows_share_costs_no_more_than_two(tmp_path: Path) -> No
     for many in (2, 20_000):
         make(path, "sid", INDEXES[1], ["same"] * many)
         for ledger in opened(path):
-            taken.append(steps_of(ledger, partial(ledger.read_many, ["same"])))
+            taken.append(steps_of(ledger.connection, partial(ledger.read_many, ["same"])))
             assert found(ledger.read_many(["same"])["same"]) == "shared"
     assert taken[1] <= taken[0] + 200
 
@@ -131,7 +131,7 @@ def test_without_an_index_a_page_walks_through_the_table_once(tmp_path: Path) ->
     sids = [f"vm-{number}" for number in range(5_000)]
     make(path, "sid", "", sids)
     for ledger in opened(path):
-        page, one = (steps_of(ledger, partial(ledger.read_many, sids[:many])) for many in (SIDS_AT_ONCE, 1))
+        page, one = (steps_of(ledger.connection, partial(ledger.read_many, sids[:many])) for many in (SIDS_AT_ONCE, 1))
         assert page < 10 * one
 
 

@@ -22,8 +22,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from autorelease.deciding.audit import Clocks, completed, looked_up, own_audit
+from autorelease.deciding.audit import Clocks, own_audit
 from autorelease.deciding.judging import Judge
+from autorelease.deciding.remembered import completed, looked_up
 from autorelease.journal.empty import EmptyJournal
 from autorelease.ledger.instants import read_instant
 from autorelease.ledger.narrowing import (

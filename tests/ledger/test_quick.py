@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from autorelease.bootstrap import INDEXES, TABLE
-from autorelease.ledger import Quick
+from autorelease.ledger import QuickCensus
 from autorelease.ledger.instants import read_instant
 from autorelease.ledger.narrowing import constant
 from autorelease.ledger.rows import StoredRow
@@ -44,7 +44,7 @@ def census_of(path: Path, table: Table, *, has_deleted_at: bool) -> Census:
     columns = {role: name for role, name in COLUMNS.items() if has_deleted_at or role != "deleted_at"}
     ledger = SQLiteLedger(path, "t", columns, words=table.words)
     try:
-        return ledger.census(quick=Quick(table.now, live=-1, rows=-1))
+        return ledger.census(quick=QuickCensus(table.now, live=-1, rows=-1))
     finally:
         ledger.close()
 
@@ -123,7 +123,7 @@ def test_it_counts_all_that_lives_and_finds_all_that_matters(
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 NOON = 1_796_126_400
 DUE = "CREATE INDEX due ON t (expires_at) WHERE status <> 'Released'"
-ALL = Quick(NOW, live=0, rows=0)
+ALL = QuickCensus(NOW, live=0, rows=0)
 
 
 def ledger_of(path: Path, *statements: str, words: Vocabulary | None = None) -> SQLiteLedger:
@@ -135,7 +135,7 @@ def ledger_of(path: Path, *statements: str, words: Vocabulary | None = None) -> 
     return SQLiteLedger(path, "t", COLUMNS, words=words or Vocabulary())
 
 
-def counted(ledger: SQLiteLedger, quick: Quick | None) -> tuple[int, int, bool]:
+def counted(ledger: SQLiteLedger, quick: QuickCensus | None) -> tuple[int, int, bool]:
     """How many rows are live, how many of these invalid, and whether it was a quick look."""
     with closing(ledger):
         census = ledger.census(quick=quick)
@@ -155,10 +155,10 @@ TWO_WRONG = (
     ("quick", "expected_counts"),
     [
         (None, (3, 2, False)),
-        (Quick(NOW, live=3, rows=4), (3, 2, False)),
-        (Quick(NOW, live=2, rows=4), (3, 1, True)),
-        (Quick(NOW, live=3, rows=3), (3, 1, True)),
-        (Quick(NOW + timedelta(minutes=1), live=0, rows=0), (3, 2, True)),
+        (QuickCensus(NOW, live=3, rows=4), (3, 2, False)),
+        (QuickCensus(NOW, live=2, rows=4), (3, 1, True)),
+        (QuickCensus(NOW, live=3, rows=3), (3, 1, True)),
+        (QuickCensus(NOW + timedelta(minutes=1), live=0, rows=0), (3, 2, True)),
     ],
     ids=["never", "small", "many are live", "many rows", "its time has come"],
 )
@@ -166,7 +166,7 @@ def test_a_census_is_quick_where_the_ledger_is_large(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     index: Sequence[str],
-    quick: Quick | None,
+    quick: QuickCensus | None,
     expected_counts: tuple[int, int, bool],
 ) -> None:
     monkeypatch.setattr("autorelease.ledger.living.WORTH", 0)
@@ -198,7 +198,7 @@ IN_PARTS = "sid TEXT NOT NULL, part TEXT NOT NULL, status TEXT NOT NULL, expires
 @pytest.mark.parametrize("quick", [None, ALL])
 @pytest.mark.usefixtures("small_pages")
 def test_a_table_of_another_key_has_an_index_of_its_live_rows_as_well(
-    tmp_path: Path, table: str, quick: Quick | None
+    tmp_path: Path, table: str, quick: QuickCensus | None
 ) -> None:
     rows = ", ".join(f"('a', 'part {number}', 'Active', 1)" for number in range(5))
     insert = f"INSERT INTO t (sid, part, status, expires_at) VALUES {rows}"
@@ -244,7 +244,7 @@ def test_live_rows_whose_time_has_not_come_are_counted_by_the_index_alone(
     for size in ("FIRST_ROWS", "LEAST_ROWS", "MOST_ROWS"):
         monkeypatch.setattr(f"autorelease.ledger.pace.{size}", 5000)
     watched = Watched(path, at_once=100)
-    census = watched.ledger.census(quick=Quick(NOW, live=1000, rows=1000))
+    census = watched.ledger.census(quick=QuickCensus(NOW, live=1000, rows=1000))
     watched.ledger.close()
     assert (census.rows_examined, census.is_quick) == (ROWS * 2 // 5, True)
     # A row of which everything is judged takes some hundreds.
@@ -278,7 +278,7 @@ def test_an_index_whose_first_column_may_be_empty_is_not_in_the_order_of_expiry(
 )
 @pytest.mark.parametrize("quick", [None, ALL])
 def test_whatever_index_there_is_the_live_rows_are_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: str, quick: Quick | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: str, quick: QuickCensus | None
 ) -> None:
     monkeypatch.setattr("autorelease.ledger.living.WORTH", 0)
     ledger = ledger_of(tmp_path / "ledger.db", TYPED, index, TWO_WRONG)
@@ -286,7 +286,7 @@ def test_whatever_index_there_is_the_live_rows_are_counted(
 
 
 @pytest.mark.parametrize("quick", [None, ALL])
-def test_columns_may_be_written_in_another_case(tmp_path: Path, quick: Quick | None) -> None:
+def test_columns_may_be_written_in_another_case(tmp_path: Path, quick: QuickCensus | None) -> None:
     ledger = ledger_of(tmp_path / "ledger.db", TYPED.replace("expires_at", "Expires_At"), DUE, TWO_WRONG)
     assert counted(ledger, quick)[0] == 3
 

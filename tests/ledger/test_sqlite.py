@@ -22,7 +22,7 @@ from autorelease.ledger.values import Vocabulary
 from autorelease.model import Allocation, InvalidRow, RawValue
 from autorelease.sqlitefile import StampRefusedError
 from autorelease.text import folded
-from tests.ledger.watched import statements_of
+from tests.support.sqlite_steps import statements_of
 
 COLUMNS = {role: role for role in StoredRow.__struct_fields__}
 NOW = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
@@ -775,7 +775,7 @@ INDEXES = {
 
 def traced(ledger: SQLiteLedger, use: Callable[[], object]) -> list[str]:
     """The statements that SQLite really ran, with the values that were bound; not those that were asked for a plan."""
-    return [statement for statement in statements_of(ledger, use) if not statement.startswith("EXPLAIN")]
+    return [statement for statement in statements_of(ledger.connection, use) if not statement.startswith("EXPLAIN")]
 
 
 def plans(database: Database, statements: Sequence[str]) -> list[str]:

@@ -18,7 +18,7 @@ from autorelease.ledger.values import Vocabulary
 from autorelease.model import Allocation
 from autorelease.rules.expiry import find_expired
 from tests.ledger.damaged import missing_entries, write_behind_the_index
-from tests.ledger.watched import steps_of
+from tests.support.sqlite_steps import steps_of
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 NOON = 1_796_126_400
@@ -193,7 +193,7 @@ def steps_of_a_walk(path: Path) -> int:
     """What the walk through 4000 due rows costs, none of which is hidden."""
     found: list[Walked] = []
     ledger = opened(path, 4000)
-    steps = steps_of(ledger, lambda: found.extend(pages(ledger)))
+    steps = steps_of(ledger.connection, lambda: found.extend(pages(ledger)))
     ledger.close()
     assert (found[0].due, found[0].hidden) == (4000, [])
     return steps

@@ -1,4 +1,4 @@
-"""A ledger that is watched: what it asks of the database, and how many steps of its virtual machine that takes.
+"""A ledger that is watched: how many steps of the database's virtual machine each of its transactions takes.
 
 No load of the machine changes these numbers.
 """
@@ -12,31 +12,6 @@ from autorelease.ledger.values import Vocabulary
 
 COLUMNS = {role: role for role in StoredRow.__struct_fields__}
 WORDS = Vocabulary()
-STEPS_AT_ONCE = 100
-
-
-def statements_of(ledger: SQLiteLedger, use: Callable[[], object]) -> list[str]:
-    """The statements that SQLite ran meanwhile, with the values that were bound."""
-    statements: list[str] = []
-    ledger.connection.set_trace_callback(statements.append)
-    use()
-    ledger.connection.set_trace_callback(None)
-    return statements
-
-
-def steps_of(ledger: SQLiteLedger, use: Callable[[], object]) -> int:
-    """How many of SQLite's own steps this takes, in full hundreds."""
-    hundreds = 0
-
-    def one_more() -> int:
-        nonlocal hundreds
-        hundreds += 1
-        return 0
-
-    ledger.connection.set_progress_handler(one_more, STEPS_AT_ONCE)
-    use()
-    ledger.connection.set_progress_handler(None, 0)
-    return hundreds * STEPS_AT_ONCE
 
 
 class Watched:

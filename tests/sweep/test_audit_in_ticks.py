@@ -308,6 +308,12 @@ def test_an_invalid_row_is_counted_once_and_until_it_is_mended(
     assert engine.tick(Scripted()).report.rows_invalid == 0
 
 
+def make_unreadable(engine: Engine, *sids: str) -> None:
+    """Let nobody know which VM these rows name."""
+    for sid in sids:
+        engine.place.execute("UPDATE vm_allocations SET vm_ref = CAST(x'ff' AS TEXT) WHERE sid = ?", sid)
+
+
 def share_sids(engine: Engine) -> None:
     """Let the table have two rows of one sid, whose time has not come."""
     engine.place.execute("DROP TABLE vm_allocations")
@@ -332,7 +338,7 @@ def test_a_ledger_that_becomes_a_large_one_is_audited_at_once(engine: Engine, mo
     assert engine.tick(Scripted()).report.rows_invalid == 2
     engine.later()
     engine.add("one more", expires_at=RENEWED)
-    monkeypatch.setattr("autorelease.deciding.decide.audit.SMALL_LIVE", 3)
+    monkeypatch.setattr("autorelease.deciding.audit.SMALL_LIVE", 3)
     assert engine.tick(Scripted()).report.rows_invalid == 1
 
 
@@ -354,10 +360,10 @@ def test_an_audit_that_is_stopped_while_it_looks_for_shared_sids_is_not_over(eng
 def test_all_that_is_invalid_is_counted_where_not_all_of_it_is_remembered_by_name(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autorelease.deciding.audit.MOST_NAMED", 1)
+    monkeypatch.setattr("autorelease.deciding.remembered.MOST_NAMED", 1)
     share_sids(engine)
     engine.add("x", "y", expires_at=RENEWED)
-    engine.place.execute("UPDATE vm_allocations SET vm_ref = CAST(x'ff' AS TEXT) WHERE sid IN ('x', 'y')")
+    make_unreadable(engine, *"xy")
     # Two that nobody can read, and both rows of one sid.
     assert [engine.tick(Scripted()).report.rows_invalid for _ in range(2)] == [4, 4]
 
@@ -366,11 +372,11 @@ def test_all_that_is_invalid_is_counted_where_not_all_of_it_is_remembered_by_nam
 def test_what_is_seen_again_is_not_counted_again_where_not_all_is_remembered_by_name(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autorelease.deciding.audit.MOST_NAMED", 2)
+    monkeypatch.setattr("autorelease.deciding.remembered.MOST_NAMED", 2)
     # All of them have expired: each tick sees them by itself.
     engine.add(*"abcd")
     engine.add("e", expires_at=RENEWED)
-    engine.place.execute("UPDATE vm_allocations SET vm_ref = CAST(x'ff' AS TEXT) WHERE sid < 'e'")
+    make_unreadable(engine, *"abcd")
     engine.place.execute("UPDATE vm_allocations SET sid = NULL WHERE sid = 'd'")
     for _ in range(2):
         report = engine.tick(Scripted()).report
@@ -384,7 +390,7 @@ def test_where_very_many_are_invalid_none_is_lost_from_the_count(
     monkeypatch.setattr("autorelease.ledger.census.KNOWN_INVALID", 1)
     engine.add(*"abc")
     engine.add(*"xyz", expires_at=RENEWED)
-    engine.place.execute("UPDATE vm_allocations SET vm_ref = CAST(x'ff' AS TEXT)")
+    make_unreadable(engine, *"abcxyz")
     assert [engine.tick(Scripted()).report.rows_invalid for _ in range(2)] == [6, 6]
 
 
