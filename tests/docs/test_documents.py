@@ -137,7 +137,7 @@ OURS = [(name, line) for name, line in TYPED if is_ours(line)]
 TYPED_ON_HOSTS = [
     RUNBOOK.read_text("utf-8"),
     section(OPERATING, "Running it every hour"),
-    section(README, "QuickCensus start"),
+    section(README, "Quick start"),
 ]
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 ELSEWHERE = ROOT / "tests" / "host" / "typed-elsewhere"
