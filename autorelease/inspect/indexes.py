@@ -25,6 +25,7 @@ NAMES = {
     Look.VM: "index of VMs",
     Look.ODD_VM: "index of odd VMs",
     Look.STAMP: "index of stamps",
+    Look.WHOLE: "one piece",
 }
 LOOKED_FOR = {
     Look.DUE: "what is due",
@@ -32,6 +33,7 @@ LOOKED_FOR = {
     Look.VM: "the other rows of a VM",
     Look.ODD_VM: "the other rows of a VM whose name is not plain ASCII",
     Look.STAMP: "the row to be stamped, in the table behind the view,",
+    Look.WHOLE: "all live rows",
 }
 
 
@@ -47,6 +49,9 @@ def indexes(
 def _index(access: Access, settled: int) -> Check:
     name, took = NAMES[access.look], _took(access.milliseconds)
     looked_for = f"looking for {LOOKED_FOR[access.look]} takes {took}"
+    if access.look is Look.WHOLE:
+        message = f"the view is read in one piece, and no writer gets its turn meanwhile: {looked_for} ({access.how})"
+        return Check(name, State.WARN, message, access.remedy)
     if not access.is_indexed:
         return Check(name, _state(access), f"there is none: {looked_for} ({access.how})", access.remedy)
     if access.has_settled and settled > FEW_SETTLED:

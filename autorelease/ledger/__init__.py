@@ -70,7 +70,7 @@ class Shape(msgspec.Struct, frozen=True):
 class Look(StrEnum):
     """What a tick looks for in the ledger. VM, ODD_VM: who holds one whose name is ASCII, or is not.
 
-    STAMP: the row of the base table behind a row of a view.
+    STAMP: the row of the base table behind a row of a view. WHOLE: all rows of a view that is read in one piece.
     """
 
     DUE = "due"
@@ -78,6 +78,7 @@ class Look(StrEnum):
     VM = "vm"
     ODD_VM = "odd vm"
     STAMP = "stamp"
+    WHOLE = "whole"
 
 
 class Access(msgspec.Struct, frozen=True):

@@ -42,6 +42,7 @@ class Accesses(Due, Holders):
                 self._access(Look.VM, of_plain, [json.dumps(references)]),
                 self._access(Look.ODD_VM, of_others, []),
                 *([self._stamp_access(self._base, sids)] if self._base else []),
+                *([self._whole_access()] if self._keeps_writers_waiting() else []),
             ]
 
     def _some_rows(self) -> tuple[list[str], list[str]]:
@@ -96,6 +97,26 @@ class Accesses(Due, Holders):
             has_settled=False,
             remedy=f"CREATE INDEX {quoted(f'{base.table}_sids')} ON {quoted(base.table)} ({quoted(base.sid)});",
             milliseconds=self._measured(statement, row.values),
+        )
+
+    def _keeps_writers_waiting(self) -> bool:
+        """Whether it is a view that goes in one piece, in a file whose writers wait for its readers."""
+        [mode] = self.connection.execute("PRAGMA journal_mode").fetchone()
+        return self._is_view and not self._key().columns and mode != "wal"
+
+    def _whole_access(self) -> Access:
+        statement = f"SELECT count(*) FROM {self._table} WHERE {self._live}"
+        return Access(
+            look=Look.WHOLE,
+            how="; ".join(self._steps(statement, ())),
+            is_indexed=False,
+            has_settled=False,
+            remedy=(
+                f"In the view {self._name!r} let {self._columns['sid']!r} be a column of a table, by itself, that an "
+                "index begins with, and give each column that the view joins by an index; or, in the ledger's own "
+                "shell: PRAGMA journal_mode = WAL;"
+            ),
+            milliseconds=self._measured(statement, ()),
         )
 
     def _access(self, look: Look, statement: str, values: Values) -> Access:

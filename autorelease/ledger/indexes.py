@@ -79,7 +79,7 @@ class Indexes(Due):
         bound = certainly_unexpired_from(page.moment, self._words)
         # By their keys: rows may share a sid, and one of the statements may be about each of them.
         indexes, missing = [], {tuple(at) for _, at in page.due}
-        for unreleased in self._unreleased if page.key.columns else ():
+        for unreleased in self._unreleased if page.key.columns and not self._is_view else ():
             indexes.append(self._index_used_by(self._due_statement(unreleased, None), (bound,)))
             found = self._not_found(page, indexes[-1], partial(self._due_looks, page, unreleased, bound))
             missing &= {tuple(look.at) for look in found}

@@ -6,7 +6,7 @@ The sids are read in slices and compared in a private temporary database: no wri
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
-from itertools import islice
+from itertools import islice, starmap
 
 from autorelease.ledger.binding import is_undecodable
 from autorelease.ledger.lookup import SIDS_AT_ONCE
@@ -85,13 +85,13 @@ class Sharing(Walking):
             key = self._key()
             for sid, place in rows:
                 at = read_position(place) if isinstance(place, str) else [place]
-                values = self.connection.execute(
+                there = self.connection.execute(
                     f"SELECT {self._select} FROM {self._table} {key.hint} WHERE {self._live} "
                     f"AND {key.row} = {places(at)}",
                     bindables(at),
-                ).fetchone()
-                if values is not None and (row := StoredRow(*values)).sid == sid:
-                    found.append(row)
+                )
+                # As stored: to Python, too, 7 and 7.0 are one.
+                found += [row for row in starmap(StoredRow, there) if (type(row.sid), row.sid) == (type(sid), sid)]
         return found
 
 
@@ -101,7 +101,10 @@ def _place(at: Position) -> RawValue:
 
 def _read_shared(sids: sqlite3.Connection) -> Iterator[Row]:
     with speaking_of(PLACE):
-        statement = f"SELECT sid, place FROM sids WHERE place IS NOT NULL AND sid IN ({shared_sids('sid', 'sids')})"
+        # Rows of a view have the same place if they have the same sid.
+        statement = (
+            f"SELECT DISTINCT sid, place FROM sids WHERE place IS NOT NULL AND sid IN ({shared_sids('sid', 'sids')})"
+        )
         # Row by row: there may be as many as the table has.
         for row in sids.execute(statement):  # noqa: UP028
             yield row

@@ -19,6 +19,10 @@ from autorelease.sqlitefile import quoted
 
 ROWID_NAMES = ("rowid", "_rowid_", "oid")
 BY_ROW_ID = "NOT INDEXED"
+# What SQLite says in its plans of a step that reads all of a table, or of a view, whatever is wanted of it.
+SORTED = "USE TEMP B-TREE FOR ORDER BY"
+SLOW_STEPS = ("SCAN", "USE TEMP", "MATERIALIZE", "CO-ROUTINE", "COMPOUND", "MERGE")
+AUTOMATIC = "AUTOMATIC"
 # So often a table is begun anew whose rows have got other keys meanwhile; then it is read in one piece.
 SLICED_ATTEMPTS = 3
 Position = Sequence[RawValue]
@@ -30,7 +34,8 @@ class Key(msgspec.Struct, frozen=True):
 
     hint: keeps the database from going by an index instead, which may be a damaged one. among: SQL, which rows alone
     are wanted; begin, end: where the first of them are, and the last. is_lasting: a change of the schema gives no row
-    another key. is_rest: of an index, the rows that have nothing in its first column.
+    another key. is_rest: of an index, the rows that have nothing in its first column. is_unique: no two rows have the
+    same key, and each has one; else those without one come first, and those with the same one come together.
     """
 
     columns: Sequence[str] = ()
@@ -40,6 +45,7 @@ class Key(msgspec.Struct, frozen=True):
     end: str = "1"
     is_lasting: bool = False
     is_rest: bool = False
+    is_unique: bool = True
 
     @property
     def row(self) -> str:
@@ -50,7 +56,7 @@ class Key(msgspec.Struct, frozen=True):
 class Slice(msgspec.Struct, frozen=True):
     """One page: the rows behind `after` up to `last`. after None: from the beginning; last None: to the end.
 
-    condition: SQL for that, with its values.
+    condition: SQL for that, with its values. An empty position is the one before all rows that have a key.
     """
 
     key: Key
@@ -133,8 +139,10 @@ class Slices(Plans):
         """The next page. Both statements of a page are bounded by its number of rows."""
         if not key.columns:
             return Slice(key, rows, None, key.among, ())
+        if after is None and not key.is_unique:
+            return Slice(key, rows, (), f"{key.among} AND {key.row} IS NULL", ())
         # One bound on either side: of two the database might go by the wider one, and pass all rows between them.
-        start, values = (key.begin, ()) if after is None else (f"{key.row} > {places(after)}", after)
+        start, values = (f"{key.row} > {places(after)}", after) if after else (key.begin, ())
         behind = f"{key.among} AND {start}"
         last = self.connection.execute(
             f"SELECT {', '.join(key.columns)} FROM {self._table} {key.hint} WHERE {behind} AND {key.end} "
@@ -155,7 +163,9 @@ class Slices(Plans):
             self.connection.execute("ROLLBACK")
 
     def _key(self) -> Key:
-        """Of a table with row ids, these: its primary key is an index like any other. A view has none."""
+        """Of a table with row ids, these: its primary key is an index like any other."""
+        if self._is_view:
+            return self._key_of_view()
         primary = self.connection.execute(
             "SELECT name, coll FROM pragma_index_xinfo(?) WHERE key ORDER BY seqno", (self._name,)
         ).fetchall()
@@ -167,11 +177,27 @@ class Slices(Plans):
             "SELECT lower(name), upper(type), pk FROM pragma_table_xinfo(?)", (self._name,)
         ).fetchall()
         free = [name for name in ROWID_NAMES if name not in {name for name, _, _ in info}]
-        if self._is_view or not free:
-            return Key(hint="" if self._is_view else BY_ROW_ID)
+        if not free:
+            return Key(hint=BY_ROW_ID)
         # Row ids that no column is are given anew by a VACUUM. A key beside them has an index of its own.
         is_column = [(kind, pk) for _, kind, pk in info if pk] == [("INTEGER", 1)] and not self._has_index_of_key()
         return Key([f"{self._table}.{free[0]}"], BY_ROW_ID, is_lasting=is_column)
+
+    def _key_of_view(self) -> Key:
+        """Its sids, where an index behind it gives these in order, and each of the other tables is looked up by one."""
+        sid = self._column("sid")
+        behind, page = f"{sid} > ?", f"SELECT {sid} FROM {self._table} WHERE"
+        first = f"{page} {sid} IS NOT NULL ORDER BY {sid} LIMIT 1"
+        next_one, rows = f"{page} {behind} ORDER BY {sid} LIMIT 1", f"{page} {behind} AND {sid} <= ?"
+        is_walked = not any(
+            step.startswith(SLOW_STEPS) or AUTOMATIC in step
+            for statement, values in ((next_one, ("",)), (rows, ("", "")))
+            for step in self._steps(statement, values)
+        )
+        # Without a bound SQLite calls it a scan that it goes along the index until it has enough.
+        if is_walked and SORTED not in self._steps(first, ()):
+            return Key([sid], begin=f"{sid} IS NOT NULL", is_unique=False)
+        return Key()
 
     def _by_primary_key(self) -> str:
         """The hint for a table WITHOUT ROWID, where NOT INDEXED still lets it go by an index that has all columns."""

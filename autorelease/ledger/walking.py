@@ -61,7 +61,7 @@ class Walking(Indexes):
 
     def _count(self, page: Slice) -> int:
         """How many rows a page has."""
-        if page.last is not None:
+        if page.last is not None and page.key.is_unique:
             return page.rows
         statement = f"SELECT count(*) FROM {self._table} {page.key.hint} WHERE {page.condition}"
         return int(self.connection.execute(statement, page.values).fetchone()[0])

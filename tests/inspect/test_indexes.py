@@ -89,3 +89,20 @@ def test_the_row_behind_a_view_is_looked_for_with_every_stamp(key: str, tmp_path
     assert "the row to be stamped, in the table behind the view, takes" in check.message
     patient.place.execute(check.remedy)
     assert patient.examined()["index of stamps"].state is State.OK
+
+
+def test_a_view_that_goes_in_one_piece_keeps_writers_waiting(tmp_path: Path) -> None:
+    patient = Patient(tmp_path, TYPED, indexes=())
+    patient.add("a")
+    patient.place.execute("ALTER TABLE vm_allocations RENAME TO vms")
+    patient.place.execute("CREATE VIEW vm_allocations AS SELECT * FROM vms")
+    patient.configure_file(LEDGER_PROVISIONER, ledger='[ledger.stamp]\ntable = "vms"\n')
+    assert "one piece" not in patient.examined()
+    patient.place.execute("DROP VIEW vm_allocations")
+    patient.place.execute("CREATE VIEW vm_allocations AS SELECT * FROM vms UNION SELECT * FROM vms")
+    check = patient.examined()["one piece"]
+    assert check.state is State.WARN
+    assert "no writer gets its turn meanwhile: looking for all live rows takes" in check.message
+    assert "let 'sid' be a column of a table" in check.remedy
+    patient.place.execute(check.remedy.partition("shell: ")[2])
+    assert "one piece" not in patient.examined()

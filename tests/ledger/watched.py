@@ -27,8 +27,10 @@ class Watched:
         at_once: int = 1000,
         before: Callable[[str], None] = lambda _: None,
         words: Vocabulary = WORDS,
+        *,
+        is_stamped: bool = True,
     ) -> None:
-        self.ledger = SQLiteLedger(path, table, COLUMNS, words=words, read_only=True)
+        self.ledger = SQLiteLedger(path, table, COLUMNS, words=words, is_stamped=is_stamped, read_only=True)
         self.slices = [0]
         self._at_once = at_once
         self._before = before
