@@ -88,7 +88,7 @@ class Due(Lookup):
             row, position = StoredRow(*values_of_row[:WIDTH]), values_of_row[WIDTH:]
             rows.append(row)
             size += _size(values_of_row)
-            if size > PAGE_BYTES and page.key.is_unique:
+            if size > PAGE_BYTES:
                 cursor.close()
                 return rows, position
         return rows, page.last

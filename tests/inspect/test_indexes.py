@@ -91,7 +91,15 @@ def test_the_row_behind_a_view_is_looked_for_with_every_stamp(key: str, tmp_path
     assert patient.examined()["index of stamps"].state is State.OK
 
 
-def test_a_view_that_goes_in_one_piece_keeps_writers_waiting(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "* FROM vms UNION SELECT * FROM vms",
+        "CAST(sid AS TEXT) AS sid, status, expires_at FROM vms",
+        "vms.* FROM vms LEFT JOIN notes ON notes.about = vms.sid",
+    ],
+)
+def test_a_view_that_goes_in_one_piece_keeps_writers_waiting(rows: str, tmp_path: Path) -> None:
     patient = Patient(tmp_path, TYPED, indexes=())
     patient.add("a")
     patient.place.execute("ALTER TABLE vm_allocations RENAME TO vms")
@@ -99,7 +107,8 @@ def test_a_view_that_goes_in_one_piece_keeps_writers_waiting(tmp_path: Path) -> 
     patient.configure_file(LEDGER_PROVISIONER, ledger='[ledger.stamp]\ntable = "vms"\n')
     assert "one piece" not in patient.examined()
     patient.place.execute("DROP VIEW vm_allocations")
-    patient.place.execute("CREATE VIEW vm_allocations AS SELECT * FROM vms UNION SELECT * FROM vms")
+    patient.place.execute("CREATE TABLE notes (about TEXT)")
+    patient.place.execute(f"CREATE VIEW vm_allocations AS SELECT {rows}")
     check = patient.examined()["one piece"]
     assert check.state is State.WARN
     assert "no writer gets its turn meanwhile: looking for all live rows takes" in check.message
