@@ -1,22 +1,24 @@
 """The history in the journal: read, and written for a run and for an operator."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import chain, groupby
+from operator import itemgetter
 from typing import Any
 
 from autorelease.journal import Event, Step
+from autorelease.journal.changes import Value, changes_of, line_of
 from autorelease.journal.connection import PAGE_ROWS, JournalConnection
-from autorelease.journal.rows import HISTORY_FIELDS, RENAMED, as_instant, as_key, as_text, changes_of
+from autorelease.journal.rows import HISTORY_FIELDS, IS_RENAMED, RENAMED, as_instant, as_key, as_text
 
 Key = tuple[str, str]
-Values = tuple[str | int | None, ...]
-INSERT = (
-    "INSERT INTO events (at, tick, sid, event, outcome, reason, evidence, expires_at, error, duration_ms, provisioner) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
+Values = tuple[Value, ...]
+Line = tuple[tuple[str, ...], Values]
 REMEMBER = (
     "INSERT INTO attempts (sid, expires_at, provisioner, vm_ref, failed_ticks, pending_ticks, quarantined) "
-    f"VALUES (?, ?, ?, ?, 0, 0, 0) ON CONFLICT (sid, expires_at) DO UPDATE SET {RENAMED}"
+    f"VALUES (?, ?, ?, ?, 0, 0, 0) ON CONFLICT (sid, expires_at) DO UPDATE SET {RENAMED} "
+    f"WHERE {IS_RENAMED}"
 )
 
 
@@ -72,24 +74,32 @@ class Events(JournalConnection):
             newest.setdefault(row["sid"], as_instant(row["expires_at"] or ""))
         return list(newest.items())
 
-    def _write(self, tick: str, events: Sequence[Event]) -> None:
+    def _write(self, run: str, events: Sequence[Event]) -> None:
         """Write events of one run, in their order."""
         for some in _of_different_keys(events):
-            self._write_some(tick, some)
+            self._write_some(run, some)
 
-    def _write_some(self, tick: str, events: Mapping[Key, Event]) -> None:
-        self.connection.executemany(INSERT, [_columns_of(event, tick) for event in events.values()])
-        self.connection.executemany(
-            REMEMBER, [(*key, event.provisioner, event.vm_ref, as_text(event.at)) for key, event in events.items()]
-        )
-        updates: dict[str, list[Values]] = {}
+    def _write_some(self, run: str, events: Mapping[Key, Event]) -> None:
+        lines, memories, updates = list[Line](), list[Values](), defaultdict[tuple[str, ...], list[Values]](list)
         for key, event in events.items():
-            changes = changes_of(event, tick)
+            at = as_text(event.at)
+            lines.append(line_of(event, at, key[1], run))
+            memories.append((*key, event.provisioner, event.vm_ref, at))
+            changes = list(changes_of(event, at, run))
             if changes:
-                assignments = ", ".join(f"{name} = {expression}" for name, (expression, _) in changes.items())
-                updates.setdefault(assignments, []).append((*(value for _, value in changes.values()), *key))
-        for assignments, values in updates.items():
-            self.connection.executemany(f"UPDATE attempts SET {assignments} WHERE sid = ? AND expires_at = ?", values)
+                assignments, values = zip(*changes, strict=True)
+                updates[assignments].append((*chain.from_iterable(values), *key))
+        # In the order of the events: whose columns are the same, and follow one another, go together.
+        for columns, some in groupby(lines, itemgetter(0)):
+            places = ", ".join("?" * len(columns))
+            self.connection.executemany(
+                f"INSERT INTO events ({', '.join(columns)}) VALUES ({places})", [values for _, values in some]
+            )
+        self.connection.executemany(REMEMBER, memories)
+        for assignments, rows in updates.items():
+            self.connection.executemany(
+                f"UPDATE attempts SET {', '.join(assignments)} WHERE sid = ? AND expires_at = ?", rows
+            )
 
     def _note(
         self, step: Step, sid: str, at: datetime, evidence: str, reason: str | None, expires_at: datetime | None = None
@@ -112,19 +122,3 @@ def _of_different_keys(events: Sequence[Event]) -> Iterator[Mapping[Key, Event]]
             some = {}
         some[key] = event
     yield some
-
-
-def _columns_of(event: Event, tick: str) -> Values:
-    return (
-        as_text(event.at),
-        tick,
-        event.sid,
-        event.step,
-        event.outcome,
-        event.reason,
-        event.evidence,
-        as_text(event.expires_at) if event.expires_at else None,
-        event.error,
-        event.duration_ms,
-        event.provisioner,
-    )

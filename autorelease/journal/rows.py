@@ -3,12 +3,13 @@
 import sqlite3
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from msgspec.structs import replace
 
-from autorelease.journal import Event, IntentChange, OpenIntent, PastTick, Step, TickKind, TickStart
-from autorelease.model import Allocation, Answer, Attempts, ErrorCode, Hold, Known, MadeFor, Outcome, rfc3339
+from autorelease.journal import OpenIntent, PastTick, TickKind, TickStart
+from autorelease.model import Allocation, Answer, Attempts, Hold, Known, MadeFor, Outcome, rfc3339
 
 ENDED = (Outcome.RELEASED, Outcome.ALREADY_RELEASED)
 TRIED = (Outcome.FAILED, Outcome.PENDING)
@@ -65,6 +66,8 @@ RENAMED = ", ".join(
         *(f"{column} = CASE WHEN {_IS_SAME_VM} THEN {column} END" for column in OF_INTENT),
     )
 )
+# Of most rows the upsert has nothing to change.
+IS_RENAMED = f"NOT {_IS_SAME_VM}"
 # A call that began after the conflict was found, in a run that has not ended, is none of what is acknowledged.
 BEGUN_SINCE = (
     "conflict_at IS NOT NULL AND begun_since_conflict AND begun_run IN (SELECT tick FROM ticks WHERE status IS NULL)"
@@ -179,61 +182,8 @@ def of_vm(known: Known, row: sqlite3.Row, allocation: Allocation) -> Known:
     )
 
 
-def changes_of(event: Event, tick: str) -> dict[str, tuple[str, str | int | None]]:
-    """What an event of this run changes in the memory of its (sid, expires_at): for each column SQL, and its value."""
-    changes = {**_intent_changes(event, tick), **_outcome_changes(event)}
-    if event.attempts is not None:
-        changes |= {name: ("?", value) for name, value in _attempts_changes(event.attempts).items()}
-    if event.accepted is not None:
-        changes |= {"accepted": ("?", event.accepted), "accepted_under": ("?", event.fingerprint)}
-    return changes
-
-
-def _intent_changes(event: Event, tick: str) -> dict[str, tuple[str, str | int | None]]:
-    if event.intent is IntentChange.KEPT:
-        return {}
-    if event.intent is IntentChange.MISSED:
-        return dict.fromkeys(("intent_run", "intent_under"), ("?", NO_RUN))
-    if event.intent is IntentChange.CLOSED:
-        return dict.fromkeys(OF_INTENT, ("?", None))
-    at = as_text(event.at)
-    return {
-        # Whose it is was decided by the first run that left it open.
-        "intent_run": (f"CASE WHEN intent_at IS NULL THEN ? {BEGUN_AFTER_MISS} ELSE intent_run END", tick),
-        "intent_under": ("CASE WHEN intent_at IS NULL THEN ? ELSE intent_under END", event.fingerprint),
-        "intent_at": ("coalesce(intent_at, ?)", at),
-        "begun_at": ("?", at),
-        "begun_run": ("?", tick),
-        "begun_since_conflict": ("?", 1),
-        "skipped": ("?", None),
-    }
-
-
-def _outcome_changes(event: Event) -> dict[str, tuple[str, str | int | None]]:
-    if event.step is Step.SKIP:
-        return {"skipped": ("?", event.reason)}
-    if event.step is not Step.OUTCOME:
-        return {}
-    changes: dict[str, tuple[str, str | int | None]] = {
-        "outcome": (RELEASED_STAYS, event.outcome),
-        "skipped": ("?", None),
-    }
-    if event.reason == ErrorCode.CONFLICT:
-        # A memory of its own: whatever becomes of the intent, an acknowledgement alone ends it.
-        changes |= {"conflict_at": ("?", as_text(event.at)), "begun_since_conflict": ("?", 0)}
-    return changes
-
-
-def _attempts_changes(after: Attempts) -> dict[str, str | int | None]:
-    return {
-        "failed_ticks": after.failed_ticks,
-        "pending_ticks": after.pending_ticks,
-        "next_attempt_at": as_text(after.next_attempt_at) if after.next_attempt_at else None,
-        "quarantined": after.quarantined,
-        "last_error": after.last_error,
-    }
-
-
+# Each instant of a row is written several times.
+@lru_cache(maxsize=4096)
 def as_text(instant: datetime) -> str:
     # Always six digits, so that the texts sort as the instants do.
     return rfc3339(instant, digits=6)
