@@ -251,6 +251,13 @@ LOUD = frozenset({"resurrected"})
 
 def log_finding(finding: "Finding") -> None:
     """One line for what became of one allocation."""
+    level = logging.DEBUG if finding.reason in QUIET else logging.INFO
+    if finding.reason in LOUD:
+        level = logging.WARNING
+    if finding.error is not None:
+        level = logging.ERROR
+    if not logger.isEnabledFor(level):
+        return
     allocation = finding.allocation
     facts = {
         "sid": allocation.sid,
@@ -261,11 +268,7 @@ def log_finding(finding: "Finding") -> None:
         "evidence": finding.evidence,
         "duration_ms": finding.duration_ms,
     }
-    level = logging.DEBUG if finding.reason in QUIET else logging.INFO
-    if finding.reason in LOUD:
-        level = logging.WARNING
     if finding.error is not None:
-        level = logging.ERROR
         facts |= {"code": finding.error.code, "error": finding.error.message}
     logger.log(level, "%s", finding.outcome, extra={"facts": facts})
 

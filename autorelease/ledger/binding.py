@@ -20,11 +20,14 @@ def twin(sid: RawValue) -> RawValue:
     return None
 
 
+STORAGE_CLASSES: dict[type, str] = {int: "integer", float: "real", str: "text", bytes: "blob"}
+
+
 def storage_class(value: RawValue) -> str:
     """What SQLite calls the class of a value."""
     if value is None:
         return "null"
-    return {int: "integer", float: "real", str: "text", bytes: "blob"}[type(value)]
+    return STORAGE_CLASSES[type(value)]
 
 
 def is_undecodable(value: RawValue) -> bool:

@@ -23,6 +23,8 @@ DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 FORM = "YYYY-MM-DD HH:MM[:SS[.digits]][Z|UTC|±HH:MM]"
 OFFSET = re.compile(r"(?P<sign>[+-])(?P<hours>[0-9]{2}):?(?P<minutes>[0-9]{2})?(?P<zone> [Uu][Tt][Cc])?")
 MICROSECONDS = 6
+MILLION = 10**MICROSECONDS
+MICROSECOND = timedelta(microseconds=1)
 
 
 def read_instant(value: RawValue, words: Vocabulary) -> datetime | None:
@@ -114,10 +116,10 @@ def written_like(pattern: RawValue, instant: datetime, words: Vocabulary) -> Raw
     """
     if words.timestamps == "iso8601":
         return _text_like(pattern if isinstance(pattern, str) else "", instant, words)
-    exact = Fraction((instant - EPOCH) // timedelta(microseconds=1), 10**MICROSECONDS)
-    units = exact * UNITS_PER_SECOND[words.timestamps]
+    millionths = (instant - EPOCH) // MICROSECOND * UNITS_PER_SECOND[words.timestamps]
     if not isinstance(pattern, float):
-        return math.floor(units)
+        return int(millionths // MILLION)
+    units = Fraction(millionths, MILLION)
     nearest = float(units)
     return nearest if Fraction(nearest) <= units else math.nextafter(nearest, -math.inf)
 

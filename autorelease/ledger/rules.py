@@ -45,7 +45,8 @@ class Rules(msgspec.Struct, frozen=True):
     """The rules that a stamp of these columns meets.
 
     refuses: whether they could refuse the stamp of one row and take that of another; in doubt they could. replaces:
-    whether one of them would, left to itself, remove another row to make room for the stamped one.
+    whether one of them would, left to itself, remove another row to make room for the stamped one. has_triggers:
+    whether more may happen with a stamp than the stamp.
     """
 
     table: str
@@ -54,6 +55,7 @@ class Rules(msgspec.Struct, frozen=True):
     replaces: bool
     to_parents: Sequence[ForeignKey]
     to_us: Sequence[ForeignKey]
+    has_triggers: bool = True
 
     @property
     def keys(self) -> str:
@@ -125,6 +127,7 @@ def read_rules(connection: sqlite3.Connection, table: str, stamped: Sequence[str
     unique = _has_touched_index(connection, table, touched) or _touches(
         touched, (name for name, pk, _ in columns if pk)
     )
+    has_triggers = _has_triggers(connection, table)
     return Rules(
         table=table,
         version=schema_version(connection),
@@ -136,13 +139,14 @@ def read_rules(connection: sqlite3.Connection, table: str, stamped: Sequence[str
                 CHECKS.search(sql),
                 _is_strict(sql),
                 any(hidden for _, _, hidden in columns),
-                _has_triggers(connection, table),
+                has_triggers,
                 _has_touched_expression(connection, table, touched),
             )
         ),
         replaces=unique and REPLACES.search(sql) is not None,
         to_parents=to_parents,
         to_us=to_us,
+        has_triggers=has_triggers,
     )
 
 

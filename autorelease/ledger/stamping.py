@@ -1,7 +1,7 @@
 """The stamp: a compare-and-set of one row, and many of them in one durable transaction."""
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 from autorelease.errors import UnusableError
@@ -13,7 +13,7 @@ from autorelease.ledger.instants import written_like
 from autorelease.ledger.rules import Row, read_rules, schema_version
 from autorelease.ledger.values import is_word, shown
 from autorelease.ledger.views import Through
-from autorelease.model import DEFAULT_PROVISIONER, RawValue
+from autorelease.model import DEFAULT_PROVISIONER, Allocation, RawValue
 from autorelease.sqlitefile import quoted
 
 STAMPED = StampResult.STAMPED
@@ -35,7 +35,7 @@ class Stamping(Through):
             try:
                 self._begin()
                 before = self._count_live()
-                results = [self._stamp_one(stamp) for stamp in stamps]
+                results = self._stamp_together(stamps) or [self._stamp_one(stamp) for stamp in stamps]
                 self._check_stamped([stamp for stamp, result in zip(stamps, results, strict=True) if result is STAMPED])
                 self._check_gone(before, stamps, results.count(STAMPED))
                 self.connection.execute("COMMIT")
@@ -52,6 +52,21 @@ class Stamping(Through):
             table = self._base.table if self._base else self._name
             self._rules = read_rules(self.connection, table, [*self._changes(None)])
 
+    def _stamp_together(self, stamps: Sequence[Stamp]) -> Sequence[StampResult] | None:
+        """All of them by one statement, where a stamp does nothing else; None: none, because not every row changed."""
+        if self._base is not None or self._rules.has_triggers or self._rules.to_us or not stamps:
+            return None
+        values = [
+            (*self._changes(self._released_at(stamp)).values(), *self._judged_values(stamp.allocation))
+            for stamp in stamps
+        ]
+        # Where one changes two rows in place of another, they share a sid, which is seen when they are read back.
+        if self._update(self._stamping(self._as_judged), values) == len(stamps):
+            return [STAMPED] * len(stamps)
+        self._roll_back()
+        self._begin()
+        return None
+
     def _stamp_one(self, stamp: Stamp) -> StampResult:
         row, sid = self._judged_row(stamp), stamp.allocation.raw.sid
         if self._base is not None:
@@ -60,7 +75,8 @@ class Stamping(Through):
             self._base.check_row(self.connection, sid)
             row = self._row_before(stamp)
         self._rules.check_carries_nothing(self.connection, row)
-        changed = self._change(row, self._changes(self._released_at(stamp)))
+        changes = self._changes(self._released_at(stamp))
+        changed = self._update(self._stamping(row.condition), [(*changes.values(), *row.values)])
         # A trigger can end the transaction behind our back.
         if not self.connection.in_transaction:
             raise sqlite3.IntegrityError(f"a trigger ended the transaction of the stamp of sid {shown(sid)}")
@@ -70,14 +86,13 @@ class Stamping(Through):
             raise self._not_stamped(sid)
         return STAMPED
 
-    def _change(self, row: Row, changes: Mapping[str, RawValue]) -> int:
-        assignments = ", ".join(f"{quoted(column)} = ?" for column in changes)
+    def _stamping(self, condition: str) -> str:
+        """The statement of a stamp: first the values of `_changes` are bound, then those of the row."""
+        assignments = ", ".join(f"{quoted(column)} = ?" for column in self._changes(None))
         # Said only where it is needed: it holds for the statements of the table's own triggers, too.
         conflict = "OR ABORT " if self._rules.replaces else ""
         table = self._base.source if self._base else self._table
-        return self._update(
-            f"UPDATE {conflict}{table} SET {assignments} WHERE {row.condition}", (*changes.values(), *row.values)
-        )
+        return f"UPDATE {conflict}{table} SET {assignments} WHERE {condition}"
 
     def _changes(self, released_at: RawValue) -> dict[str, RawValue]:
         """What a stamp writes, by column."""
@@ -95,8 +110,7 @@ class Stamping(Through):
         return self._base.row(stamp.allocation.raw.sid) if self._base else self._row(stamp)
 
     def _row(self, stamp: Stamp) -> Row:
-        sid = stamp.allocation.raw.sid
-        return Row(self._of_this_sid, (sid, sid, storage_class(sid)))
+        return Row(self._of_this_sid, _sid_values(stamp.allocation))
 
     @cached_property
     def _of_this_sid(self) -> str:
@@ -105,12 +119,11 @@ class Stamping(Through):
 
     def _judged_row(self, stamp: Stamp) -> Row:
         """The row as long as it holds the very values that were judged, and names the VM that was released."""
-        allocation, row = stamp.allocation, self._row(stamp)
-        stored = [
-            part
-            for value in (allocation.raw.status, allocation.raw.expires_at)
-            for part in (value, storage_class(value))
-        ]
+        return Row(self._as_judged, self._judged_values(stamp.allocation))
+
+    def _judged_values(self, allocation: Allocation) -> Sequence[RawValue]:
+        status, expires_at = allocation.raw.status, allocation.raw.expires_at
+        stored = (status, storage_class(status), expires_at, storage_class(expires_at))
         # Absent names are read as they were when the row was judged.
         named = {
             "vm_ref": ("" if self._words.is_vm_ref_named else allocation.sid, allocation.vm_ref),
@@ -118,7 +131,7 @@ class Stamping(Through):
             "provisioner": (DEFAULT_PROVISIONER, allocation.provisioner),
         }
         names = [name for role in self._roles_of_vm for name in named[role]]
-        return Row(self._as_judged, (*row.values, *stored, *names))
+        return (*_sid_values(allocation), *stored, *names)
 
     @cached_property
     def _as_judged(self) -> str:
@@ -137,10 +150,10 @@ class Stamping(Through):
     def _roles_of_vm(self) -> Sequence[str]:
         return [role for role in ("vm_ref", "vm_uid", "provisioner") if self._has(role)]
 
-    def _update(self, statement: str, values: Sequence[RawValue]) -> int:
-        """Run the stamp's UPDATE; returns the number of changed rows."""
+    def _update(self, statement: str, values: Sequence[Sequence[RawValue]]) -> int:
+        """Run the stamp's UPDATE with each of these; returns the number of changed rows."""
         try:
-            return self.connection.execute(statement, values).rowcount
+            return self.connection.executemany(statement, values).rowcount
         except sqlite3.OperationalError as error:
             # The general error code: of a trigger that broke on this row, or of a table that has changed altogether.
             if error.sqlite_errorcode == sqlite3.SQLITE_ERROR and self._can_be_read():
@@ -197,3 +210,8 @@ class Stamping(Through):
     def _roll_back(self) -> None:
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
+
+
+def _sid_values(allocation: Allocation) -> Sequence[RawValue]:
+    sid = allocation.raw.sid
+    return sid, sid, storage_class(sid)
