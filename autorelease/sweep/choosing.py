@@ -61,7 +61,8 @@ class Chooser:
                 of_provisioner[name] += 1
             else:
                 self._works.move(work, State.BLOCKED)
-            if len(self._books.outbox) >= GROUP and not self._books.outbox.flush():
+            # The ends of one group are written with the intents of the next one.
+            if len(self._books.outbox) > GROUP and not self._books.outbox.flush():
                 break
         # Whoever had no turn, because the group was full, is the first next time.
         self._turn.rotate(-len(chosen))

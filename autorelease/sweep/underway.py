@@ -25,6 +25,8 @@ class Underway:
         self.write_seconds = 0.0
         self._means = means
         self._works = works
+        self._given_up_after = (means.options.timeout + limits.ABANDONED_AFTER).total_seconds()
+        self._judged_for = limits.JUDGED_FOR.total_seconds()
         self._workers = Workers()
         self._flights: dict[int, tuple[Work, bool]] = {}
         means.stop.on_wish = self._workers.wake
@@ -35,7 +37,7 @@ class Underway:
         work.calls += 1
         work.begun = work.begun or started
         work.called = started
-        work.due_at = started + (self._means.options.timeout + limits.ABANDONED_AFTER).total_seconds()
+        work.due_at = started + self._given_up_after
         self._works.move(work, State.CALLED)
         self._flights[work.number] = (work, registered.immediate)
         call = Call(work.number, registered.provisioner, work.allocation, self._is_too_old(judged_at))
@@ -46,7 +48,7 @@ class Underway:
 
     def _is_too_old(self, judged_at: float) -> Callable[[], bool]:
         # Asked in the worker: the process may have been stopped, or the machine have slept, until then.
-        return lambda: self._means.boottime() - judged_at > limits.JUDGED_FOR.total_seconds()
+        return lambda: self._means.boottime() - judged_at > self._judged_for
 
     def with_workers(self) -> Sequence[Work]:
         """Those whose call a worker is making."""

@@ -24,6 +24,7 @@ from autorelease.rules.retry import after_failure, after_pending
 from autorelease.sweep.work import Earned, Work
 
 SHORT = 200
+NEVER_TRIED = Attempts()
 FEARED = "the VM may be gone while its owner pays"
 Row = Allocation | InvalidRow | None
 
@@ -77,9 +78,17 @@ def attempt_event(work: Work, error: ProvisionerError, at: datetime) -> Event:
 
 def intent_event(work: Work, fingerprint: str | None, at: datetime) -> Event:
     """That its release is about to begin."""
-    event = _event(work, Step.INTENT, at, intent=IntentChange.OPENED)
-    # Of an earlier call that has an event of its own.
-    return replace(event, fingerprint=fingerprint or "", duration_ms=None)
+    allocation = work.allocation
+    return Event(
+        step=Step.INTENT,
+        at=at,
+        sid=allocation.sid,
+        expires_at=allocation.expires_at,
+        provisioner=allocation.provisioner,
+        vm_ref=allocation.vm_ref,
+        intent=IntentChange.OPENED,
+        fingerprint=fingerprint or "",
+    )
 
 
 # --- before the call --------------------------------------------------------------------------------------------------
@@ -121,11 +130,10 @@ def row_moved_on(work: Work, earned: Earned, row: Row, at: datetime) -> Verdict:
 
 def finished(work: Work, outcome: Outcome, evidence: str, at: datetime) -> Verdict:
     """Nothing is left to release."""
-    event = _event(work, Step.OUTCOME, at, intent=IntentChange.CLOSED)
-    return Verdict(
-        _finding(work, outcome, evidence=evidence),
-        replace(event, outcome=outcome, evidence=evidence, attempts=Attempts()),
+    event = _event(
+        work, Step.OUTCOME, at, intent=IntentChange.CLOSED, outcome=outcome, evidence=evidence, attempts=NEVER_TRIED
     )
+    return Verdict(_finding(work, outcome, evidence=evidence), event)
 
 
 def pending(
@@ -137,7 +145,7 @@ def pending(
         message = f"accepted ({evidence}) in {attempts.pending_ticks} ticks, and the VM is still not gone"
         verdict = failed(work, ProvisionerError(message, end_unknown=True), charge, at, before=attempts)
     else:
-        event = replace(_event(work, Step.OUTCOME, at), outcome=Outcome.PENDING, evidence=evidence, attempts=attempts)
+        event = _event(work, Step.OUTCOME, at, outcome=Outcome.PENDING, evidence=evidence, attempts=attempts)
         verdict = Verdict(_finding(work, Outcome.PENDING, evidence=evidence), event)
     return _accepted(verdict, accepted, fingerprint)
 
@@ -263,7 +271,16 @@ def _finding(
     )
 
 
-def _event(work: Work, step: Step, at: datetime, *, intent: IntentChange = IntentChange.KEPT) -> Event:
+def _event(
+    work: Work,
+    step: Step,
+    at: datetime,
+    *,
+    intent: IntentChange = IntentChange.KEPT,
+    outcome: Outcome | None = None,
+    evidence: str | None = None,
+    attempts: Attempts | None = None,
+) -> Event:
     allocation = work.allocation
     return Event(
         step=step,
@@ -272,6 +289,9 @@ def _event(work: Work, step: Step, at: datetime, *, intent: IntentChange = Inten
         expires_at=allocation.expires_at,
         provisioner=allocation.provisioner,
         vm_ref=allocation.vm_ref,
+        outcome=outcome,
+        evidence=evidence,
         duration_ms=work.milliseconds,
+        attempts=attempts,
         intent=intent,
     )

@@ -46,9 +46,11 @@ class VMs:
     def is_gone(self, work: Work) -> bool:
         """Whether the very VM of this row was."""
         key = self._key(work)
-        uids = self._gone.get(key, set()) if key is not None else set()
+        uids = self._gone.get(key) if key is not None else None
+        if not uids:
+            return False
         uid = self._vm(work).uid
-        return bool(uids) and (uid is None or uid in uids or None in uids)
+        return uid is None or uid in uids or None in uids
 
     def _vm(self, work: Work) -> VM:
         return vm_of(work.allocation, self._references)

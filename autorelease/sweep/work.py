@@ -1,6 +1,6 @@
 """One due row on its way: its state, and the register that knows where every one of them is."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from enum import IntEnum, auto
@@ -54,7 +54,7 @@ class Earned(msgspec.Struct, frozen=True):
 
 
 class Work(msgspec.Struct, eq=False):
-    """One planned release. end_unknown: an earlier call may have gone through unheard.
+    """One planned release. allocation: as it was judged. end_unknown: an earlier call may have gone through unheard.
 
     calls: how many were made in this run. begun, called, over: monotonic instants of its first call, of its last call,
     and of that one's answer.
@@ -65,6 +65,7 @@ class Work(msgspec.Struct, eq=False):
 
     number: int
     planned: Planned
+    allocation: Allocation
     state: State
     end_unknown: bool
     calls: int = 0
@@ -77,11 +78,6 @@ class Work(msgspec.Struct, eq=False):
     is_begun: bool = False
     is_twin_gone: bool = False
     is_abandoned: bool = False
-
-    @property
-    def allocation(self) -> Allocation:
-        """The allocation as it was judged."""
-        return self.planned.allocation
 
     @property
     def milliseconds(self) -> int | None:
@@ -99,13 +95,13 @@ class Works:
 
     def __init__(self) -> None:
         self._by_state: dict[State, dict[int, Work]] = {state: {} for state in State if state is not State.SETTLED}
-        self._of_provisioner: Counter[tuple[str, State]] = Counter()
+        self._of_provisioner: dict[State, defaultdict[str, int]] = {state: defaultdict(int) for state in State}
         self._added = 0
 
     def add(self, planned: Planned) -> Work:
         """A further one, READY."""
         self._added += 1
-        work = Work(self._added, planned, State.READY, end_unknown=planned.known.may_be_gone)
+        work = Work(self._added, planned, planned.allocation, State.READY, planned.known.may_be_gone)
         self._enter(work)
         return work
 
@@ -114,14 +110,14 @@ class Works:
         if work.state is State.SETTLED:
             raise IdentityError(f"{IdentityError.__doc__} {work.allocation.sid!r} would be settled twice")
         del self._by_state[work.state][work.number]
-        self._of_provisioner[work.allocation.provisioner, work.state] -= 1
+        self._of_provisioner[work.state][work.allocation.provisioner] -= 1
         work.state = state
         if state is not State.SETTLED:
             self._enter(work)
 
     def _enter(self, work: Work) -> None:
         self._by_state[work.state][work.number] = work
-        self._of_provisioner[work.allocation.provisioner, work.state] += 1
+        self._of_provisioner[work.state][work.allocation.provisioner] += 1
 
     def of(self, state: State) -> Sequence[Work]:
         """Those that are in this state now."""
@@ -129,11 +125,11 @@ class Works:
 
     def count(self, *states: State) -> int:
         """How many are in one of these states."""
-        return sum(len(self._by_state[state]) for state in states)
+        return sum([len(self._by_state[state]) for state in states])
 
     def count_of(self, provisioner: str, *states: State) -> int:
         """How many of this provisioner's are in one of these states."""
-        return sum(self._of_provisioner[provisioner, state] for state in states)
+        return sum([self._of_provisioner[state][provisioner] for state in states])
 
     def unsettled(self) -> Iterator[Work]:
         """All of them."""
