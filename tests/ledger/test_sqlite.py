@@ -503,6 +503,18 @@ def test_a_row_that_has_gone_is_not_stamped_and_does_not_hold_up_the_others(data
     assert database.statuses() == {"a": "Released", "c": "Released"}
 
 
+def test_two_rows_of_one_stamp_do_not_make_up_for_another_that_changed_none(database: Database, opened: Open) -> None:
+    database.make([row("a"), row("b")], table=UNTYPED)
+    ledger = opened()
+    stamps = [Stamp(judged(ledger, sid), NOW) for sid in "ab"]
+    database.execute("DELETE FROM vm_allocations WHERE sid = 'b'")
+    database.execute("INSERT INTO vm_allocations SELECT * FROM vm_allocations")
+    before = database.query("SELECT * FROM vm_allocations")
+    with pytest.raises(UnusableError, match="after the stamp of sid a its row is not 'Released'"):
+        ledger.stamp(stamps)
+    assert database.query("SELECT * FROM vm_allocations") == before
+
+
 def test_a_second_stamp_changes_nothing(database: Database, opened: Open) -> None:
     database.make([row("a")])
     ledger = opened()
