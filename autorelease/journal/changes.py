@@ -5,6 +5,8 @@ to bind a text, and this is done several times for each release.
 """
 
 from collections.abc import Iterator
+from functools import cache
+from itertools import compress
 
 from autorelease.journal import Event, IntentChange, Step
 from autorelease.journal.rows import BEGUN_AFTER_MISS, NO_RUN, OF_INTENT, RELEASED_STAYS, as_text
@@ -75,9 +77,14 @@ def line_of(event: Event, at: str, expires_at: str, run: str) -> tuple[tuple[str
         event.error,
         event.duration_ms,
     )
-    present = [(name, value) for name, value in zip(MAY, optional, strict=True) if value is not None]
-    names, values = zip(*present, strict=True) if present else ((), ())
-    return (*MUST, *names), (at, run, event.sid, event.step.value, event.provisioner, *values)
+    present = [value for value in optional if value is not None]
+    columns = _columns(*[value is not None for value in optional])
+    return columns, (at, run, event.sid, event.step.value, event.provisioner, *present)
+
+
+@cache
+def _columns(*are_present: bool) -> tuple[str, ...]:
+    return (*MUST, *compress(MAY, are_present))
 
 
 def _plain(word: str | None) -> str | None:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import cached_property
+from itertools import starmap
 
 from autorelease.ledger import NOT_ADMITTED, Look
 from autorelease.ledger.binding import is_undecodable, lowered, twin
@@ -69,8 +70,20 @@ class Lookup(Slices):
             return {sid: self._matching(sid) for sid in wanted}
         return self._by_scan(wanted)
 
+    def _by_key(self, sids: Sequence[str]) -> Mapping[str, Sequence[StoredRow]]:
+        """The same where no two rows have the same one."""
+        places = ", ".join("?" * len(sids))
+        rows = self.connection.execute(
+            f"SELECT {self._select} FROM {self._table} WHERE {self._column('sid')} IN ({places}) AND {self._ours}", sids
+        )
+        # As the column compares it, 007 finds the row 7.
+        wanted = set(sids)
+        return {sid: [row] for row in starmap(StoredRow, rows) if (sid := str(row.sid)) in wanted}
+
     def _by_index(self, sids: Sequence[str]) -> Mapping[str, Sequence[StoredRow]]:
         """A look-up for each, in one statement; no more than one row comes of a sid that a million rows share."""
+        if self._sid_is_unique:
+            return self._by_key(sids)
         cursor = self.connection.execute(
             f"WITH {self._counted(sids)}, single AS (SELECT place, rows, CASE rows WHEN 1 THEN sid END AS sid, "
             f"CASE rows WHEN 1 THEN twin END AS twin FROM counted) SELECT place, rows, {self._select} FROM single "
