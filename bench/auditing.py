@@ -1,0 +1,53 @@
+"""The daily audit of a large ledger: its time, its memory, and how long it keeps another program from writing.
+
+python bench/auditing.py
+python bench/auditing.py --scale small
+"""
+
+from bench.beside import another_writes
+from bench.part import main
+from bench.place import Fleets, Place
+from bench.results import Part, Row
+from bench.running import Measured, Run, fail, take_turns
+from bench.sizes import Sizes, words
+
+PAUSE = 0.02
+
+
+def measure(fleets: Fleets, sizes: Sizes) -> Part:
+    """The first tick of a journal audits, whatever it has to do besides."""
+    place = fleets.new("audited", sizes.audited, sizes.audited)
+    place.save()
+    name = f"audit of {words(sizes.audited)} live rows, the whole tick"
+    beside = f"{name}, while another program commits fifty times a second"
+    waits: list[float] = []
+    measured = take_turns({name: lambda: _audit(place), beside: lambda: _beside(place, waits)}, sizes.turns)
+    return Part(_rows(name, measured[name], max(waits)), measured)
+
+
+def _rows(name: str, measured: Measured, longest: float) -> list[Row]:
+    return [
+        Row(name, "", measured.seconds, "{} s", 10),
+        Row(f"peak memory: {name}", "", measured.peak, "{} MiB", 64),
+        Row(f"longest lock: {name}", "", longest, "{} s", 0.1),
+    ]
+
+
+def _audit(place: Place) -> Run:
+    place.restore()
+    ran = place.tick({"rows_examined": place.live, "rows_expired": 0, "rows_invalid": 0})
+    if place.report()["audited_at"] is None:
+        fail("the audit did not come to its end")
+    return ran
+
+
+def _beside(place: Place, waits: list[float]) -> Run:
+    place.restore()
+    with another_writes(place.ledger, PAUSE) as written:
+        ran = place.tick({"rows_examined": place.live, "rows_expired": 0, "rows_invalid": 0})
+    waits.append(written.longest)
+    return ran
+
+
+if __name__ == "__main__":
+    main(measure, __doc__)
