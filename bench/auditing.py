@@ -35,17 +35,21 @@ def _rows(name: str, measured: Measured, longest: float) -> list[Row]:
 
 def _audit(place: Place) -> Run:
     place.restore()
-    ran = place.tick({"rows_examined": place.live, "rows_expired": 0, "rows_invalid": 0})
-    if place.report()["audited_at"] is None:
-        fail("the audit did not come to its end")
-    return ran
+    return _tick(place)
 
 
 def _beside(place: Place, waits: list[float]) -> Run:
     place.restore()
     with another_writes(place.ledger, PAUSE) as written:
-        ran = place.tick({"rows_examined": place.live, "rows_expired": 0, "rows_invalid": 0})
+        ran = _tick(place)
     waits.append(written.longest)
+    return ran
+
+
+def _tick(place: Place) -> Run:
+    ran = place.tick({"rows_examined": place.live, "rows_expired": 0, "rows_invalid": 0})
+    if place.report()["audited_at"] is None:
+        fail("the audit did not come to its end")
     return ran
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -140,9 +141,14 @@ class Fleets:
         name = f"{rows}-{live}{'-text' if is_text else ''}"
         if name not in self._places:
             self._places[name] = self.new(name, rows, live, is_text=is_text)
+            began = time.monotonic()
             self._places[name].audit()
+            sys.stderr.write(f"  audited in {time.monotonic() - began:.1f} s\n")
         return self._places[name]
 
     def new(self, name: str, rows: int, live: int, *, is_text: bool = False) -> Place:
         """A ledger of its own, not audited."""
-        return Place(self.folder / name, rows, live, is_text=is_text)
+        began = time.monotonic()
+        place = Place(self.folder / name, rows, live, is_text=is_text)
+        sys.stderr.write(f"  made {rows:,} rows in {time.monotonic() - began:.1f} s\n")
+        return place

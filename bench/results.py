@@ -27,7 +27,6 @@ class Row:
     unit: str = "{}\N{MULTIPLICATION SIGN}"
     limit: float | None = None
     is_least: bool = False
-    note: str = ""
 
     @property
     def is_held(self) -> bool | None:
@@ -42,7 +41,7 @@ class Row:
         bound = "at least" if self.is_least else "at most"
         limit = "" if self.limit is None else f"{bound} {self.unit.format(f'{self.limit:g}')}"
         held = {True: "yes", False: "no", None: ""}[self.is_held] if is_judged else ""
-        return [self.what, self.beside, number + (f" ({self.note})" if self.note else ""), limit, held]
+        return [self.what, self.beside, number, limit, held]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +65,9 @@ class Part:
 
 def rounded(number: float) -> str:
     """Three digits are more than a busy machine can tell."""
-    if number >= 100:
-        return f"{number:.0f}"
-    return f"{number:.1f}" if number >= 10 else f"{number:.2f}"
+    size = abs(number)
+    digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 0.1 else 3
+    return f"{number:.{digits}f}"
 
 
 # --- written ----------------------------------------------------------------------------------------------------------
