@@ -7,8 +7,8 @@ python bench/auditing.py --scale small
 from bench.beside import another_writes
 from bench.part import main
 from bench.place import Fleets, Place
-from bench.results import Part, Row
-from bench.running import Measured, Run, fail, take_turns
+from bench.results import Part, Row, peak
+from bench.running import Run, fail, take_turns
 from bench.sizes import Sizes, words
 
 PAUSE = 0.02
@@ -22,15 +22,12 @@ def measure(fleets: Fleets, sizes: Sizes) -> Part:
     beside = f"{name}, while another program commits fifty times a second"
     waits: list[float] = []
     measured = take_turns({name: lambda: _audit(place), beside: lambda: _beside(place, waits)}, sizes.turns)
-    return Part(_rows(name, measured[name], max(waits)), measured)
-
-
-def _rows(name: str, measured: Measured, longest: float) -> list[Row]:
-    return [
-        Row(name, "", measured.seconds, "{} s", 10),
-        Row(f"peak memory: {name}", "", measured.peak, "{} MiB", 64),
-        Row(f"longest lock: {name}", "", longest, "{} s", 0.1),
+    rows = [
+        Row(name, "", measured[name].seconds, "{} s", 10),
+        peak(measured, name),
+        Row(f"longest lock: {name}", "", max(waits), "{} s", 0.1),
     ]
+    return Part(rows, measured)
 
 
 def _audit(place: Place) -> Run:

@@ -8,11 +8,12 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 from bench.beside import another_writes
 from bench.part import main
 from bench.place import LIVE, Fleets, Place
-from bench.results import Part, Row
+from bench.results import Part, Row, compared
 from bench.running import Contestant, Run, environment, expect, run, take_turns
 from bench.sizes import Sizes, words
 
@@ -98,8 +99,7 @@ def _beside_another(fleets: Fleets, sizes: Sizes) -> Part:
         {alone: lambda: _sweep(place, calls), beside: lambda: _sweep_beside(place, calls)}, sizes.turns
     )
     place.forget()
-    ratio = measured[beside].seconds / measured[alone].seconds
-    return Part([Row(beside, "the same alone", ratio, limit=1.3)], measured)
+    return Part([replace(compared(measured, beside, alone, 1.3), beside="the same alone")], measured)
 
 
 def _sweep_beside(place: Place, due: int) -> Run:

@@ -6,7 +6,7 @@ python bench/explain.py --scale small
 
 from bench.part import main
 from bench.place import Fleets, Place
-from bench.results import Part, Row
+from bench.results import Part, compared
 from bench.running import Run, fail, take_turns
 from bench.sizes import Sizes, words
 from bench.start import NO_OP
@@ -26,7 +26,7 @@ def measure(fleets: Fleets, sizes: Sizes) -> Part:
     what = f"`explain SID` in {words(large.rows)} rows, {words(sizes.due)} of them due"
     measured = take_turns({what: lambda: _explain(large, sid), NO_OP: small.no_op}, sizes.some_turns, is_warm=True)
     large.forget()
-    return Part([Row(what, NO_OP, measured[what].seconds / measured[NO_OP].seconds, limit=1.3)], measured)
+    return Part([compared(measured, what, NO_OP, 1.3)], measured)
 
 
 def _explain(place: Place, sid: str) -> Run:

@@ -6,8 +6,8 @@ python bench/large.py --scale small
 
 from bench.part import main
 from bench.place import Fleets, Place
-from bench.results import Part, Row
-from bench.running import HERE, PYTHON, Contestant, Measured, Run, expect, run, take_turns
+from bench.results import Part, Row, compared, peak
+from bench.running import HERE, PYTHON, Contestant, Run, expect, run, take_turns
 from bench.sizes import Sizes, words
 from bench.start import NO_OP
 
@@ -50,15 +50,8 @@ def _looking(place: Place, sizes: Sizes) -> Part:
         sizes.turns,
     )
     place.make_due(0)
-    return Part(_rows(measured, dry, listing, raw), measured)
-
-
-def _rows(measured: dict[str, Measured], dry: str, listing: str, raw: str) -> list[Row]:
-    return [
-        Row(dry, raw, measured[dry].seconds / measured[raw].seconds, limit=4),
-        Row(listing, raw, measured[listing].seconds / measured[raw].seconds, limit=4),
-        Row(f"peak memory: {dry}", "", measured[dry].peak, "{} MiB", 64),
-    ]
+    rows = [compared(measured, dry, raw, 4), compared(measured, listing, raw, 4), peak(measured, dry)]
+    return Part(rows, measured)
 
 
 def dry_run(place: Place, due: int) -> Run:

@@ -9,6 +9,8 @@ from bench.running import HERE, Measured
 
 RESULTS = HERE / "RESULTS.md"
 NOT_MEASURED = "not measured"
+# In MiB, of whatever is run.
+MOST_MEMORY = 64
 HEAD = "| what | beside | reached | budget | held |\n|---|---|--:|--:|---|\n"
 CURVE_HEAD = "| rows | due | seconds | peak MiB |\n|--:|--:|--:|--:|\n"
 MEASURED_HEAD = "| what | runs | median s | from, to | processor s | peak MiB |\n|---|--:|--:|--:|--:|--:|\n"
@@ -42,6 +44,17 @@ class Row:
         limit = "" if self.limit is None else f"{bound} {self.unit.format(f'{self.limit:g}')}"
         held = {True: "yes", False: "no", None: ""}[self.is_held] if is_judged else ""
         return [self.what, self.beside, number, limit, held]
+
+
+def compared(measured: Mapping[str, Measured], what: str, beside: str, limit: float | None = None) -> Row:
+    """How many times as long one takes as the other; not measured where that one is not there."""
+    reached = measured[what].seconds / measured[beside].seconds if beside in measured else None
+    return Row(what, beside, reached, limit=limit)
+
+
+def peak(measured: Mapping[str, Measured], what: str) -> Row:
+    """The most memory that it had."""
+    return Row(f"peak memory: {what}", "", measured[what].peak, "{} MiB", MOST_MEMORY)
 
 
 @dataclass(frozen=True, slots=True)

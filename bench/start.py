@@ -9,7 +9,7 @@ import sys
 
 from bench.part import main
 from bench.place import Fleets, Place
-from bench.results import Part, Row
+from bench.results import Part, compared
 from bench.running import HERE, PYTHON, Contestant, Run, expect, fail, run, take_turns
 from bench.sizes import Sizes
 
@@ -37,16 +37,12 @@ def measure(fleets: Fleets, sizes: Sizes) -> Part:
     else:
         contestants[CERTBOT] = lambda: _certbot(certbot, place)
     measured = take_turns(contestants, sizes.quick_turns, is_warm=True)
-
-    def ratio(what: str, beside: str) -> float | None:
-        return measured[what].seconds / measured[beside].seconds if beside in measured else None
-
     rows = [
-        Row(NO_OP, PYTHON_ALONE, ratio(NO_OP, PYTHON_ALONE), limit=11),
-        Row(NO_OP, CERTBOT, ratio(NO_OP, CERTBOT), limit=0.4),
-        Row(NO_OP, TYPER, ratio(NO_OP, TYPER)),
-        Row("`health`", PYTHON_ALONE, ratio("`health`", PYTHON_ALONE), limit=10),
-        Row("`--help`", PYTHON_ALONE, ratio("`--help`", PYTHON_ALONE), limit=8),
+        compared(measured, NO_OP, PYTHON_ALONE, 11),
+        compared(measured, NO_OP, CERTBOT, 0.4),
+        compared(measured, NO_OP, TYPER),
+        compared(measured, "`health`", PYTHON_ALONE, 10),
+        compared(measured, "`--help`", PYTHON_ALONE, 8),
     ]
     return Part(rows, measured)
 

@@ -6,8 +6,8 @@ python bench/sweep.py --scale small
 
 from bench.part import main
 from bench.place import LIVE, STAMPS, Fleets, Place
-from bench.results import Part, Row
-from bench.running import HERE, PYTHON, Measured, Run, expect, run, take_turns
+from bench.results import Part, compared, peak
+from bench.running import HERE, PYTHON, Run, expect, run, take_turns
 from bench.sizes import Sizes, words
 
 GROUP = 500
@@ -28,11 +28,7 @@ def _stamping(place: Place, sizes: Sizes) -> Part:
     sweep = f'sweep, `kind = "ledger"`, {words(sizes.due)} due of {words(place.rows)} rows, durable and journalled'
     loop = f"a raw loop in groups of {GROUP}, durable"
     measured = take_turns({sweep: lambda: _sweep(place, sizes.due), loop: lambda: _loop(place, sizes.due)}, sizes.turns)
-    rows = [
-        Row(sweep, loop, measured[sweep].seconds / measured[loop].seconds, limit=10),
-        Row(f"peak memory: {sweep}", "", measured[sweep].peak, "{} MiB", 64),
-    ]
-    return Part(rows, measured)
+    return Part([compared(measured, sweep, loop, 10), peak(measured, sweep)], measured)
 
 
 def _sweep(place: Place, due: int) -> Run:
@@ -64,11 +60,7 @@ def _down(place: Place, sizes: Sizes) -> Part:
     place.configure(DOWN)
     measured = take_turns({name: lambda: _deferred(place, sizes.down)}, 1)
     place.configure(STAMPS)
-    return Part([_peak(name, measured[name])], measured)
-
-
-def _peak(name: str, measured: Measured) -> Row:
-    return Row(f"peak memory: {name}", "", measured.peak, "{} MiB", 64)
+    return Part([peak(measured, name)], measured)
 
 
 def _deferred(place: Place, due: int) -> Run:
