@@ -10,6 +10,8 @@
 #              that has other things happen in the midst of a tick
 # make kills  kill ticks by SIGKILL, KILLS=150 of each kind: before, in and after a call; and as many orders; and
 #              terminate some
+# make bench  measure how fast it is, beside others, in about 20 minutes; SCALE=small: whether that works, in two.
+#              FOLDER=... on the disk that is meant
 # make docs   make the man page, the completions, docs/commands.md and the example configuration anew
 #
 # make install, make uninstall   as root; PREFIX=/usr/local, and DESTDIR= for whoever makes a package
@@ -22,6 +24,7 @@ PYTHON ?=
 N ?= 100000
 EXAMPLES ?= 5000
 KILLS ?= 150
+SCALE ?= full
 PREFIX ?= /usr/local
 DESTDIR ?=
 N ?= 100000
@@ -70,7 +73,7 @@ docs: $(VENV)/.installed
 	$(BIN)/python -m scripts.make_docs
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python bench/million.py
+	$(BIN)/python bench/everything.py --scale $(SCALE) $(if $(FOLDER),--folder $(FOLDER))
 
 mutants: $(VENV)/.installed-dev
 	$(BIN)/python scripts/mutants.py $(MUTANTS)
