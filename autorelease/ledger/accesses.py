@@ -4,7 +4,6 @@ Reads, and never for longer than a moment: who writes to a ledger without WAL ha
 """
 
 import json
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -15,7 +14,7 @@ from autorelease.ledger import Access, Look
 from autorelease.ledger.base import Base
 from autorelease.ledger.due import Due
 from autorelease.ledger.narrowing import certainly_unexpired_from, constant, indexes_of_holders
-from autorelease.ledger.plans import Values
+from autorelease.ledger.plans import Values, index_of
 from autorelease.ledger.vms import Holders
 from autorelease.sqlitefile import quoted
 from autorelease.text import folded
@@ -64,8 +63,8 @@ class Accesses(Due, Holders):
     def _due_way(self, statement: str, values: Values) -> Access:
         steps = self._steps(statement, values)
         is_indexed = self._is_in_order_of_expiry(steps)
-        found = re.fullmatch(r"SEARCH .* USING INDEX (?P<index>.*) \(.*\)", steps[0])
-        is_partial = found is not None and self._is_partial(found["index"])
+        index = index_of(steps[0])
+        is_partial = index is not None and self._is_partial(index)
         return Access(
             look=Look.DUE,
             how="; ".join(steps),

@@ -10,12 +10,17 @@ from autorelease.ledger.conditions import constants, is_not_set
 from autorelease.ledger.lookup import Lookup
 from autorelease.ledger.narrowing import any_of, certainly_invalid_below, certainly_unexpired_from, constant
 from autorelease.ledger.pace import Pace
+from autorelease.ledger.plans import index_of
 from autorelease.ledger.rows import StoredRow
-from autorelease.ledger.slices import SLICED_ATTEMPTS, MovedError, Position, Slice
+from autorelease.ledger.slices import SLICED_ATTEMPTS, WORTH, MovedError, Position, Slice
 from autorelease.model import Allocation, RawValue
+from autorelease.sqlitefile import quoted
 
 PAGE_ROWS = 2000
 PAGE_BYTES = 8 * 2**20
+# Of a table of so many rows nobody minds a few settled ones; and so many entries of an index are counted in no time.
+FEW_ROWS = 20_000
+MOST_PASSED = 1_000_000
 WIDTH = len(StoredRow.__struct_fields__)
 
 
@@ -38,9 +43,23 @@ class Due(Lookup):
             yield from self._in_slices(walked, moment)
 
     def _is_walked(self, unreleased: str, moment: datetime) -> bool:
-        """Whether no index has these rows in order: each page would be a look at the whole table, and a sort of it."""
-        steps = self._steps(self._due_statement(unreleased, None), [certainly_unexpired_from(moment, self._words)])
-        return not self._is_in_order_of_expiry(steps) and bool(self._key().columns)
+        """Whether no index has these rows in order: each page would be a look at the whole table, and a sort of it.
+
+        Or the index that has them points at so many settled rows, too, that to pass those by would take longer.
+        """
+        bound = certainly_unexpired_from(moment, self._words)
+        steps = self._steps(self._due_statement(unreleased, None), [bound])
+        if not self._is_in_order_of_expiry(steps):
+            return bool(self._key().columns)
+        return self._passes_many(steps[0], bound)
+
+    def _passes_many(self, step: str, bound: RawValue) -> bool:
+        index = index_of(step)
+        if index is None or self._is_partial(index) or (span := self._span()) < FEW_ROWS:
+            return False
+        expired = f"SELECT 1 FROM {self._table} INDEXED BY {quoted(index)} WHERE {self._column('expires_at')} < ?"
+        most = min(span // WORTH, MOST_PASSED)
+        return self.connection.execute(f"{expired} LIMIT 1 OFFSET ?", (bound, most)).fetchone() is not None
 
     def _in_order(self, unreleased: str, moment: datetime) -> Iterator[Sequence[Allocation]]:
         last: tuple[RawValue, RawValue] | None = None

@@ -13,13 +13,11 @@ from autorelease.ledger.binding import lowered
 from autorelease.ledger.narrowing import constant
 from autorelease.ledger.pace import Pace
 from autorelease.ledger.rules import schema_version
-from autorelease.ledger.slices import BY_ROW_ID, Key
+from autorelease.ledger.slices import BY_ROW_ID, WORTH, Key
 from autorelease.ledger.walking import Walking
 from autorelease.sqliteadvice import primary_code
 from autorelease.sqlitefile import quoted
 
-# A row that an index points at costs about three times what it costs in the table's own order.
-WORTH = 3
 # What a declared type must mention for text, or for integers, to be kept as such, and by others to be told from it.
 KINDS = {True: ("INT",), False: ("CHAR", "CLOB", "TEXT")}
 
@@ -53,17 +51,6 @@ class LivingRows(Walking):
         if by_expiry is None and rows * WORTH > span:
             return Living(version, span=span)
         return Living(version, keys, rows, span, by_expiry)
-
-    def _span(self) -> int:
-        key = self._key()
-        if key.hint != BY_ROW_ID or not key.columns:
-            return 0
-        [row] = key.columns
-        # Two statements' worth: together they would be a walk.
-        [span] = self.connection.execute(
-            f"SELECT coalesce((SELECT max({row}) FROM {self._table}) + 1 - (SELECT min({row}) FROM {self._table}), 0)"
-        ).fetchone()
-        return int(span)
 
     def _by_expiry(self, keys: Sequence[Key]) -> Key | None:
         is_exact = self._words.settled == {self._words.released} and not self._words.where

@@ -53,3 +53,9 @@ class Plans(LedgerConnection):
             (index,),
         )
         return (1,) in rows
+
+
+def index_of(step: str) -> str | None:
+    """The index that this step goes by, and from there to the table's own rows; None: by none."""
+    found = re.fullmatch(r"SEARCH .* USING INDEX (?P<index>.*) \(.*\)", step)
+    return found["index"] if found else None

@@ -238,3 +238,23 @@ def test_sids_of_a_collation_are_compared_in_slices(tmp_path: Path) -> None:
     count_shared(watched)
     watched.ledger.close()
     assert max(watched.slices) < STEPS_OF_A_SLICE
+
+
+@pytest.mark.parametrize(("settled", "is_walked"), [(30_000, True), (2_000, False)])
+def test_an_index_of_mostly_settled_rows_is_not_gone_by(tmp_path: Path, settled: int, is_walked: bool) -> None:  # noqa: FBT001
+    """To look each of them up in the table, and leave it out, takes longer than to read the table from end to end."""
+    path = fill(tmp_path / "allocations.db", TABLES["row ids"], ROWS)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE INDEX expiries ON vm_allocations (expires_at)")
+        connection.execute(
+            f"UPDATE vm_allocations SET status = 'Released', expires_at = {NOON} - rowid "
+            f"WHERE rowid <= {settled} AND expires_at > {NOON}"
+        )
+    statements: list[str] = []
+    watched = Watched(path, before=statements.append)
+    due = sum(map(len, watched.ledger.due(NOW, NO_GRACE)))
+    watched.ledger.close()
+    assert due == DUE
+    # Whether a sid is shared is another look.
+    of_due = [statement for statement in statements if '"expires_at" <' in statement]
+    assert any("NOT INDEXED" in statement for statement in of_due) == is_walked

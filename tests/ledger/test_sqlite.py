@@ -790,6 +790,12 @@ def traced(ledger: SQLiteLedger, use: Callable[[], object]) -> list[str]:
     return [statement for statement in statements_of(ledger.connection, use) if not statement.startswith("EXPLAIN")]
 
 
+def looks_for_due(ledger: SQLiteLedger) -> list[str]:
+    """The statements that look for what is due. How long the table is, and what it is like, is asked besides."""
+    statements = traced(ledger, lambda: due(ledger))
+    return [statement for statement in statements if "main." in statement and "max(" not in statement]
+
+
 def plans(database: Database, statements: Sequence[str]) -> list[str]:
     """How a connection of its own would run each of them."""
     return [
@@ -816,7 +822,7 @@ def test_the_index_of_due_rows_is_used_for_every_page(
     rows = [row(f"s{number}", expiry[words.timestamps]) for number in range(5)]
     database.make(rows, f"CREATE INDEX due_rows ON vm_allocations {index}")
     ledger = opened(words=words)
-    statements = [statement for statement in traced(ledger, lambda: due(ledger)) if "main." in statement]
+    statements = looks_for_due(ledger)
     # Behind the pages of what has no released_at: the page of what has one that stands for nothing, and is empty.
     # Where no index serves that one, it is a walk through the table, in two statements.
     assert len(statements) == 4 + len(words.never) * (2 if "released_at" in index else 1)
@@ -833,7 +839,7 @@ def test_without_the_index_nothing_is_sorted_and_the_table_is_walked_in_its_own_
     """The test above can fail."""
     database.make([row("a")])
     ledger = opened()
-    of_table = [statement for statement in traced(ledger, lambda: due(ledger)) if "main." in statement]
+    of_table = looks_for_due(ledger)
     assert of_table
     for plan in plans(database, of_table):
         assert "due_rows" not in plan
@@ -861,7 +867,7 @@ def test_a_row_of_many_is_not_searched_for_its_shared_sid_where_the_key_excludes
 ) -> None:
     database.make([row(str(number)) for number in range(5)], "CREATE INDEX due ON vm_allocations (expires_at, sid)")
     ledger = opened()
-    assert len(traced(ledger, lambda: due(ledger))) == 2
+    assert len(looks_for_due(ledger)) == 2
     assert "GROUP BY" not in " ".join(traced(ledger, ledger.census))
 
 
@@ -1056,7 +1062,7 @@ def test_the_index_of_due_rows_is_used_where_statuses_are_numbers(database: Data
     rows = [row(f"s{number}", PAST, status=1) for number in range(5)]
     database.make(rows, f"CREATE INDEX due_rows ON vm_allocations {index.replace(repr('Released'), '3')}", table=table)
     ledger = opened(words=Vocabulary(released=3, inactive=frozenset({4, 5}), live=frozenset({1})))
-    [plan] = plans(database, traced(ledger, lambda: due(ledger))[:1])
+    [plan] = plans(database, looks_for_due(ledger)[:1])
     assert "USING INDEX due_rows (" in plan
     assert due(ledger) == [f"s{number}" for number in range(5)]
     assert ledger.accesses(NOW, timedelta(0))[0].is_indexed
