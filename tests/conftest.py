@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from autorelease.journal.sqlite import make_journal
+from tests.support import warm
 from tests.support.place import LEDGER_PROVISIONER, PERMISSIVE, Place
 
 # A host that is busy with others is no fault of an example.
@@ -32,21 +33,36 @@ NEEDED_BYTES = 4 * 2**30
 TEMPORARY = "PYTEST_DEBUG_TEMPROOT"
 
 
-def pytest_configure() -> None:
-    """Let the tests' folders be in memory, where there is enough of it and nobody has named another place."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the tests' folders be in memory, where there is enough of it and nobody has named another place.
+
+    Where coverage is measured, every start of the command is a real one.
+    """
+    if config.getoption("cov_source", None):
+        os.environ[warm.REAL_STARTS] = "1"
     if TEMPORARY not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > NEEDED_BYTES:
         os.environ[TEMPORARY] = str(MEMORY)
 
 
 def pytest_report_header() -> str:
-    """Where they are."""
-    return f"folders of the tests: {os.environ.get(TEMPORARY, 'on disk, as usual')} ({TEMPORARY})"
+    """Where they are, and how the command is started."""
+    starts = "real, all of them" if os.environ.get(warm.REAL_STARTS) else "of a process that has loaded it, mostly"
+    return (
+        f"folders of the tests: {os.environ.get(TEMPORARY, 'on disk, as usual')} ({TEMPORARY})\n"
+        f"starts of the command: {starts} ({warm.REAL_STARTS})"
+    )
 
 
 @pytest.fixture(autouse=True)
 def _measured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if not request.path.relative_to(HERE).as_posix().startswith(MEASURED):
         monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
+@pytest.fixture
+def real_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every start is one of the installed command itself."""
+    monkeypatch.setenv(warm.REAL_STARTS, "1")
 
 
 @pytest.fixture

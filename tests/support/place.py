@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support import warm
+
 COMMAND = Path(sys.executable).parent / "autorelease"
 NOW = int(time.time())
 HOUR = 3600
@@ -93,14 +95,19 @@ class Place:
 
     def run(self, *arguments: str, environment: Mapping[str, str] | None = None, user: int | None = None) -> Ran:
         """Run the installed command in a fresh environment of PATH, HOME and LANG."""
+        variables = {**fresh_environment(self.folder), **self.environment, **(environment or {})}
+        words: list[str | Path] = ["--config", self.config, *arguments]
+        if user is None and warm.can_start(variables):
+            ended = warm.run(COMMAND, words, variables, self.folder)
+            return Ran(ended.returncode, ended.stdout, ended.stderr)
         completed = subprocess.run(
-            [COMMAND, "--config", self.config, *arguments],
-            env={**fresh_environment(self.folder), **self.environment, **(environment or {})},
+            [COMMAND, *words],
+            env=variables,
             cwd=self.folder,
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=warm.SECONDS,
             user=user,
             group=user,
             extra_groups=[] if user is not None else None,
