@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from autorelease.journal.sqlite import make_journal
 from tests.support import warm
+from tests.support.journals import copy_journal
 from tests.support.place import LEDGER_PROVISIONER, PERMISSIVE, Place
 
 # A host that is busy with others is no fault of an example.
@@ -71,5 +71,5 @@ def place(tmp_path: Path) -> Place:
     made = Place(tmp_path)
     made.configure(LEDGER_PROVISIONER, PERMISSIVE)
     # As `init` does, which has tests of its own: a process less for every test.
-    make_journal(made.journal)
+    copy_journal(made.journal)
     return made

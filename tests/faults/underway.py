@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autorelease.journal.sqlite import make_journal
 from tests.e2e.reports import tick_report, wait_until
+from tests.support.journals import copy_journal
 from tests.support.place import (
     COMMAND,
     DAY,
@@ -38,7 +38,7 @@ def made_place(folder: Path) -> Place:
     """A place of its own, where a test needs more than one; its configuration is made by `Underway.prepare`."""
     folder.mkdir()
     place = Place(folder)
-    make_journal(place.journal)
+    copy_journal(place.journal)
     return place
 
 
