@@ -11,9 +11,10 @@ from hypothesis import settings
 from tests.support import warm
 from tests.support.journals import copy_journal
 from tests.support.place import LEDGER_PROVISIONER, PERMISSIVE, Place
+from tests.support.thorough import examples
 
-# A host that is busy with others is no fault of an example.
-settings.register_profile("patient", deadline=None)
+# A host that is busy with others is no fault of an example. A test may ask for more of them, or for fewer.
+settings.register_profile("patient", deadline=None, max_examples=examples())
 settings.load_profile("patient")
 
 HERE = Path(__file__).parent
