@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,8 @@ def statements(node: ast.AST) -> Iterator[ast.AST]:
             yield from statements(child)
 
 
-def imports(module: str) -> set[str]:
+@cache
+def imports(module: str) -> frozenset[str]:
     """The dotted names that a module imports anywhere: of `from a import b` both a and, where b is a module, a.b."""
     found: set[str] = set()
     for node in statements(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
@@ -78,7 +80,7 @@ def imports(module: str) -> set[str]:
             found.update(name for alias in node.names if (name := f"{node.module}.{alias.name}") in MODULES)
         elif is_dynamic(node):
             assert module == "autorelease.provisioners", f"{module}: only the registry imports by a computed name"
-    return found
+    return frozenset(found)
 
 
 def is_dynamic(node: ast.AST) -> bool:
