@@ -21,6 +21,8 @@ HERE = Path(__file__).parent
 # Measuring its coverage makes a process half as slow again. These go through every command and every shape of its
 # output; what the others find out about the same lines they find out by their results.
 MEASURED = ("e2e/test_commands", "e2e/test_report", "inspect/")
+# Some of these take many seconds each: begun last, one would let the other processors wait.
+LONG = ("machine/", "faults/", "e2e/test_memory", "e2e/test_unusable", "fuzz/")
 
 # A suite that a shell has put in the background finds these ignored, and so would every process that it starts.
 for number in (signal.SIGINT, signal.SIGHUP):
@@ -52,6 +54,12 @@ def pytest_report_header() -> str:
         f"folders of the tests: {os.environ.get(TEMPORARY, 'on disk, as usual')} ({TEMPORARY})\n"
         f"starts of the command: {starts} ({warm.REAL_STARTS})"
     )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with those that take long, in their random order."""
+    items.sort(key=lambda item: not item.nodeid.removeprefix("tests/").startswith(LONG))
 
 
 @pytest.fixture(autouse=True)
