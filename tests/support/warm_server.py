@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import time
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
@@ -107,7 +108,9 @@ def load() -> None:
     for module in walk_packages(autorelease.__path__, "autorelease."):
         if not module.name.startswith(NOT_OF_THE_COMMAND):
             import_module(module.name)
-    import_module("typer.main")
+    # Made of the same definitions at every start: it is made once.
+    typer.main.get_command = cache(typer.main.get_command)
+    typer.main.get_command(import_module("autorelease.cli.app").app)
     gc.collect()
     gc.freeze()
 
@@ -116,6 +119,8 @@ if __name__ == "__main__":
     COMMAND, CONTROL = sys.argv[1:]
     # As for a script that lies beside the interpreter.
     sys.path[0] = str(Path(COMMAND).parent)
+    import typer.main
+
     import autorelease
     from autorelease.cli import main
 
