@@ -1,6 +1,6 @@
 # make demo   watch expired allocations being released, on a sample
 # make test   install what the tests need and run them all; COVERAGE=1 measures what they go through, and asks for
-#             enough; THOROUGH=1 tries all of what is tried by chance, as in .ci/run
+#             enough; THOROUGH=1 tries all of what is tried in part without it, as in .ci/run
 # make check  format, lint, types, documents, units, and then make test
 # make test-old-sqlite  a few of the tests with the oldest SQLite that is supported; builds it, which needs npm and gcc
 # make test-pythons     as root: the core's tests with the Python and the SQLite of Debian 12, 13 and sid, and with the

@@ -1,4 +1,7 @@
-"""How much is tried by chance: a fifth of it in `make test`, all of it in CI, and when a protection is taken away."""
+"""How much is tried: of what comes by chance a fifth in `make test`, and of what comes at every place in turn a part.
+
+All of it in CI, and when a protection is taken away.
+"""
 
 import os
 
@@ -15,3 +18,8 @@ def is_thorough() -> bool:
 def examples(number: int = ORDINARY_EXAMPLES) -> int:
     """How many of so many examples are tried in this run."""
     return number if is_thorough() else -(-number // QUICK_SHARE)
+
+
+def stride(number: int) -> int:
+    """Of places that are tried in turn, after the first: each, or only one of so many."""
+    return 1 if is_thorough() else number
