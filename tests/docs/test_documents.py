@@ -185,7 +185,11 @@ def in_place(line: str, config: Path, tick: str) -> str:
     return re.sub(r"^((?:runuser -u autorelease -- )?)autorelease ", rf"\1autorelease --config '{config}' ", line)
 
 
-@pytest.mark.parametrize(("document", "line"), OURS, ids=[f"{name}: {line}" for name, line in OURS])
+# Several pages tell the same: it is typed once, as the last of them has it.
+TO_TYPE = {in_place(line, Path("config.toml"), "TICK"): (name, line) for name, line in OURS}.values()
+
+
+@pytest.mark.parametrize(("document", "line"), TO_TYPE, ids=[f"{name}: {line}" for name, line in TO_TYPE])
 def test_what_the_documents_tell_to_type_works(document: str, line: str, sample: Path, tmp_path: Path) -> None:
     place = tmp_path / "place"
     shutil.copytree(sample, place)
