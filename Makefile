@@ -1,5 +1,6 @@
 # make demo   watch expired allocations being released, on a sample
-# make test   install what the tests need and run them all; COVERAGE=1 measures what they go through, and asks for enough
+# make test   install what the tests need and run them all; COVERAGE=1 measures what they go through, and asks for
+#             enough; THOROUGH=1 tries all of what is tried in part without it, as in .ci/run
 # make check  format, lint, types, documents, units, and then make test
 # make test-old-sqlite  a few of the tests with the oldest SQLite that is supported; builds it, which needs npm and gcc
 # make test-pythons     as root: the core's tests with the Python and the SQLite of Debian 12, 13 and sid, and with the
@@ -49,7 +50,7 @@ demo: $(VENV)/.installed
 	sh scripts/demo.sh $(BIN)/autorelease
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 $(if $(COVERAGE),--cov --cov-report=term) $(TESTS)
+	$(if $(THOROUGH),AUTORELEASE_THOROUGH=1 )$(BIN)/python -m pytest -n 2 $(if $(COVERAGE),--cov --cov-report=term) $(TESTS)
 
 test-old-sqlite: $(VENV)/.installed-dev
 	sh scripts/old-sqlite.sh .old-sqlite
@@ -79,7 +80,7 @@ mutants: $(VENV)/.installed-dev
 	$(BIN)/python scripts/mutants.py $(MUTANTS)
 
 fuzz: $(VENV)/.installed-dev
-	AUTORELEASE_FUZZ_CASES=$(N) AUTORELEASE_FUZZ_SEED=$(SEED) $(BIN)/python -m pytest -n 2 -o timeout=0 tests/fuzz
+	AUTORELEASE_THOROUGH=1 AUTORELEASE_FUZZ_CASES=$(N) AUTORELEASE_FUZZ_SEED=$(SEED) $(BIN)/python -m pytest -n 2 -o timeout=0 tests/fuzz
 	AUTORELEASE_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n 2 -rP tests/machine
 
 kills: $(VENV)/.installed-dev

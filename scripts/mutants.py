@@ -160,6 +160,7 @@ def _run(root: Path, tests: Sequence[str]) -> tuple[int, ET.Element | None, str]
     report = root / "report.xml"
     # Of no user's own: what pytest, coverage or Python itself is told there is about another tree.
     environment = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    environment["AUTORELEASE_THOROUGH"] = "1"
     patience = PATIENCE_SECONDS + PATIENCE_FOR_EACH_SECONDS * len(tests)
     options = ["-x", "-q", "-p", PLUGIN.stem, "-p", "no:cacheprovider", "-p", "no:randomly", "--tb=short"]
     try:

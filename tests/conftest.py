@@ -8,17 +8,21 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from autorelease.journal.sqlite import make_journal
+from tests.support import warm
+from tests.support.journals import copy_journal
 from tests.support.place import LEDGER_PROVISIONER, PERMISSIVE, Place
+from tests.support.thorough import examples
 
-# A host that is busy with others is no fault of an example.
-settings.register_profile("patient", deadline=None)
+# A host that is busy with others is no fault of an example. A test may ask for more of them, or for fewer.
+settings.register_profile("patient", deadline=None, max_examples=examples())
 settings.load_profile("patient")
 
 HERE = Path(__file__).parent
 # Measuring its coverage makes a process half as slow again. These go through every command and every shape of its
 # output; what the others find out about the same lines they find out by their results.
 MEASURED = ("e2e/test_commands", "e2e/test_report", "inspect/")
+# Some of these take many seconds each: begun last, one would let the other processors wait.
+LONG = ("machine/", "faults/", "e2e/test_memory", "e2e/test_unusable", "fuzz/")
 
 # A suite that a shell has put in the background finds these ignored, and so would every process that it starts.
 for number in (signal.SIGINT, signal.SIGHUP):
@@ -32,15 +36,30 @@ NEEDED_BYTES = 4 * 2**30
 TEMPORARY = "PYTEST_DEBUG_TEMPROOT"
 
 
-def pytest_configure() -> None:
-    """Let the tests' folders be in memory, where there is enough of it and nobody has named another place."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the tests' folders be in memory, where there is enough of it and nobody has named another place.
+
+    Where coverage is measured, every start of the command is a real one.
+    """
+    if config.getoption("cov_source", None):
+        os.environ[warm.REAL_STARTS] = "1"
     if TEMPORARY not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > NEEDED_BYTES:
         os.environ[TEMPORARY] = str(MEMORY)
 
 
 def pytest_report_header() -> str:
-    """Where they are."""
-    return f"folders of the tests: {os.environ.get(TEMPORARY, 'on disk, as usual')} ({TEMPORARY})"
+    """Where they are, and how the command is started."""
+    starts = "real, all of them" if os.environ.get(warm.REAL_STARTS) else "of a process that has loaded it, mostly"
+    return (
+        f"folders of the tests: {os.environ.get(TEMPORARY, 'on disk, as usual')} ({TEMPORARY})\n"
+        f"starts of the command: {starts} ({warm.REAL_STARTS})"
+    )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with those that take long, in their random order."""
+    items.sort(key=lambda item: not item.nodeid.removeprefix("tests/").startswith(LONG))
 
 
 @pytest.fixture(autouse=True)
@@ -50,10 +69,16 @@ def _measured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
+def real_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every start is one of the installed command itself."""
+    monkeypatch.setenv(warm.REAL_STARTS, "1")
+
+
+@pytest.fixture
 def place(tmp_path: Path) -> Place:
     """A configured place with an empty journal; the ledger is the test's to make."""
     made = Place(tmp_path)
     made.configure(LEDGER_PROVISIONER, PERMISSIVE)
     # As `init` does, which has tests of its own: a process less for every test.
-    make_journal(made.journal)
+    copy_journal(made.journal)
     return made

@@ -5,11 +5,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 import autorelease
+from tests.support.here import run_here
 from tests.support.place import DAY, NOW, Place, allocation
 
 ROOT = Path(autorelease.__file__).parent
@@ -64,7 +66,8 @@ def statements(node: ast.AST) -> Iterator[ast.AST]:
             yield from statements(child)
 
 
-def imports(module: str) -> set[str]:
+@cache
+def imports(module: str) -> frozenset[str]:
     """The dotted names that a module imports anywhere: of `from a import b` both a and, where b is a module, a.b."""
     found: set[str] = set()
     for node in statements(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
@@ -77,7 +80,7 @@ def imports(module: str) -> set[str]:
             found.update(name for alias in node.names if (name := f"{node.module}.{alias.name}") in MODULES)
         elif is_dynamic(node):
             assert module == "autorelease.provisioners", f"{module}: only the registry imports by a computed name"
-    return found
+    return frozenset(found)
 
 
 def is_dynamic(node: ast.AST) -> bool:
@@ -205,6 +208,9 @@ from autorelease.cli import run
 code = run(sys.argv[1:])
 sys.stderr.write(json.dumps([code, sorted(sys.modules)]))
 """
+# What costs as much at start as the whole of a small command, and whose names say what it would be needed for.
+COSTLY = {"asyncio", "concurrent", "email", "hashlib", "http", "logging.handlers", "rich", "sqlite_utils"}
+COSTLY |= {"importlib.metadata", "pydantic", "random", "secrets", "socket", "ssl", "tempfile", "zoneinfo"}
 BACK_ENDS = [name for name in within("provisioners") if name != "autorelease.provisioners"]
 
 
@@ -236,7 +242,7 @@ def loaded(*arguments: str) -> set[str]:
     ],
     ids=" ".join,
 )
-def test_help_loads_neither_a_database_nor_a_back_end(arguments: list[str]) -> None:
+def test_help_loads_neither_a_database_nor_a_back_end_nor_what_is_costly(arguments: list[str]) -> None:
     found = loaded(*arguments)
     assert "autorelease.cli.app" in found
     assert not found.intersection(
@@ -244,11 +250,7 @@ def test_help_loads_neither_a_database_nor_a_back_end(arguments: list[str]) -> N
     )
     assert BACK_ENDS
     assert not found.intersection(BACK_ENDS)
-
-
-# What costs as much at start as the whole of a small command, and whose names say what it would be needed for.
-COSTLY = ["asyncio", "concurrent", "email", "hashlib", "http", "importlib.metadata", "logging.handlers", "pydantic"]
-COSTLY += ["random", "rich", "secrets", "socket", "sqlite_utils", "ssl", "tempfile", "zoneinfo"]
+    assert not found & COSTLY
 
 
 @pytest.mark.parametrize(("kind", "other"), [("ledger", "command"), ("command", "ledger")])
@@ -257,7 +259,18 @@ def test_a_tick_that_has_nothing_to_do_loads_nothing_for_what_it_does_not_do(
 ) -> None:
     place.configure(f'[provisioners.default]\nkind = "{kind}"\n' + ('argv = ["true"]\n' if kind == "command" else ""))
     place.make_ledger([allocation("paid", NOW + DAY)])
-    found = loaded("--config", str(place.config), "--log-level", "error", "tick", "--once")
-    assert {"autorelease.ledger.sqlite", "autorelease.journal.sqlite", f"autorelease.provisioners.{kind}"} <= found
-    assert f"autorelease.provisioners.{other}" not in found
-    assert not found.intersection(COSTLY)
+    tick = ["--config", str(place.config), "--log-level", "error", "tick", "--once"]
+    # The second has a tick before it.
+    for _ in range(2):
+        found = loaded(*tick)
+        assert {"autorelease.ledger.sqlite", "autorelease.journal.sqlite", f"autorelease.provisioners.{kind}"} <= found
+        assert f"autorelease.provisioners.{other}" not in found
+        assert not found & COSTLY
+
+
+def test_neither_does_a_look_at_its_health(place: Place) -> None:
+    place.make_ledger([allocation("paid", NOW + DAY)])
+    assert run_here(place, "tick", "--once").code == 0
+    found = loaded("--config", str(place.config), "health")
+    assert "autorelease.inspect.health" in found
+    assert not found & COSTLY

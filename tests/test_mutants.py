@@ -6,6 +6,7 @@ Whether each is killed is seen by `make mutants`.
 import ast
 import re
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,12 @@ MOST_LINES = 16
 RETIRED = frozenset({118, *range(143, 151)})
 
 
-def functions(path: Path) -> set[str]:
+@cache
+def functions(path: Path) -> frozenset[str]:
     """The names of the tests in a file."""
-    return {node.name for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.FunctionDef)}
+    return frozenset(
+        node.name for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.FunctionDef)
+    )
 
 
 def test_the_mutants_are_numbered_and_there_are_enough() -> None:

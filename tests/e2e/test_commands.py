@@ -25,6 +25,7 @@ from tests.support.place import (
     Ran,
     allocation,
     fresh_environment,
+    run_in,
 )
 
 LISTING = [
@@ -43,16 +44,7 @@ LISTING = [
 
 def run(folder: Path, *arguments: str | Path, **environment: str) -> Ran:
     """Run the command without naming a configuration."""
-    completed = subprocess.run(
-        [COMMAND, *arguments],
-        env={**fresh_environment(folder), **environment},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    return Ran(completed.returncode, completed.stdout, completed.stderr)
+    return run_in(folder, arguments, environment)
 
 
 def mode(path: Path) -> int:

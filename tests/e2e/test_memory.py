@@ -6,10 +6,11 @@ import pytest
 
 from tests.support.measured import run_measured
 from tests.support.place import DAY, NOW, Place, command_provisioner
+from tests.support.thorough import is_thorough
 
-SMALL, LARGE = 10_000, 200_000
+SMALL, LARGE = 10_000, 200_000 if is_thorough() else 100_000
 # Beyond what the caches of SQLite hold of a plan.
-FEW_DUE, MANY_DUE = 20_000, 60_000
+FEW_DUE, MANY_DUE = 20_000, 60_000 if is_thorough() else 40_000
 LIMIT_KIB = 10 * 1024
 
 

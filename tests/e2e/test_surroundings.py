@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from autorelease.journal.sqlite import make_journal
 from tests.e2e.reports import error_report, tick_report
+from tests.support.journals import copy_journal
 from tests.support.place import COMMAND, DAY, LEDGER_PROVISIONER, NOW, PERMISSIVE, Place, allocation, fresh_environment
 
 NO_UTF8 = os.fsdecode(b"caf\xe9")
@@ -56,7 +56,7 @@ def test_a_folder_whose_name_is_not_utf8(tmp_path: Path, name: str) -> None:
     place = Place(tmp_path / NO_UTF8)
     place.folder.mkdir()
     fill(place)
-    make_journal(place.journal)
+    copy_journal(place.journal)
     arguments, codes = COMMANDS[name]
     ran = place.run(*arguments)
     assert ran.code in codes, ran.err
@@ -70,7 +70,7 @@ def test_what_is_missing_in_such_a_folder_is_named(tmp_path: Path, missing: str,
     place = Place(tmp_path / NO_UTF8)
     place.folder.mkdir()
     fill(place)
-    make_journal(place.journal)
+    copy_journal(place.journal)
     (place.folder / missing).unlink()
     ran = place.run("--log-format", form, "tick", "--once", "--json")
     found = error_report(ran, 4 if missing == "config.toml" else 5)

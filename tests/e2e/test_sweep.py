@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from autorelease.journal.sqlite import make_journal
 from tests.e2e.reports import history, listed, python_program, sids, sweep, wait_until
+from tests.support.journals import copy_journal
 from tests.support.place import (
     DAY,
     HOUR,
@@ -34,7 +34,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """A configured place with an empty journal, in each of the environments."""
     made = Place(tmp_path, ENVIRONMENTS[request.param])
     made.configure(LEDGER_PROVISIONER, PERMISSIVE)
-    make_journal(made.journal)
+    copy_journal(made.journal)
     return made
 
 

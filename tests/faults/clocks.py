@@ -6,6 +6,7 @@ Only the wall clock is another; the monotonic clock and the time since boot stay
 import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,12 @@ class Steered:
 
 def _need_faketime() -> None:
     tool("faketime", "faketime")
+    if (complaint := _complaint()) is not None:
+        pytest.skip(f"needs faketime(1) to give a process another clock, and here it cannot: {complaint}")
+
+
+@cache
+def _complaint() -> str | None:
+    """Why there is no other clock here."""
     tried = subprocess.run([*FAKETIME, "-2d", "true"], capture_output=True, text=True, check=False)
-    if tried.returncode != 0:
-        pytest.skip(f"needs faketime(1) to give a process another clock, and here it cannot: {tried.stderr.strip()}")
+    return tried.stderr.strip() if tried.returncode else None

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autorelease.journal.sqlite import make_journal
 from tests.e2e.reports import tick_report, wait_until
+from tests.support.journals import copy_journal
 from tests.support.place import (
     COMMAND,
     DAY,
@@ -22,6 +22,7 @@ from tests.support.place import (
 )
 
 SIDS = ("a", "b", "c", "d")
+TICK = ("tick", "--once", "--json")
 # What it is called for it destroys, once, and then waits until it may go on. Not for ever: a test that fails must leave
 # nothing behind that runs.
 WAITS = """
@@ -38,7 +39,7 @@ def made_place(folder: Path) -> Place:
     """A place of its own, where a test needs more than one; its configuration is made by `Underway.prepare`."""
     folder.mkdir()
     place = Place(folder)
-    make_journal(place.journal)
+    copy_journal(place.journal)
     return place
 
 
@@ -79,14 +80,18 @@ class Underway:
 
     def run(self, *arguments: str) -> Ran:
         """Run the command to its end."""
-        self.start(*arguments)
-        return self.finish()
+        if self.before:
+            self.start(*arguments)
+            return self.finish()
+        ran = self.place.run(*(arguments or TICK))
+        self._log_file.write_text(ran.err, encoding="utf-8")
+        return ran
 
     def start(self, *arguments: str) -> None:
         """Start the command; what it logs can be read while it runs."""
-        with (self.place.folder / "err").open("w") as log:
+        with self._log_file.open("w") as log:
             self._process = subprocess.Popen(
-                [*self.before, COMMAND, "--config", self.place.config, *(arguments or ("tick", "--once", "--json"))],
+                [*self.before, COMMAND, "--config", self.place.config, *(arguments or TICK)],
                 env=fresh_environment(self.place.folder),
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -128,7 +133,11 @@ class Underway:
 
     def log(self) -> str:
         """What it has said so far."""
-        return (self.place.folder / "err").read_text(encoding="utf-8")
+        return self._log_file.read_text(encoding="utf-8")
+
+    @property
+    def _log_file(self) -> Path:
+        return self.place.folder / "err"
 
     def calls(self) -> list[str]:
         """What the release program was called for, in order."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from autorelease.journal.sqlite import make_journal
 from tests.e2e.reports import footprint, schema
 from tests.support.here import run_here
+from tests.support.journals import copy_journal
 from tests.support.measured import run_measured
 from tests.support.place import DAY, HOUR, LEDGER_PROVISIONER, NOW, PERMISSIVE, Place, Ran, allocation
 
@@ -30,7 +30,7 @@ def here(tmp_path: Path) -> Place:
             allocation("never", None),
         ]
     )
-    make_journal(place.journal)
+    copy_journal(place.journal)
     return place
 
 

@@ -8,9 +8,9 @@ from msgspec.structs import replace
 
 from autorelease.inspect import Check, State
 from autorelease.inspect.provisioners import examine_provisioner
-from autorelease.journal.sqlite import make_journal
 from autorelease.rules.guard import Moment
 from autorelease.settings import load_settings
+from tests.support.journals import copy_journal
 from tests.support.place import DAY, NOW, PERMISSIVE, Place, allocation, command_provisioner, program
 
 
@@ -19,7 +19,7 @@ def here(tmp_path: Path) -> Place:
     """A place with one due row, and one that is paid for."""
     place = Place(tmp_path)
     place.make_ledger([allocation("due", NOW - DAY), allocation("paid", NOW + DAY)])
-    make_journal(place.journal)
+    copy_journal(place.journal)
     return place
 
 

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from autorelease.journal import Audit, Audited, Journal, JournalReader
 from autorelease.journal.empty import EmptyJournal
-from autorelease.journal.sqlite import SQLiteJournal, make_journal
+from autorelease.journal.sqlite import SQLiteJournal
+from tests.support.journals import copy_journal
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 BEGUN = Audit(ground="7 rowid", started_at=NOW)
@@ -22,7 +23,7 @@ WHOLE = replace(HALF, position=None, rows=9, finished_at=NOW + timedelta(minutes
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
     """A new one."""
-    make_journal(tmp_path / "journal.db")
+    copy_journal(tmp_path / "journal.db")
     opened = SQLiteJournal(tmp_path / "journal.db", read_only=False)
     yield opened
     opened.close()

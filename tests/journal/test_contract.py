@@ -23,9 +23,10 @@ from autorelease.journal import (
     TickStart,
 )
 from autorelease.journal.empty import EmptyJournal
-from autorelease.journal.sqlite import SQLiteJournal, make_journal
+from autorelease.journal.sqlite import SQLiteJournal
 from autorelease.model import Allocation, Answer, Attempts, ErrorCode, Hold, Known, MadeFor, Outcome
 from tests.support.engine import NOW, made_allocation
+from tests.support.journals import copy_journal
 
 EXPIRY = datetime(2026, 12, 1, 11, tzinfo=UTC)
 WEEK = timedelta(days=7)
@@ -35,7 +36,7 @@ MICROSECOND = timedelta(microseconds=1)
 
 def sqlite_journal(folder: Path) -> Journal:
     """A new journal in an SQLite file."""
-    make_journal(folder / "journal.db")
+    copy_journal(folder / "journal.db")
     return SQLiteJournal(folder / "journal.db", read_only=False)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from autorelease.journal import TickStart
-from autorelease.journal.sqlite import SQLiteJournal, make_journal
+from autorelease.journal.sqlite import SQLiteJournal
+from tests.support.journals import copy_journal
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -24,7 +25,7 @@ SIZE_OF_MANY = 80_000
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A new journal."""
-    make_journal(tmp_path / "journal.db")
+    copy_journal(tmp_path / "journal.db")
     return tmp_path / "journal.db"
 
 

@@ -23,6 +23,7 @@ from autorelease.ledger.sqlite import SQLiteLedger
 from autorelease.ledger.values import Vocabulary
 from autorelease.model import Allocation, RawValue
 from tests.support.sqlite_steps import statements_of
+from tests.support.thorough import examples
 
 COLUMNS = {role: role for role in StoredRow.__struct_fields__}
 ROLES = ("sid", "provisioner", "vm_ref", "vm_uid", "status")
@@ -212,7 +213,7 @@ slowly = partial(settings, deadline=None, suppress_health_check=[HealthCheck.too
 
 
 @given(table=tables(), data=st.data())
-@slowly(max_examples=400)
+@slowly(max_examples=examples(400))
 def test_sql_finds_every_row_that_holds_one_of_these(path: Path, table: Table, data: st.DataObject) -> None:
     make(path, table)
     holders = list(held(path, table))
@@ -227,7 +228,7 @@ def test_sql_finds_every_row_that_holds_one_of_these(path: Path, table: Table, d
 
 
 @given(table=tables())
-@slowly(max_examples=200)
+@slowly(max_examples=examples(200))
 def test_a_row_that_can_be_read_is_a_holder_of_its_own_vm(path: Path, table: Table) -> None:
     """Else two rows could be of one VM by one reading, and of two by the other."""
     make(path, table)

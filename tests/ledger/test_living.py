@@ -16,6 +16,7 @@ from autorelease.ledger.sqlite import SQLiteLedger
 from autorelease.model import Census
 from tests.ledger.test_narrowing import COLUMNS, Table, expected, make, tables
 from tests.ledger.watched import Watched
+from tests.support.thorough import examples
 
 OF_LIVE_ROWS = [
     "t (expires_at) WHERE status <> {released}",
@@ -60,7 +61,9 @@ def census_of(path: Path, table: Table) -> Census:
 @given(
     table=tables(), index=st.sampled_from(OF_LIVE_ROWS), is_filled=st.booleans(), without=st.sets(st.integers(0, 11))
 )
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=examples(400), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 def test_a_census_by_the_index_of_live_rows_is_that_of_the_whole_table(
     path: Path,
     table: Table,

@@ -17,6 +17,7 @@ from autorelease.ledger.sqlite import SQLiteLedger
 from autorelease.ledger.values import Vocabulary
 from autorelease.model import Allocation, InvalidRow, RawValue
 from tests.support.sqlite_steps import statements_of, steps_of
+from tests.support.thorough import examples
 
 COLUMNS = {role: role for role in StoredRow.__struct_fields__}
 PAST = 1_796_122_800
@@ -79,7 +80,7 @@ def opened(path: Path) -> Iterator[SQLiteLedger]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("index", INDEXES, ids=["no index", "an index", "an index of something else"])
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sids=st.lists(stored_sids, max_size=8), asked=st.lists(stored_sids.filter(lambda sid: isinstance(sid, str))))
 @example(sids=["7", 7], asked=["7"])
 @example(sids=["7", "A"], asked=["7", "a"])

@@ -39,6 +39,7 @@ from autorelease.ledger.values import Unreadable, Vocabulary
 from autorelease.model import Allocation, Census, InvalidRow, RawRow, RawValue
 from autorelease.rules.expiry import find_expired
 from autorelease.sqlitefile import quoted
+from tests.support.thorough import examples
 
 ROLES = ("sid", "status", "expires_at", "released_at", "vm_ref", "vm_uid", "provisioner", "deleted_at", "kind")
 COLUMNS = {role: role for role in StoredRow.__struct_fields__}
@@ -428,7 +429,7 @@ slowly = partial(settings, deadline=None, suppress_health_check=[HealthCheck.too
 
 
 @given(table=tables())
-@slowly(max_examples=500)
+@slowly(max_examples=examples(500))
 def test_sql_fetches_everything_that_has_expired_and_the_census_counts_everything_that_is_wrong(
     path: Path, table: Table
 ) -> None:
@@ -442,7 +443,7 @@ def test_sql_fetches_everything_that_has_expired_and_the_census_counts_everythin
 
 
 @given(table=tables(), is_indexed=st.booleans())
-@slowly(max_examples=300)
+@slowly(max_examples=examples(300))
 def test_an_audit_judges_every_live_row_by_itself_and_a_census_needs_nothing_of_it(
     path: Path,
     table: Table,
@@ -622,7 +623,7 @@ def test_two_spellings_of_a_sid_that_only_its_key_tells_apart_are_shared(path: P
     page_bytes=st.sampled_from([0, 10, 10**6]),
     is_indexed=st.booleans(),
 )
-@slowly(max_examples=100)
+@slowly(max_examples=examples(100))
 def test_no_row_is_lost_or_doubled_between_pages(
     path: Path,
     expiries: list[float],
@@ -694,7 +695,7 @@ def test_a_number_from_the_bound_on_has_not_expired(moment: datetime, kind: str,
     dates=st.sampled_from([None, "end", "start"]),
     data=st.data(),
 )
-@slowly(max_examples=500)
+@slowly(max_examples=examples(500))
 def test_what_sql_calls_certainly_readable_is_readable(
     kind: str,
     declared: str,

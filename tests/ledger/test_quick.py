@@ -23,6 +23,7 @@ from autorelease.model import Census, InvalidRow
 from tests.ledger.test_living import OF_LIVE_ROWS
 from tests.ledger.test_narrowing import COLUMNS, ROLES, Table, expected, is_settled, judged, make, tables
 from tests.ledger.watched import Watched
+from tests.support.thorough import examples
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ indexes = st.sampled_from([*OF_LIVE_ROWS[:2] * 5, *OF_LIVE_ROWS])
 
 @given(table=tables(), index=indexes, is_provable=st.sampled_from([True, True, False]))
 @settings(
-    max_examples=400,
+    max_examples=examples(400),
     deadline=None,
     suppress_health_check=[
         HealthCheck.too_slow,

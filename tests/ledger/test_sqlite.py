@@ -23,6 +23,7 @@ from autorelease.model import Allocation, InvalidRow, RawValue
 from autorelease.sqlitefile import StampRefusedError
 from autorelease.text import folded
 from tests.support.sqlite_steps import statements_of
+from tests.support.thorough import examples
 
 COLUMNS = {role: role for role in StoredRow.__struct_fields__}
 NOW = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
@@ -223,7 +224,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     unique=st.booleans(),
 )
 @example(table="vm_allocations", columns=["KUNDEN_Ä", *"bcdefghij"], unique=True)
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=examples(100), suppress_health_check=[HealthCheck.too_slow])
 def test_every_name_that_sqlite_allows(folder: Path, table: str, columns: list[str], *, unique: bool) -> None:
     path = folder / "names.db"
     path.unlink(missing_ok=True)
@@ -989,7 +990,7 @@ def test_a_vm_of_a_strange_name_is_found(database: Database, opened: Open, vm_re
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=3), unique=True, max_size=8))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 def test_everybody_is_found_who_holds_one_of_these(folder: Path, refs: list[str]) -> None:
     database = Database(folder / "holders.db")
     database.path.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from autorelease.deciding.decide import Decision, decide
 from autorelease.deciding.judging import Judge, versions_of
 from autorelease.errors import ExitCode
 from autorelease.journal import Event, IntentChange, Step, TickKind, TickStart
-from autorelease.journal.sqlite import SQLiteJournal, lock_path, make_journal
+from autorelease.journal.sqlite import SQLiteJournal, lock_path
 from autorelease.ledger.sqlite import SQLiteLedger
 from autorelease.ledger.values import Vocabulary
 from autorelease.model import Allocation, Finding, Hold, PlanSummary, RawRow, Release, Result
@@ -33,6 +33,7 @@ from autorelease.sweep.edge.stop import Stop
 from autorelease.sweep.preview import preview
 from autorelease.sweep.report import TickReport, exit_code
 from autorelease.sweep.run import run_tick
+from tests.support.journals import copy_journal
 from tests.support.place import TABLE, Place
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class Engine:
         self.place = Place(folder)
         if not self.place.ledger.exists():
             self.place.make_ledger(table=table)
-            make_journal(self.place.journal)
+            copy_journal(self.place.journal)
         self.now = NOW
         self.stop = Stop()
         self.words = Vocabulary()

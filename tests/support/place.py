@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support import warm
+
 COMMAND = Path(sys.executable).parent / "autorelease"
 NOW = int(time.time())
 HOUR = 3600
@@ -93,19 +95,8 @@ class Place:
 
     def run(self, *arguments: str, environment: Mapping[str, str] | None = None, user: int | None = None) -> Ran:
         """Run the installed command in a fresh environment of PATH, HOME and LANG."""
-        completed = subprocess.run(
-            [COMMAND, "--config", self.config, *arguments],
-            env={**fresh_environment(self.folder), **self.environment, **(environment or {})},
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-            user=user,
-            group=user,
-            extra_groups=[] if user is not None else None,
-        )
-        return Ran(completed.returncode, completed.stdout, completed.stderr)
+        words: list[str | Path] = ["--config", self.config, *arguments]
+        return run_in(self.folder, words, {**self.environment, **(environment or {})}, user=user)
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         """Start the installed command and return at once."""
@@ -117,6 +108,29 @@ class Place:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+
+def run_in(
+    folder: Path, words: Sequence[str | Path], environment: Mapping[str, str], *, user: int | None = None
+) -> Ran:
+    """Run the installed command in this folder, in a fresh environment and this one."""
+    variables = {**fresh_environment(folder), **environment}
+    if user is None and warm.can_start(variables):
+        ended = warm.run(COMMAND, words, variables, folder)
+    else:
+        ended = subprocess.run(
+            [COMMAND, *words],
+            env=variables,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=warm.SECONDS,
+            user=user,
+            group=user,
+            extra_groups=[] if user is not None else None,
+        )
+    return Ran(ended.returncode, ended.stdout, ended.stderr)
 
 
 def fresh_environment(home: Path) -> dict[str, str]:

@@ -7,10 +7,14 @@ import struct
 import subprocess
 import termios
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+from tests.support import warm
+from tests.support.place import COMMAND
 
 LINES = 50
 
@@ -70,19 +74,30 @@ def run_in_terminal(
     """
     out, err = _Screen(columns), _Screen(columns)
     with _keyboard(typed) as stdin:
-        process = subprocess.Popen(
-            command, env=environment, cwd=folder, stdin=stdin, stdout=out.theirs, stderr=err.theirs
-        )
+        wait = _start(command, environment, folder, (stdin, out.theirs, err.theirs))
         out.start()
         err.start()
-        code = process.wait(timeout=120)
+        code = wait()
     return Shown(code, out.finish(), err.finish())
+
+
+def _start(
+    command: Sequence[str | Path], environment: Mapping[str, str], folder: Path, streams: tuple[int, int, int]
+) -> Callable[[], int]:
+    """Start it; returns what waits for its end."""
+    program, *words = command
+    if program == COMMAND and warm.can_start(environment):
+        return partial(warm.wait, warm.start(COMMAND, words, environment, folder, streams))
+    stdin, stdout, stderr = streams
+    process = subprocess.Popen(command, env=environment, cwd=folder, stdin=stdin, stdout=stdout, stderr=stderr)
+    return partial(process.wait, timeout=warm.SECONDS)
 
 
 @contextmanager
 def _keyboard(typed: str | None) -> Iterator[int]:
     if typed is None:
-        yield subprocess.DEVNULL
+        with open(os.devnull, "rb") as nothing:  # noqa: PTH123
+            yield nothing.fileno()
         return
     ours, theirs = pty.openpty()
     try:

@@ -15,6 +15,7 @@ from autorelease.model import Allocation, Release, Result
 from autorelease.provisioners.memory import MemoryProvisioner
 from tests.support.engine import EXPIRED, RENEWED, Engine, Scripted
 from tests.support.sweeping import MISS, retryable, when
+from tests.support.thorough import examples
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -209,7 +210,7 @@ def order(engine: Engine, steps: Sequence[Ordered]) -> None:
 
 
 # Each example is a whole tick over files of its own.
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(steps=STEPS, grace=st.sampled_from([0, 1, 3]))
 def test_what_is_released_is_what_no_hold_is_of(steps: Sequence[Ordered], grace: int) -> None:
     """By another reckoning than ours: of each hold the hour of its end, and until then it keeps all that it is of."""

@@ -17,6 +17,7 @@ from autorelease.model import Allocation
 from autorelease.provisioners.memory import MemoryProvisioner
 from tests.support.engine import RENEWED, Answer, Engine, Scripted, Wrapper
 from tests.support.sweeping import MISS, PENDING, Unlocking, lock_on, retryable, when
+from tests.support.thorough import stride
 
 
 @pytest.mark.usefixtures("quick")
@@ -296,8 +297,11 @@ def hurried(inner: Any) -> Any:
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("first", range(1, STRIDE + 1))
+# An error that comes once is always tried at every call.
+@pytest.mark.parametrize(
+    ("first", "kind"),
+    [(first, kind) for kind in KINDS for first in range(1, STRIDE + 1, 1 if kind == "once" else stride(2))],
+)
 def test_wherever_an_error_comes_every_row_has_one_end_and_the_next_ticks_converge(
     prepared: Path, tmp_path: Path, first: int, kind: str
 ) -> None:
