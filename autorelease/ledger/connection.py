@@ -11,6 +11,7 @@ from autorelease.ledger.base import Base, check_base, kind_of
 from autorelease.ledger.binding import lowered
 from autorelease.ledger.conditions import is_admitted, is_live, may_be_admitted
 from autorelease.ledger.pace import Pace
+from autorelease.ledger.reading import Reader
 from autorelease.ledger.rows import StoredRow
 from autorelease.ledger.rules import NO_RULES
 from autorelease.ledger.values import Vocabulary
@@ -55,6 +56,7 @@ class LedgerConnection:
         self._path = path
         self._file = OpenFile(path, "ledger")
         self._words = words
+        self._reader = Reader(words)
         self._name = table
         self._rules = NO_RULES
         self._pace = Pace()
