@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from autorelease.deciding.remembered import Memory
     from autorelease.journal import JournalReader
     from autorelease.ledger import Ledger
+    from autorelease.model import Census
     from autorelease.rules.guard import Limits, Moment
     from autorelease.settings import Settings
 
@@ -68,16 +69,20 @@ def decided(
         journal = open_journal_reader(settings)
         stack.callback(journal.close)
         judge = judge_of(settings, ledger, journal, at.now)
-        memory = audit.own_audit(judge, name_of(ledger, at.ledger), audit.Clocks(clock))
-        if memory is not None and memory.problem is not None:
-            raise UnusableError(memory.problem)
+
+        def audited(census: "Census") -> "Memory | None":
+            memory = audit.own_audit(judge, name_of(ledger, at.ledger), audit.Clocks(clock), census)
+            if memory is not None and memory.problem is not None:
+                raise UnusableError(memory.problem)
+            return memory
+
         decision = decide(
             judge,
             at,
             limits(settings),
             running=running(journal, clock()),
             is_hypothetical=is_hypothetical,
-            memory=memory,
+            audited=audited,
         )
         stack.callback(decision.spool.close)
         _warn(decision.memory)

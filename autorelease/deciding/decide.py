@@ -66,6 +66,9 @@ class Decision(msgspec.Struct, frozen=True):
         return planned + len(self.unfinished.conflicts)
 
 
+Audited = Callable[[Census], remembered.Memory | None]
+
+
 def decide(
     judge: Judge[JournalReader],
     moment: guard.Moment,
@@ -74,16 +77,16 @@ def decide(
     running: Collection[str] = (),
     is_hypothetical: bool = False,
     is_stopped: Callable[[], bool] = lambda: False,
-    memory: remembered.Memory | None = None,
+    audited: Audited = lambda _: None,
 ) -> Decision:
     """Read ledger and journal, plan, and ask the guard. Changes nothing.
 
     running: the runs that are under way besides this one. is_hypothetical: the moment is a question, "what if it were
-    then". memory: what an audit has just found; None: what the journal remembers. Raises StopReadingError as soon as
-    somebody wants it to stop.
+    then". audited: what an audit has found just now, of a ledger of this census; None: what the journal remembers.
+    Raises StopReadingError as soon as somebody wants it to stop.
     """
     with judge.ledger.interrupted_when(is_stopped):
-        return _decide(judge, moment, limits, running, is_hypothetical, memory, is_stopped)
+        return _decide(judge, moment, limits, running, is_hypothetical, audited, is_stopped)
 
 
 def _decide(
@@ -92,14 +95,14 @@ def _decide(
     limits: guard.Limits,
     running: Collection[str],
     is_hypothetical: bool,  # noqa: FBT001 - handed on
-    memory: remembered.Memory | None,
+    audited: Audited,
     is_stopped: Callable[[], bool],
 ) -> Decision:
     ledger, journal = judge.ledger, judge.journal
     unfinished = unfinished_work(ledger, journal, Moment(judge.now, judge.grace, running))
     held = _held(judge)
     census = ledger.census(held, QuickCensus(judge.now, audit.SMALL_LIVE, audit.SMALL_TABLE))
-    memory = memory or remembered.recalled(journal.audited(remembered.name_of(ledger, moment.ledger)))
+    memory = audited(census) or remembered.recalled(journal.audited(remembered.name_of(ledger, moment.ledger)))
     if memory.is_own and census.is_quick:
         memory = remembered.with_shared(memory, ledger)
     last = journal.last_admitted_tick()
@@ -177,8 +180,9 @@ def _fill(
         expired = [row for row in find_expired(page, judge.now, grace=judge.grace) if row.sid not in in_conflict]
         known = _admitted_before(expired, judge.journal.known(expired), admitted)
         spool.add(make_plan(expired, known, judge.now, hold_grace=judge.hold_grace, provisioners=judge.provisioners))
-    for references in spool.due_vms():
-        spool.mark_owned_twice(judge.ledger.holders(references))
+    for references, sids in spool.due_vms_and_sids():
+        # Each row holds its own VM, and goes.
+        spool.mark_owned_twice(judge.ledger.holders(references, sids))
 
 
 Memory = Mapping[tuple[str, datetime | None], Known]

@@ -93,6 +93,15 @@ class Spool(Temporary):
         pages = self._pages(f"SELECT DISTINCT vm FROM plan INDEXED BY vms WHERE {DUE} AND vm > ? ORDER BY vm", 0)
         return ([text_of(reference) for (reference,) in page] for page in pages)
 
+    def due_vms_and_sids(self) -> Iterator[tuple[Sequence[str], Sequence[RawValue]]]:
+        """The same, with the sids, as they are stored, of rows that are to be released with these VMs.
+
+        Of a VM that very many rows are of, not all of them are there.
+        """
+        self._index("vms")
+        pages = self._pages(f"SELECT vm, raw_sid FROM plan INDEXED BY vms WHERE {DUE} AND vm > ? ORDER BY vm", 0)
+        return (([*dict.fromkeys(text_of(vm) for vm, _ in page)], [sid for _, sid in page]) for page in pages)
+
     def mark_owned_twice(self, holders: Iterable[Holder]) -> None:
         """Rows that hold VMs of the plan: unless such a row is to go as well, nobody's allocation is released."""
         self._index("vms")

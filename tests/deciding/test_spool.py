@@ -229,6 +229,9 @@ def test_the_vms_come_in_chunks_while_rows_are_marked(spool: Spool, monkeypatch:
         chunks += chunk
         spool.mark_owned_twice([holder("paying", chunk[0])])
     assert sorted(chunks) == [f"vm-{number}" for number in range(5)]
+    with_sids = [*spool.due_vms_and_sids()]
+    assert sorted(name for names, _ in with_sids for name in names) == sorted(chunks)
+    assert {sid for _, sids in with_sids for sid in sids} <= {str(number) for number in range(10)}
 
 
 @given(
