@@ -137,7 +137,7 @@ def _row(planned: Planned, now: datetime, grace: "timedelta", decision: str, rea
         "vm_ref": allocation.vm_ref,
         "status": allocation.status,
         "expires_at": rfc3339(allocation.expires_at) if allocation.expires_at else None,
-        "overdue_seconds": int(overdue(allocation, now, grace).total_seconds()),
+        "overdue_seconds": int(overdue(allocation.expires_at, now, grace).total_seconds()),
         "decision": decision,
         "reason": reason,
     }

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from heapq import merge
 from itertools import groupby, islice
+from typing import Any
 
 from autorelease.deciding.columns import (
-    RECORD,
     ZERO,
     fact_values,
     instant,
@@ -29,6 +29,8 @@ from autorelease.deciding.tables import (
     MARK_OWNED_TWICE,
     OF_DOUBT,
     PLAN,
+    READ,
+    READ_FACTS,
     STAY,
     STAYING,
     TO_RELEASE,
@@ -137,6 +139,12 @@ class Spool(Temporary):
             newest_expires_at=instant(newest),
         )
 
+    def waiting(self) -> tuple[int, int, datetime | None]:
+        """Of all that is to be released: how many rows, how many of them are in quarantine, and the oldest expiry."""
+        found = "SELECT count(*), coalesce(sum(is_quarantined), 0), min(expires) FROM plan"
+        [(rows, quarantined, oldest)] = self._read(f"{found} WHERE {TO_RELEASE}")
+        return rows, quarantined, instant(oldest)
+
     def shared_vms(self) -> frozenset[tuple[str | None, str]]:
         """The VMs that more than one row to be released is of, as provisioner and reference."""
         self._index("vms")
@@ -211,9 +219,9 @@ class Spool(Temporary):
     def doubtful(self) -> Iterator[tuple[Planned, str]]:
         """The due rows that are invalid, oldest expiry first, each with its reason."""
         self._index("expiries")
-        found = f"SELECT {DOUBT}, {', '.join(RECORD)} FROM plan INDEXED BY expiries WHERE {INVALID}"
+        found = f"SELECT {DOUBT}, {READ} FROM plan INDEXED BY expiries WHERE {INVALID}"
         rows = self._read(f"{found} ORDER BY expires, sid")
-        return ((planned_of(row[OF_DOUBT:]), _reason(*row[:OF_DOUBT])) for row in rows)
+        return ((self._made(row[OF_DOUBT:]), _reason(*row[:OF_DOUBT])) for row in rows)
 
     def place(self, sid: str) -> tuple[int, int] | None:
         """The how manyeth this one is of all that are to be released, in the order of execution; None: it is none."""
@@ -226,9 +234,9 @@ class Spool(Temporary):
 
     def find(self, sid: str) -> tuple[Planned, str | None] | None:
         """What is planned for this sid, and why it is invalid, where it is."""
-        rows = list(self._read(f"SELECT {', '.join(RECORD)} FROM plan WHERE sid = ?", tagged_text(sid)))
+        rows = list(self._read(f"SELECT {READ} FROM plan WHERE sid = ?", tagged_text(sid)))
         doubts = list(self._read(f"{DOUBTS} WHERE sid = ? AND {INVALID}", tagged_text(sid)))
-        return (planned_of(rows[0]), _reason(*doubts[0][1:]) if doubts else None) if rows else None
+        return (self._made(rows[0]), _reason(*doubts[0][1:]) if doubts else None) if rows else None
 
     def _served(self, condition: str) -> Sequence[str]:
         """The provisioners of these rows."""
@@ -244,8 +252,11 @@ class Spool(Temporary):
 
     def _planned(self, index: str, condition: str, *values: RawValue) -> Iterator[Planned]:
         self._index(index)
-        statement = f"SELECT {', '.join(RECORD)} FROM plan INDEXED BY {index} WHERE {condition}"
-        return map(planned_of, self._read(statement, *values))
+        return map(self._made, self._read(f"SELECT {READ} FROM plan INDEXED BY {index} WHERE {condition}", *values))
+
+    def _made(self, row: Sequence[Any]) -> Planned:
+        """The planned allocation of which these are the values of READ."""
+        return planned_of(row, None if row[-1] is None else next(self._read(READ_FACTS, row[-1])))
 
 
 def _place(planned: Planned) -> tuple[bool, datetime, str]:
