@@ -1,6 +1,6 @@
 """The words of the field as data: frozen, slotted, without behaviour that touches the world.
 
-Imports nothing of ours. Instants are aware UTC `datetime`s, durations `timedelta`s.
+Imports nothing of ours. Instants are aware UTC `datetime`s, durations `timedelta`s. gc=False: many, and free of cycles.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,6 @@ from typing import Literal
 import msgspec
 
 RawValue = int | float | str | bytes | None
-# gc=False: of these there are very many, and none can refer to itself: the collector of cycles may pass them by.
 DEFAULT_PROVISIONER = "default"
 
 

@@ -1,6 +1,6 @@
 """Read ledger and journal, plan, and ask the guard. Listing, dry run and tick go the same way; nothing is changed."""
 
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 
@@ -110,7 +110,8 @@ def _decide(
     anchor, rewound = moment_of(last.start) if last else None, _rewound(ledger, journal)
     facts = guard.Facts(moment, anchor, rewound, is_hypothetical)
     with ExitStack() as unless_decided:
-        spool = _plan(judge, unfinished, _admission(last, moment), is_stopped)
+        admitted = admission_of(last, moment.ledger)
+        spool = plan_of(judge, ledger.due(judge.now, judge.grace), unfinished, admitted, is_stopped)
         unless_decided.callback(spool.close)
         summary = spool.summary(census.rows_examined)
         decision = Decision(
@@ -146,20 +147,25 @@ def _held(judge: Judge[JournalReader]) -> Container[str]:
     return frozenset(hold.sid for hold in holds if hold.scope == "sid")
 
 
-def _admission(last: PastTick | None, moment: guard.Moment) -> Identities:
+def admission_of(last: PastTick | None, ledger: str | None) -> Identities:
     """The rows of the newest admitted plan; none where it was about another ledger, whose sids are other VMs."""
-    is_of_this_ledger = last is not None and last.start.ledger in (None, moment.ledger)
+    is_of_this_ledger = last is not None and last.start.ledger in (None, ledger)
     return Identities((last.admission if last and is_of_this_ledger else None) or b"")
 
 
-def _plan(
-    judge: Judge[JournalReader], unfinished: Unfinished, admitted: Identities, is_stopped: Callable[[], bool]
+def plan_of(
+    judge: Judge[JournalReader],
+    pages: Iterable[Sequence[Allocation]],
+    unfinished: Unfinished,
+    admitted: Identities,
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> Spool:
+    """The plan of what has expired of these rows. Whoever is given it closes it."""
     with ExitStack() as unless_whole:
         spool = Spool(judge.ledger.references)
         unless_whole.callback(spool.close)
         with spool.interrupted_when(is_stopped):
-            _fill(spool, judge, unfinished, admitted, is_stopped)
+            _fill(spool, judge, pages, unfinished, admitted, is_stopped)
         unless_whole.pop_all()
     return spool
 
@@ -167,13 +173,14 @@ def _plan(
 def _fill(
     spool: Spool,
     judge: Judge[JournalReader],
+    pages: Iterable[Sequence[Allocation]],
     unfinished: Unfinished,
     admitted: Identities,
     is_stopped: Callable[[], bool],
 ) -> None:
     # What is in conflict is counted as such, and left alone until somebody has looked at it.
     in_conflict = {intent.sid for intent, _ in unfinished.conflicts}
-    for page in judge.ledger.due(judge.now, judge.grace):
+    for page in pages:
         # Between pages nothing of SQLite's is under way that would hear it.
         if is_stopped():
             raise StopReadingError

@@ -223,15 +223,6 @@ class Spool(Temporary):
         rows = self._read(f"{found} ORDER BY expires, sid")
         return ((self._made(row[OF_DOUBT:]), _reason(*row[:OF_DOUBT])) for row in rows)
 
-    def place(self, sid: str) -> tuple[int, int] | None:
-        """The how manyeth this one is of all that are to be released, in the order of execution; None: it is none."""
-        self._index("execution")
-        this = f"SELECT repeated, expires, sid FROM plan WHERE {TO_RELEASE} AND sid = ?"
-        up_to_this = f"count(*) FILTER (WHERE (repeated, expires, sid) <= ({this}))"
-        found = f"SELECT {up_to_this}, count(*) FROM plan INDEXED BY execution WHERE {TO_RELEASE}"
-        [(place, every)] = self._read(found, tagged_text(sid))
-        return (place, every) if place else None
-
     def find(self, sid: str) -> tuple[Planned, str | None] | None:
         """What is planned for this sid, and why it is invalid, where it is."""
         rows = list(self._read(f"SELECT {READ} FROM plan WHERE sid = ?", tagged_text(sid)))

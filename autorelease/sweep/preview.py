@@ -18,8 +18,9 @@ def preview(
     # Counted and not read: a dry run says of the rows that it would begin with no more than how many they are.
     rows, quarantined, oldest = decision.spool.waiting()
     reached = rows if at_most is None else min(rows, at_most)
-    tally.add_waiting(SkipReason.REFUSED if decision.refusals else SkipReason.DRY_RUN, reached)
-    tally.add_waiting(SkipReason.REFUSED if decision.refusals else SkipReason.DEFERRED, rows - reached)
+    refused = SkipReason.REFUSED if decision.refusals else None
+    tally.add_waiting(refused or SkipReason.DRY_RUN, reached)
+    tally.add_waiting(refused or SkipReason.DEFERRED, rows - reached)
     tally.quarantined += quarantined
     tally.see_expiry(oldest)
     return make_report(

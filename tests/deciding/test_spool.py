@@ -301,15 +301,6 @@ def test_the_invalid_rows_by_their_expiry(spool: Spool) -> None:
     ]
 
 
-def test_the_place_of_a_row_in_the_order_of_execution(spool: Spool) -> None:
-    spool.add([planned("young", 1), planned("b", 5), planned("a", 5), planned("again", 9, known=REPEATED)])
-    spool.add([planned("held", 9, skip=SkipReason.HELD), planned("shared", 9, vm_ref="vm"), planned("\udcff", 2)])
-    spool.mark_owned_twice([holder("another", "vm")])
-    order = [item.allocation.sid for item in spool.to_release()]
-    assert [spool.place(sid) for sid in order] == [(number, 5) for number in range(1, 6)]
-    assert [spool.place(sid) for sid in ("held", "shared", "nobody")] == [None, None, None]
-
-
 def test_what_is_planned_for_one_sid(spool: Spool) -> None:
     held = planned("held", skip=SkipReason.HELD)
     spool.add([held, planned("shared", vm_ref="vm")])
