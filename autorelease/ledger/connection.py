@@ -28,6 +28,8 @@ from autorelease.sqlitefile import (
 
 REQUIRED = ("sid", "status", "expires_at")
 ROLES = tuple(StoredRow.__struct_fields__)
+# At most; a small ledger takes as much as it is.
+CACHE_KIB = 8192
 REMEDY = "Check [ledger] url and table in the configuration"
 
 
@@ -68,6 +70,8 @@ class LedgerConnection:
                 if not read_only:
                     # Of our own connection alone. Without it a stamp would break the operator's keys without a word.
                     self.connection.execute("PRAGMA foreign_keys = ON")
+                # The rows that are due lie anywhere in a large table, and the way to them is the same again and again.
+                self.connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
                 self._is_view = self._checked_kind(table, base, is_stamped=is_stamped)
                 self._base = base and check_base(self.connection, base, str(path))
                 self._columns = self._checked_columns(table, columns, named)
