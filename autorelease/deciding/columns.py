@@ -23,8 +23,10 @@ from autorelease.model import (
 
 STORED = (
     *("sid", "status", "expires", "settled", "vm_ref", "raw_sid", "raw_status", "raw_expires", "released"),
-    *("provisioner", "vm_uid", "owner", "product", "skip"),
+    *("provisioner", "owner", "product", "vm_uid", "skip"),
 )
+# Those at the end of STORED that most rows do not have.
+RARE = ("vm_uid", "skip")
 KNOWN = (
     *("intent", "intent_run", "intent_under", "is_orphaned", "accepted", "accepted_under", "was_released"),
     *("last_skip", "is_admitted"),
@@ -68,9 +70,9 @@ def stored_values(planned: Planned) -> tuple[RawValue, ...]:
         raw.expires_at,
         1 if allocation.released else 0,
         allocation.provisioner,
-        allocation.vm_uid,
         allocation.owner,
         allocation.plan,
+        allocation.vm_uid,
         skip and skip.value,
     )
 
@@ -120,7 +122,7 @@ def planned_of(row: Sequence[Any], facts: Sequence[Any] | None = None) -> Planne
     if row[0]:
         row, facts = [_untagged(value) for value in row], facts and [_untagged(value) for value in facts]
     (sid, status, expires, settled, vm_ref, raw_sid, raw_status, raw_expires, released) = row[1:10]
-    provisioner, vm_uid, owner, plan, skip = row[10:15]
+    provisioner, owner, plan, vm_uid, skip = row[10:15]
     raw = RawRow(raw_sid, raw_status, raw_expires)
     at, is_settled, is_released = instant(expires), TRUTH[settled], TRUTH[released]
     allocation = Allocation(sid, status, at, is_settled, vm_ref, raw, is_released, provisioner, vm_uid, owner, plan)

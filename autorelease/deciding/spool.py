@@ -12,15 +12,12 @@ from typing import Any
 
 from autorelease.deciding.columns import (
     ZERO,
-    fact_values,
     instant,
-    is_storable,
     planned_of,
-    stored_values,
-    tagged,
     tagged_text,
     text_of,
 )
+from autorelease.deciding.filling import Row, columns_of, storable, values_of
 from autorelease.deciding.tables import (
     DOUBT,
     DOUBTS,
@@ -34,19 +31,15 @@ from autorelease.deciding.tables import (
     STAY,
     STAYING,
     TO_RELEASE,
-    WITH_FACTS,
-    WITHOUT_FACTS,
 )
 from autorelease.deciding.temporary import PLACE, Temporary
-from autorelease.identity import NO_VM, VM, Holder, References, vm_of
-from autorelease.model import NOTHING_KNOWN, InvalidRow, Planned, PlanSummary, RawValue, SkipReason
+from autorelease.identity import NO_VM, VM, Holder, References
+from autorelease.model import InvalidRow, Planned, PlanSummary, RawValue, SkipReason
 from autorelease.rules.identities import Identities, identity, packed
 from autorelease.sqlitefile import speaking_of
 
 FIRST_SIDS = 5
 ROWS_AT_ONCE = 500
-
-Row = Sequence[RawValue]
 
 
 class Spool(Temporary):
@@ -60,10 +53,8 @@ class Spool(Temporary):
 
     def add(self, planned: Iterable[Planned]) -> None:
         """Keep these; a sid that is there already stays as it was read first."""
-        # Of most rows nothing is known. To bind a NULL takes sqlite3 ten times what it takes to bind a number.
-        for is_known, group in groupby(planned, lambda item: item.known is not NOTHING_KNOWN):
-            columns = WITH_FACTS if is_known else WITHOUT_FACTS
-            self._insert(columns, (self._row(item, is_known=is_known) for item in group))
+        for columns, group in groupby(planned, columns_of):
+            self._insert(columns, (values_of(columns, each, self._references) for each in group))
 
     def _insert(self, columns: Sequence[str], rows: Iterable[Row]) -> None:
         statement = f"INSERT OR IGNORE INTO plan ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
@@ -73,18 +64,7 @@ class Spool(Temporary):
                     self._connection.executemany(statement, chunk)
                 except UnicodeEncodeError:
                     # What is there already is ignored.
-                    self._connection.executemany(statement, map(_storable, chunk))
-
-    def _row(self, planned: Planned, *, is_known: bool) -> Row:
-        allocation = planned.allocation
-        vm = vm_of(allocation, self._references) if allocation.vm_ref else None
-        return (
-            0,
-            *stored_values(planned),
-            *(fact_values(planned.known) if is_known else ()),
-            0 if planned.first_try else 1,
-            *((vm.reference, vm.provisioner, vm.uid) if vm else (None, None, None)),
-        )
+                    self._connection.executemany(statement, map(storable, chunk))
 
     # --- checking ---------------------------------------------------------------------------------------------------
 
@@ -257,11 +237,6 @@ def _place(planned: Planned) -> tuple[bool, datetime, str]:
 
 def _identity(sid: str | bytes, expires: int | None) -> bytes:
     return identity(text_of(sid), instant(expires))
-
-
-def _storable(row: Row) -> Row:
-    """The row, with tags where some text of it cannot be bound."""
-    return row if all(map(is_storable, row)) else (1, *tagged(row[1:]))
 
 
 def _holder_values(holder: Holder) -> Row:

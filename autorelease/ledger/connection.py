@@ -29,7 +29,7 @@ from autorelease.sqlitefile import (
 REQUIRED = ("sid", "status", "expires_at")
 ROLES = tuple(StoredRow.__struct_fields__)
 # At most; a small ledger takes as much as it is.
-CACHE_KIB = 8192
+CACHE_KIB = 4096
 REMEDY = "Check [ledger] url and table in the configuration"
 
 
