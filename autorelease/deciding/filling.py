@@ -1,7 +1,7 @@
 """How a planned allocation is written into the table of the plan: which columns have a value for it, and which value.
 
-Pure, no database. To bind a NULL takes sqlite3 several times what it takes to bind a number, and most rows are alike: what
-hardly any row has is left out of the others.
+Pure, no database. To bind a NULL takes sqlite3 several times what it takes to bind a number, and most rows are alike:
+what hardly any row has is left out of the others.
 """
 
 from collections.abc import Sequence
