@@ -76,12 +76,13 @@ def as_json(value: object) -> str:
 
 
 def as_json_row(row: Mapping[str, object]) -> str:
-    """The same of one of very many objects, in a third of the time; without spaces where all of it is ASCII."""
+    """The same of one of very many objects, in a third of the time; without spaces where all of it can be printed."""
     try:
-        return msgspec.json.encode(row).decode("ascii")
+        text = msgspec.json.encode(row).decode("ascii")
     except UnicodeError:
-        # Beyond ASCII it is escaped, as everywhere.
-        return as_json(row)
+        text = ""
+    # Beyond ASCII, and DEL, are escaped as everywhere.
+    return text if text and text.isprintable() else as_json(row)
 
 
 def _without_surrogates(value: object) -> object:
