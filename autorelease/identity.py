@@ -47,7 +47,7 @@ class Holder(msgspec.Struct, frozen=True):
 
 def vm_named(provisioner: str | None, vm_ref: str, vm_uid: str | None, references: References) -> VM:
     """The VM that these values name. They are as they are read, with an absent provisioner as the default one."""
-    uid = folded(vm_uid or "") or None
+    uid = (folded(vm_uid) or None) if vm_uid else None
     if references is References.EXACT:
         return VM(provisioner, vm_ref, uid)
     # A name that is nothing but space may be meant as none.

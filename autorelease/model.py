@@ -1,6 +1,6 @@
 """The words of the field as data: frozen, slotted, without behaviour that touches the world.
 
-Imports nothing of ours. Instants are aware UTC `datetime`s, durations `timedelta`s.
+Imports nothing of ours. Instants are aware UTC `datetime`s, durations `timedelta`s. gc=False: many, and free of cycles.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ RawValue = int | float | str | bytes | None
 DEFAULT_PROVISIONER = "default"
 
 
-class RawRow(msgspec.Struct, frozen=True):
+class RawRow(msgspec.Struct, frozen=True, gc=False):
     """The stored values a decision rests on, for the compare-and-set of the stamp."""
 
     sid: RawValue
@@ -23,7 +23,7 @@ class RawRow(msgspec.Struct, frozen=True):
     expires_at: RawValue
 
 
-class Allocation(msgspec.Struct, frozen=True):
+class Allocation(msgspec.Struct, frozen=True, gc=False):
     """One VM held by one owner until `expires_at`.
 
     expires_at: rounded up to a microsecond; None: never.
@@ -183,7 +183,7 @@ class Hold(msgspec.Struct, frozen=True):
         return self.ended_at or self.until
 
 
-class Known(msgspec.Struct, frozen=True):
+class Known(msgspec.Struct, frozen=True, gc=False):
     """All that the journal knows about one (sid, expires_at) and a plan needs.
 
     attempts: of earlier ticks; None: it was never tried. hold: of those that apply to it, the one that ends last.
@@ -215,7 +215,7 @@ class Known(msgspec.Struct, frozen=True):
 NOTHING_KNOWN = Known()
 
 
-class Planned(msgspec.Struct, frozen=True):
+class Planned(msgspec.Struct, frozen=True, gc=False):
     """One expired allocation and what a tick will do with it. skip None: release it."""
 
     allocation: Allocation
@@ -277,7 +277,7 @@ class ReleaseError(msgspec.Struct, frozen=True):
     next_attempt_at: datetime | None
 
 
-class Finding(msgspec.Struct, frozen=True):
+class Finding(msgspec.Struct, frozen=True, gc=False):
     """The end of one expired allocation in one tick; exactly one for each.
 
     evidence: what the provisioner said. quarantined: it has failed so often that it is tried once a day.

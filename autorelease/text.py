@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pwd import getpwuid
 from unicodedata import normalize
 
+import msgspec
+
 HIDDEN = "***"
 _LIKE_SECRETS = "secret|token|passw|passphrase|pwd|credential|authori[sz]ation|bearer|cookie"
 _SECRET_NAME = re.compile(rf"(?i){_LIKE_SECRETS}|key([_-]file|[_-]path)?$")
@@ -71,6 +73,16 @@ def as_json(value: object) -> str:
     """JSON that every reader takes: lone surrogates, as in the name of a file, are written as their escape."""
     text = json.dumps(value)
     return json.dumps(_without_surrogates(value)) if "\\ud" in text else text
+
+
+def as_json_row(row: Mapping[str, object]) -> str:
+    """The same of one of very many objects, in a third of the time; without spaces where all of it can be printed."""
+    try:
+        text = msgspec.json.encode(row).decode("ascii")
+    except UnicodeError:
+        text = ""
+    # Beyond ASCII, and DEL, are escaped as everywhere.
+    return text if text and text.isprintable() else as_json(row)
 
 
 def _without_surrogates(value: object) -> object:

@@ -1,10 +1,13 @@
 """Text from outside is shown on one line, and steers no terminal."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autorelease.text import escaped, plain
+from autorelease.model import SkipReason
+from autorelease.text import as_json, as_json_row, escaped, plain
 
 CASES = {
     "plain": ("vm-17", "vm-17"),
@@ -64,3 +67,14 @@ def test_text_that_can_be_stored_stays_as_it_is(text: str) -> None:
     stored = plain(text)
     assert stored.encode("utf-8").decode("utf-8") == stored
     assert plain(stored) == stored
+
+
+@pytest.mark.parametrize(
+    "text", ["vm-1", "", 'a "quoted" \\ one', "a\nb\0c", "M\u00fcller", "\U0001f680", "\u2028", "\udcff", "a\x7fb"]
+)
+def test_a_row_of_many_is_the_same_json_for_every_reader(text: str) -> None:
+    row = {"sid": text, "owner": None, "overdue_seconds": 7, "is_held": True, "reason": SkipReason.HELD, "rate": 0.5}
+    written = as_json_row(row)
+    assert written.isascii()
+    assert written.isprintable()
+    assert json.loads(written) == json.loads(as_json(row))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from autorelease.deciding.remembered import Memory
     from autorelease.journal import JournalReader
     from autorelease.ledger import Ledger
+    from autorelease.model import Census
     from autorelease.rules.guard import Limits, Moment
     from autorelease.settings import Settings
 
@@ -48,6 +49,20 @@ def check_provisioners(settings: "Settings") -> None:
 
 
 @contextmanager
+def opened(settings: "Settings") -> "Iterator[tuple[Ledger, JournalReader]]":
+    """Ledger and journal, to be read; open for as long as the block runs."""
+    from autorelease.journal import open_journal_reader
+    from autorelease.ledger import open_ledger
+
+    with ExitStack() as stack:
+        ledger = open_ledger(settings, read_only=True)
+        stack.callback(ledger.close)
+        journal = open_journal_reader(settings)
+        stack.callback(journal.close)
+        yield ledger, journal
+
+
+@contextmanager
 def decided(
     settings: "Settings", at: "Moment", *, is_hypothetical: bool
 ) -> "Iterator[tuple[Ledger, JournalReader, Decision]]":
@@ -59,35 +74,42 @@ def decided(
     from autorelease.deciding.decide import decide
     from autorelease.deciding.remembered import name_of
     from autorelease.deciding.running import running
-    from autorelease.journal import open_journal_reader
-    from autorelease.ledger import open_ledger
 
     with ExitStack() as stack:
-        ledger = open_ledger(settings, read_only=True)
-        stack.callback(ledger.close)
-        journal = open_journal_reader(settings)
-        stack.callback(journal.close)
+        ledger, journal = stack.enter_context(opened(settings))
         judge = judge_of(settings, ledger, journal, at.now)
-        memory = audit.own_audit(judge, name_of(ledger, at.ledger), audit.Clocks(clock))
-        if memory is not None and memory.problem is not None:
-            raise UnusableError(memory.problem)
+
+        def audited(census: "Census") -> "Memory | None":
+            memory = audit.own_audit(judge, name_of(ledger, at.ledger), audit.Clocks(clock), census)
+            if memory is not None and memory.problem is not None:
+                raise UnusableError(memory.problem)
+            return memory
+
         decision = decide(
             judge,
             at,
             limits(settings),
             running=running(journal, clock()),
             is_hypothetical=is_hypothetical,
-            memory=memory,
+            audited=audited,
         )
         stack.callback(decision.spool.close)
         _warn(decision.memory)
         yield ledger, journal, decision
 
 
+def warn_of_problem(memory: "Memory") -> None:
+    """Say what the last audit has found of the ledger's own indexes."""
+    if memory.problem is not None:
+        logger.warning("%s (the ledger was not looked at just now; %s)", memory.problem, _audited(memory))
+
+
 def _warn(memory: "Memory") -> None:
     """Say how old the look at the whole ledger is that this rests on, where it was not made just now."""
-    last = f"its last audit ended at {rfc3339(memory.at)}" if memory.at else "no audit of it has come to its end yet"
-    if memory.problem is not None:
-        logger.warning("%s (the ledger was not looked at just now; %s)", memory.problem, last)
-    elif not memory.is_own:
-        logger.info("the whole ledger is too large to be looked at now; %s", last)
+    warn_of_problem(memory)
+    if memory.problem is None and not memory.is_own:
+        logger.info("the whole ledger is too large to be looked at now; %s", _audited(memory))
+
+
+def _audited(memory: "Memory") -> str:
+    return f"its last audit ended at {rfc3339(memory.at)}" if memory.at else "no audit of it has come to its end yet"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autorelease.cli.decided import decided, limits
+from autorelease.cli.decided import decided, judge_of, limits, opened, warn_of_problem
 from autorelease.cli.shared import FORMAT, check_utf8, clock, moment, parse_length, shared
 from autorelease.errors import ExitCode, UsageError
 from autorelease.inspect import at_second, in_words
@@ -148,6 +148,9 @@ def explain(
 
     Example: autorelease explain vm-1042
     """
+    from autorelease.deciding.remembered import name_of, recalled
+    from autorelease.deciding.running import running
+    from autorelease.deciding.single import decide_single
     from autorelease.inspect.explain import explain as find_sections
     from autorelease.inspect.subject import Terms, look_up
     from autorelease.ledger import vocabulary
@@ -162,13 +165,16 @@ def explain(
         hold_grace=settings.release.hold_grace,
         spelled=at_second if is_terminal() else rfc3339,
     )
-    with decided(settings, moment(settings, now), is_hypothetical=False) as (ledger, journal, decision):
+    with opened(settings) as (ledger, journal):
         subject = look_up(sid, ledger, journal, terms.words)
         if not subject.is_known:
             raise UsageError(_unknown(sid, ledger))
+        warn_of_problem(recalled(journal.audited(name_of(ledger, settings.ledger_name))))
+        judge, runs = judge_of(settings, ledger, journal, now), running(journal, clock())
+        single = decide_single(judge, settings.ledger_name, sid, subject.rows, running=runs)
         ledger.close()
         show_lines([f"{sid}, at {terms.spelled(now)}"])
-        for section in find_sections(subject, decision, journal.events(sid=sid), terms):
+        for section in find_sections(subject, single, journal.events(sid=sid), terms):
             show_lines([""])
             show_facts(section.title, section.facts)
 

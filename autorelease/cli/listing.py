@@ -128,7 +128,7 @@ def _reason(planned: Planned, references: "References") -> str:
 
 
 def _row(planned: Planned, now: datetime, grace: "timedelta", decision: str, reason: str) -> dict[str, Any]:
-    allocation = planned.allocation
+    allocation, expires_at = planned.allocation, planned.allocation.expires_at
     return {
         "sid": allocation.sid,
         "owner": allocation.owner,
@@ -136,8 +136,8 @@ def _row(planned: Planned, now: datetime, grace: "timedelta", decision: str, rea
         "provisioner": allocation.provisioner,
         "vm_ref": allocation.vm_ref,
         "status": allocation.status,
-        "expires_at": rfc3339(allocation.expires_at) if allocation.expires_at else None,
-        "overdue_seconds": int(overdue(allocation, now, grace).total_seconds()),
+        "expires_at": rfc3339(expires_at) if expires_at else None,
+        "overdue_seconds": int(overdue(expires_at, now, grace).total_seconds()),
         "decision": decision,
         "reason": reason,
     }

@@ -107,10 +107,12 @@ def audit(judge: Judge[Journal], name: str, census: Census, limits: Limits, cloc
     return recalled(journal.audited(name))
 
 
-def own_audit(judge: Judge[JournalReader], name: str, clocks: Clocks) -> Memory | None:
-    """An audit by who only reads; None where the ledger is too large for that."""
+def own_audit(judge: Judge[JournalReader], name: str, clocks: Clocks, census: Census | None = None) -> Memory | None:
+    """An audit by who only reads; None where the ledger is too large for that. census: what is known of it by now."""
     last = judge.journal.audited(name).finished
-    if last is not None and not is_small(last):
+    # Begun all the same it would come to so many rows before it was given up.
+    has_too_many = census is not None and census.rows_examined > SMALL_LIVE
+    if has_too_many or (last is not None and not is_small(last)):
         return None
     found: dict[str, str] = {}
     for state, named in _pages(judge, _begun(judge.ledger, clocks), clocks, remembered.MOST_NAMED):

@@ -23,8 +23,10 @@ from autorelease.model import (
 
 STORED = (
     *("sid", "status", "expires", "settled", "vm_ref", "raw_sid", "raw_status", "raw_expires", "released"),
-    *("provisioner", "vm_uid", "owner", "product", "skip"),
+    *("provisioner", "owner", "product", "vm_uid", "skip"),
 )
+# Those at the end of STORED that most rows do not have.
+RARE = ("vm_uid", "skip")
 KNOWN = (
     *("intent", "intent_run", "intent_under", "is_orphaned", "accepted", "accepted_under", "was_released"),
     *("last_skip", "is_admitted"),
@@ -35,8 +37,7 @@ HOLD = (
     *("held_provisioner", "held_vm_ref", "held_vm_uid", "held_owner"),
 )
 FACTS = (*KNOWN, *ATTEMPTS, *HOLD)
-# In the order that `planned_of` takes them.
-RECORD = ("is_tagged", *STORED, *FACTS)
+RECORD = ("is_tagged", *STORED)
 
 ZERO = datetime.min.replace(tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -69,9 +70,9 @@ def stored_values(planned: Planned) -> tuple[RawValue, ...]:
         raw.expires_at,
         1 if allocation.released else 0,
         allocation.provisioner,
-        allocation.vm_uid,
         allocation.owner,
         allocation.plan,
+        allocation.vm_uid,
         skip and skip.value,
     )
 
@@ -116,17 +117,16 @@ def _hold_values(hold: Hold) -> tuple[RawValue, ...]:
     )
 
 
-def planned_of(row: Sequence[Any]) -> Planned:
-    """The planned allocation whose values of RECORD these are."""
+def planned_of(row: Sequence[Any], facts: Sequence[Any] | None = None) -> Planned:
+    """The planned allocation whose values of RECORD these are. facts: those of FACTS; None: nothing is known of it."""
     if row[0]:
-        row = [_untagged(value) for value in row]
+        row, facts = [_untagged(value) for value in row], facts and [_untagged(value) for value in facts]
     (sid, status, expires, settled, vm_ref, raw_sid, raw_status, raw_expires, released) = row[1:10]
+    provisioner, owner, plan, vm_uid, skip = row[10:15]
     raw = RawRow(raw_sid, raw_status, raw_expires)
-    # Provisioner, uid, owner and plan are as they are.
-    allocation = Allocation(
-        sid, status, instant(expires), TRUTH[settled], vm_ref, raw, TRUTH[released], row[10], row[11], row[12], row[13]
-    )
-    return Planned(allocation, NOTHING_KNOWN if row[15] is None else _known(row[15:]), SKIPS[row[14]])
+    at, is_settled, is_released = instant(expires), TRUTH[settled], TRUTH[released]
+    allocation = Allocation(sid, status, at, is_settled, vm_ref, raw, is_released, provisioner, vm_uid, owner, plan)
+    return Planned(allocation, NOTHING_KNOWN if facts is None else _known(facts), SKIPS[skip])
 
 
 def _known(values: Sequence[Any]) -> Known:

@@ -1,6 +1,6 @@
 """Read ledger and journal, plan, and ask the guard. Listing, dry run and tick go the same way; nothing is changed."""
 
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 
@@ -66,6 +66,9 @@ class Decision(msgspec.Struct, frozen=True):
         return planned + len(self.unfinished.conflicts)
 
 
+Audited = Callable[[Census], remembered.Memory | None]
+
+
 def decide(
     judge: Judge[JournalReader],
     moment: guard.Moment,
@@ -74,16 +77,16 @@ def decide(
     running: Collection[str] = (),
     is_hypothetical: bool = False,
     is_stopped: Callable[[], bool] = lambda: False,
-    memory: remembered.Memory | None = None,
+    audited: Audited = lambda _: None,
 ) -> Decision:
     """Read ledger and journal, plan, and ask the guard. Changes nothing.
 
     running: the runs that are under way besides this one. is_hypothetical: the moment is a question, "what if it were
-    then". memory: what an audit has just found; None: what the journal remembers. Raises StopReadingError as soon as
-    somebody wants it to stop.
+    then". audited: what an audit has found just now, of a ledger of this census; None: what the journal remembers.
+    Raises StopReadingError as soon as somebody wants it to stop.
     """
     with judge.ledger.interrupted_when(is_stopped):
-        return _decide(judge, moment, limits, running, is_hypothetical, memory, is_stopped)
+        return _decide(judge, moment, limits, running, is_hypothetical, audited, is_stopped)
 
 
 def _decide(
@@ -92,14 +95,14 @@ def _decide(
     limits: guard.Limits,
     running: Collection[str],
     is_hypothetical: bool,  # noqa: FBT001 - handed on
-    memory: remembered.Memory | None,
+    audited: Audited,
     is_stopped: Callable[[], bool],
 ) -> Decision:
     ledger, journal = judge.ledger, judge.journal
     unfinished = unfinished_work(ledger, journal, Moment(judge.now, judge.grace, running))
     held = _held(judge)
     census = ledger.census(held, QuickCensus(judge.now, audit.SMALL_LIVE, audit.SMALL_TABLE))
-    memory = memory or remembered.recalled(journal.audited(remembered.name_of(ledger, moment.ledger)))
+    memory = audited(census) or remembered.recalled(journal.audited(remembered.name_of(ledger, moment.ledger)))
     if memory.is_own and census.is_quick:
         memory = remembered.with_shared(memory, ledger)
     last = journal.last_admitted_tick()
@@ -107,7 +110,8 @@ def _decide(
     anchor, rewound = moment_of(last.start) if last else None, _rewound(ledger, journal)
     facts = guard.Facts(moment, anchor, rewound, is_hypothetical)
     with ExitStack() as unless_decided:
-        spool = _plan(judge, unfinished, _admission(last, moment), is_stopped)
+        admitted = admission_of(last, moment.ledger)
+        spool = plan_of(judge, ledger.due(judge.now, judge.grace), unfinished, admitted, is_stopped)
         unless_decided.callback(spool.close)
         summary = spool.summary(census.rows_examined)
         decision = Decision(
@@ -143,20 +147,25 @@ def _held(judge: Judge[JournalReader]) -> Container[str]:
     return frozenset(hold.sid for hold in holds if hold.scope == "sid")
 
 
-def _admission(last: PastTick | None, moment: guard.Moment) -> Identities:
+def admission_of(last: PastTick | None, ledger: str | None) -> Identities:
     """The rows of the newest admitted plan; none where it was about another ledger, whose sids are other VMs."""
-    is_of_this_ledger = last is not None and last.start.ledger in (None, moment.ledger)
+    is_of_this_ledger = last is not None and last.start.ledger in (None, ledger)
     return Identities((last.admission if last and is_of_this_ledger else None) or b"")
 
 
-def _plan(
-    judge: Judge[JournalReader], unfinished: Unfinished, admitted: Identities, is_stopped: Callable[[], bool]
+def plan_of(
+    judge: Judge[JournalReader],
+    pages: Iterable[Sequence[Allocation]],
+    unfinished: Unfinished,
+    admitted: Identities,
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> Spool:
+    """The plan of what has expired of these rows. Whoever is given it closes it."""
     with ExitStack() as unless_whole:
         spool = Spool(judge.ledger.references)
         unless_whole.callback(spool.close)
         with spool.interrupted_when(is_stopped):
-            _fill(spool, judge, unfinished, admitted, is_stopped)
+            _fill(spool, judge, pages, unfinished, admitted, is_stopped)
         unless_whole.pop_all()
     return spool
 
@@ -164,21 +173,23 @@ def _plan(
 def _fill(
     spool: Spool,
     judge: Judge[JournalReader],
+    pages: Iterable[Sequence[Allocation]],
     unfinished: Unfinished,
     admitted: Identities,
     is_stopped: Callable[[], bool],
 ) -> None:
     # What is in conflict is counted as such, and left alone until somebody has looked at it.
     in_conflict = {intent.sid for intent, _ in unfinished.conflicts}
-    for page in judge.ledger.due(judge.now, judge.grace):
+    for page in pages:
         # Between pages nothing of SQLite's is under way that would hear it.
         if is_stopped():
             raise StopReadingError
         expired = [row for row in find_expired(page, judge.now, grace=judge.grace) if row.sid not in in_conflict]
         known = _admitted_before(expired, judge.journal.known(expired), admitted)
         spool.add(make_plan(expired, known, judge.now, hold_grace=judge.hold_grace, provisioners=judge.provisioners))
-    for references in spool.due_vms():
-        spool.mark_owned_twice(judge.ledger.holders(references))
+    for references, sids in spool.due_vms_and_sids():
+        # Each row holds its own VM, and goes.
+        spool.mark_owned_twice(judge.ledger.holders(references, sids))
 
 
 Memory = Mapping[tuple[str, datetime | None], Known]

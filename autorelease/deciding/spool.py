@@ -8,19 +8,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from heapq import merge
 from itertools import groupby, islice
+from typing import Any
 
 from autorelease.deciding.columns import (
-    RECORD,
     ZERO,
-    fact_values,
     instant,
-    is_storable,
     planned_of,
-    stored_values,
-    tagged,
     tagged_text,
     text_of,
 )
+from autorelease.deciding.filling import Row, columns_of, storable, values_of
 from autorelease.deciding.tables import (
     DOUBT,
     DOUBTS,
@@ -29,22 +26,20 @@ from autorelease.deciding.tables import (
     MARK_OWNED_TWICE,
     OF_DOUBT,
     PLAN,
+    READ,
+    READ_FACTS,
     STAY,
     STAYING,
     TO_RELEASE,
-    WITH_FACTS,
-    WITHOUT_FACTS,
 )
 from autorelease.deciding.temporary import PLACE, Temporary
-from autorelease.identity import NO_VM, VM, Holder, References, vm_of
-from autorelease.model import NOTHING_KNOWN, InvalidRow, Planned, PlanSummary, RawValue, SkipReason
+from autorelease.identity import NO_VM, VM, Holder, References
+from autorelease.model import InvalidRow, Planned, PlanSummary, RawValue, SkipReason
 from autorelease.rules.identities import Identities, identity, packed
 from autorelease.sqlitefile import speaking_of
 
 FIRST_SIDS = 5
 ROWS_AT_ONCE = 500
-
-Row = Sequence[RawValue]
 
 
 class Spool(Temporary):
@@ -58,10 +53,8 @@ class Spool(Temporary):
 
     def add(self, planned: Iterable[Planned]) -> None:
         """Keep these; a sid that is there already stays as it was read first."""
-        # Of most rows nothing is known. To bind a NULL takes sqlite3 ten times what it takes to bind a number.
-        for is_known, group in groupby(planned, lambda item: item.known is not NOTHING_KNOWN):
-            columns = WITH_FACTS if is_known else WITHOUT_FACTS
-            self._insert(columns, (self._row(item, is_known=is_known) for item in group))
+        for columns, group in groupby(planned, columns_of):
+            self._insert(columns, (values_of(columns, each, self._references) for each in group))
 
     def _insert(self, columns: Sequence[str], rows: Iterable[Row]) -> None:
         statement = f"INSERT OR IGNORE INTO plan ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
@@ -71,18 +64,7 @@ class Spool(Temporary):
                     self._connection.executemany(statement, chunk)
                 except UnicodeEncodeError:
                     # What is there already is ignored.
-                    self._connection.executemany(statement, map(_storable, chunk))
-
-    def _row(self, planned: Planned, *, is_known: bool) -> Row:
-        allocation = planned.allocation
-        vm = vm_of(allocation, self._references) if allocation.vm_ref else None
-        return (
-            0,
-            *stored_values(planned),
-            *(fact_values(planned.known) if is_known else ()),
-            0 if planned.first_try else 1,
-            *((vm.reference, vm.provisioner, vm.uid) if vm else (None, None, None)),
-        )
+                    self._connection.executemany(statement, map(storable, chunk))
 
     # --- checking ---------------------------------------------------------------------------------------------------
 
@@ -92,6 +74,15 @@ class Spool(Temporary):
         # Text is more than any number.
         pages = self._pages(f"SELECT DISTINCT vm FROM plan INDEXED BY vms WHERE {DUE} AND vm > ? ORDER BY vm", 0)
         return ([text_of(reference) for (reference,) in page] for page in pages)
+
+    def due_vms_and_sids(self) -> Iterator[tuple[Sequence[str], Sequence[RawValue]]]:
+        """The same, with the sids, as they are stored, of rows that are to be released with these VMs.
+
+        Of a VM that very many rows are of, not all of them are there.
+        """
+        self._index("vms")
+        pages = self._pages(f"SELECT vm, raw_sid FROM plan INDEXED BY vms WHERE {DUE} AND vm > ? ORDER BY vm", 0)
+        return (([*dict.fromkeys(text_of(vm) for vm, _ in page)], [sid for _, sid in page]) for page in pages)
 
     def mark_owned_twice(self, holders: Iterable[Holder]) -> None:
         """Rows that hold VMs of the plan: unless such a row is to go as well, nobody's allocation is released."""
@@ -127,6 +118,12 @@ class Spool(Temporary):
             first_sids=tuple(item.allocation.sid for item in islice(self.to_release(), FIRST_SIDS)),
             newest_expires_at=instant(newest),
         )
+
+    def waiting(self) -> tuple[int, int, datetime | None]:
+        """Of all that is to be released: how many rows, how many of them are in quarantine, and the oldest expiry."""
+        found = "SELECT count(*), coalesce(sum(is_quarantined), 0), min(expires) FROM plan"
+        [(rows, quarantined, oldest)] = self._read(f"{found} WHERE {TO_RELEASE}")
+        return rows, quarantined, instant(oldest)
 
     def shared_vms(self) -> frozenset[tuple[str | None, str]]:
         """The VMs that more than one row to be released is of, as provisioner and reference."""
@@ -202,24 +199,15 @@ class Spool(Temporary):
     def doubtful(self) -> Iterator[tuple[Planned, str]]:
         """The due rows that are invalid, oldest expiry first, each with its reason."""
         self._index("expiries")
-        found = f"SELECT {DOUBT}, {', '.join(RECORD)} FROM plan INDEXED BY expiries WHERE {INVALID}"
+        found = f"SELECT {DOUBT}, {READ} FROM plan INDEXED BY expiries WHERE {INVALID}"
         rows = self._read(f"{found} ORDER BY expires, sid")
-        return ((planned_of(row[OF_DOUBT:]), _reason(*row[:OF_DOUBT])) for row in rows)
-
-    def place(self, sid: str) -> tuple[int, int] | None:
-        """The how manyeth this one is of all that are to be released, in the order of execution; None: it is none."""
-        self._index("execution")
-        this = f"SELECT repeated, expires, sid FROM plan WHERE {TO_RELEASE} AND sid = ?"
-        up_to_this = f"count(*) FILTER (WHERE (repeated, expires, sid) <= ({this}))"
-        found = f"SELECT {up_to_this}, count(*) FROM plan INDEXED BY execution WHERE {TO_RELEASE}"
-        [(place, every)] = self._read(found, tagged_text(sid))
-        return (place, every) if place else None
+        return ((self._made(row[OF_DOUBT:]), _reason(*row[:OF_DOUBT])) for row in rows)
 
     def find(self, sid: str) -> tuple[Planned, str | None] | None:
         """What is planned for this sid, and why it is invalid, where it is."""
-        rows = list(self._read(f"SELECT {', '.join(RECORD)} FROM plan WHERE sid = ?", tagged_text(sid)))
+        rows = list(self._read(f"SELECT {READ} FROM plan WHERE sid = ?", tagged_text(sid)))
         doubts = list(self._read(f"{DOUBTS} WHERE sid = ? AND {INVALID}", tagged_text(sid)))
-        return (planned_of(rows[0]), _reason(*doubts[0][1:]) if doubts else None) if rows else None
+        return (self._made(rows[0]), _reason(*doubts[0][1:]) if doubts else None) if rows else None
 
     def _served(self, condition: str) -> Sequence[str]:
         """The provisioners of these rows."""
@@ -235,8 +223,11 @@ class Spool(Temporary):
 
     def _planned(self, index: str, condition: str, *values: RawValue) -> Iterator[Planned]:
         self._index(index)
-        statement = f"SELECT {', '.join(RECORD)} FROM plan INDEXED BY {index} WHERE {condition}"
-        return map(planned_of, self._read(statement, *values))
+        return map(self._made, self._read(f"SELECT {READ} FROM plan INDEXED BY {index} WHERE {condition}", *values))
+
+    def _made(self, row: Sequence[Any]) -> Planned:
+        """The planned allocation of which these are the values of READ."""
+        return planned_of(row, None if row[-1] is None else next(self._read(READ_FACTS, row[-1])))
 
 
 def _place(planned: Planned) -> tuple[bool, datetime, str]:
@@ -246,11 +237,6 @@ def _place(planned: Planned) -> tuple[bool, datetime, str]:
 
 def _identity(sid: str | bytes, expires: int | None) -> bytes:
     return identity(text_of(sid), instant(expires))
-
-
-def _storable(row: Row) -> Row:
-    """The row, with tags where some text of it cannot be bound."""
-    return row if all(map(is_storable, row)) else (1, *tagged(row[1:]))
 
 
 def _holder_values(holder: Holder) -> Row:

@@ -3,13 +3,15 @@
 Every condition on the rows of the plan has its one name here.
 """
 
-from autorelease.deciding.columns import FACTS, RECORD
+from autorelease.deciding.columns import FACTS, RARE, RECORD
 from autorelease.model import SkipReason
 
 # What is found out of a row, for the checks and for the order.
 FOUND = ("repeated", "vm", "vm_provisioner", "vm_unique")
-WITH_FACTS = (*RECORD, *FOUND)
+WITH_FACTS = (*RECORD, *FACTS, *FOUND)
 WITHOUT_FACTS = tuple(name for name in WITH_FACTS if name not in FACTS)
+# Of a row of which nothing is known, that is to be released, and whose VM has no uid: most are such.
+BARE = tuple(name for name in WITHOUT_FACTS if name not in (*RARE, "vm_unique"))
 # held_by: the row of `staying` that holds the same VM. uncovered: nobody has answered for it.
 PLAN = f"CREATE TABLE plan ({', '.join(WITH_FACTS)}, held_by, uncovered DEFAULT 0, UNIQUE (sid))"
 # The rows that hold VMs of the plan and do not go, each VM once: a placeholder has more holders than anybody can use.
@@ -17,6 +19,10 @@ STAYING = (
     "CREATE TABLE staying (number INTEGER PRIMARY KEY, vm, vm_provisioner, vm_unique, sid)",
     "CREATE INDEX staying_vms ON staying (vm, vm_provisioner, vm_unique)",
 )
+# The values of RECORD, and the number of a row of which the journal knows anything. Of most rows it knows nothing, so
+# that its many columns are asked for where there is something in them.
+READ = f"{', '.join(RECORD)}, CASE WHEN intent IS NOT NULL THEN rowid END"
+READ_FACTS = f"SELECT {', '.join(FACTS)} FROM plan WHERE rowid = ?"
 # Each is made when it is first needed, which is when all rows are in: sorted once, and not at all where nobody asks.
 DUE = "skip IS NULL AND vm IS NOT NULL"
 INDEXES = {

@@ -36,12 +36,18 @@ class Moment(msgspec.Struct, frozen=True):
     running: Collection[str] = ()
 
 
-def unfinished_work(ledger: Ledger, journal: JournalReader, moment: Moment) -> Unfinished:
-    """Look up what became of them. A conflict that is known stays one until somebody acknowledges it."""
+def unfinished_work(
+    ledger: Ledger, journal: JournalReader, moment: Moment, sids: Collection[str] | None = None
+) -> Unfinished:
+    """Look up what became of them. A conflict that is known stays one until somebody acknowledges it.
+
+    sids: of these alone; None: of all.
+    """
     released: list[tuple[OpenIntent, str]] = []
     conflicts: list[tuple[OpenIntent, Finding]] = []
     void: list[OpenIntent] = []
-    for intent, row in _with_rows(ledger, journal.open_intents()):
+    intents = (intent for intent in journal.open_intents() if sids is None or intent.sid in sids)
+    for intent, row in _with_rows(ledger, intents):
         if intent.is_known_conflict:
             known = _what_happened(intent, row, moment) or "the row had changed by then"
             conflicts.append((intent, _finding(intent, row, known)))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from autorelease.deciding.decide import Decision
+from autorelease.deciding.single import Single
 from autorelease.inspect import in_words
 from autorelease.inspect.held import not_held, own_hold
 from autorelease.inspect.subject import Fact, Subject, Terms, has_expired
@@ -13,9 +13,9 @@ from autorelease.model import Allocation, Attempts, InvalidRow, Known
 from autorelease.rules.retry import in_backoff
 
 
-def clauses(subject: Subject, decision: Decision, terms: Terms) -> Iterator[Fact]:
+def clauses(subject: Subject, single: Single, terms: Terms) -> Iterator[Fact]:
     """Each clause of the rule, and what it says of this row."""
-    row, now = subject.row, decision.now
+    row, now = subject.row, single.now
     if row is None:
         yield "not judged", "there is no row"
         yield from own_hold(subject.holding, now, terms.hold_grace, terms.spelled)
@@ -35,15 +35,13 @@ def clauses(subject: Subject, decision: Decision, terms: Terms) -> Iterator[Fact
     yield from own_hold(subject.holding, now, terms.hold_grace, terms.spelled)
     known = _known(subject, row)
     yield "not in backoff", _backoff(known.attempts, now, terms)
-    yield "due", _due(subject.sid, decision)
+    yield "due", _due(single)
 
 
-def _due(sid: str, decision: Decision) -> str:
-    found = decision.spool.find(sid)
-    if found is None:
-        return "no"
-    planned, doubt = found
-    return f"no: {doubt}" if doubt else "no" if planned.skip is not None else "yes"
+def _due(single: Single) -> str:
+    if single.doubt:
+        return f"no: {single.doubt}"
+    return "no" if single.planned is None or single.planned.skip is not None else "yes"
 
 
 def _expiry(row: Allocation | InvalidRow, terms: Terms) -> Iterator[Fact]:

@@ -138,8 +138,13 @@ def _rows(
     names = frozenset(settings.provisioners)
     judge = Judge(ledger, journal, moment.now, release.grace, release.hold_grace, provisioners=names)
     name = name_of(ledger, moment.ledger)
-    memory = own_audit(judge, name, Clocks(lambda: moment.now))
-    decision = decide(judge, moment, limits, running=running(journal, moment.now), memory=memory)
+    decision = decide(
+        judge,
+        moment,
+        limits,
+        running=running(journal, moment.now),
+        audited=lambda census: own_audit(judge, name, Clocks(lambda: moment.now), census),
+    )
     with closing(decision.spool):
         unserved = decision.spool.unserved(MOST_REASONS)
     yield from _unserved(unserved)

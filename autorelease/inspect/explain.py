@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from autorelease.deciding.decide import Decision
+from autorelease.deciding.single import Single
 from autorelease.identity import NO_VM
 from autorelease.inspect.clauses import clauses
 from autorelease.inspect.subject import Fact, Subject, Terms, has_expired
@@ -31,16 +31,14 @@ class Section(msgspec.Struct, frozen=True):
     facts: Sequence[Fact]
 
 
-def explain(
-    subject: Subject, decision: Decision, events: Iterator[Mapping[str, Any]], terms: Terms
-) -> Iterator[Section]:
-    """The sections of the answer. decision: of the whole ledger, as of now."""
+def explain(subject: Subject, single: Single, events: Iterator[Mapping[str, Any]], terms: Terms) -> Iterator[Section]:
+    """The sections of the answer. single: what is decided of it, as of now."""
     yield from _stored(subject, terms)
-    yield Section("The rule", list(clauses(subject, decision, terms)))
+    yield Section("The rule", list(clauses(subject, single, terms)))
     if subject.stored:
-        yield Section("The VM", list(_vm(subject, decision.now, terms)))
-    yield Section("The journal", list(_remembered(subject, decision.now, terms)))
-    yield Section("A tick now", list(_tick(subject, decision, terms)))
+        yield Section("The VM", list(_vm(subject, single.now, terms)))
+    yield Section("The journal", list(_remembered(subject, single.now, terms)))
+    yield Section("A tick now", list(_tick(subject, single, terms)))
     yield Section("Events", [(_at(event, terms), _event(event)) for event in events] or [("none", "")])
 
 
@@ -136,17 +134,12 @@ def _memory(known: Known, now: datetime, terms: Terms) -> str:
 # --- a tick now -------------------------------------------------------------------------------------------------------
 
 
-def _tick(subject: Subject, decision: Decision, terms: Terms) -> Iterator[Fact]:
-    yield "would", _would(subject, decision, terms)
-    place = decision.spool.place(subject.sid)
-    found = decision.spool.find(subject.sid)
-    if place is not None and found is not None:
-        yield "its place", f"{place[0]} of {place[1]} that are to be released"
-        yield "admission", _admission(found[0])
-    if not decision.refusals:
-        yield "the guard", "would admit that tick"
-    for refusal in decision.refusals:
-        yield "the guard", f"would refuse that tick: {refusal.code}: {refusal.message}"
+def _tick(subject: Subject, single: Single, terms: Terms) -> Iterator[Fact]:
+    yield "would", _would(subject, single, terms)
+    if single.planned is not None and single.planned.skip is None and single.doubt is None:
+        yield "admission", _admission(single.planned)
+    # It judges a whole plan, which nobody has made here.
+    yield "the guard", "is asked by every tick; what it says of all that is due now: autorelease list-expired"
     if subject.newest is not None:
         yield "the last tick", _verdict(subject.newest, terms)
 
@@ -162,8 +155,7 @@ def _admission(planned: Planned) -> str:
 def _verdict(newest: PastTick, terms: Terms) -> str:
     """What the guard said of the last tick that was begun."""
     tick = f"{newest.start.tick}, at {terms.spelled(newest.start.now)}"
-    refused = (newest.report or {}).get("refused") or ()
-    reasons = "; ".join(f"{refusal['code']}: {refusal['message']}" for refusal in refused)
+    reasons = "; ".join(f"{refusal['code']}: {refusal['message']}" for refusal in _refused(newest))
     if reasons:
         return f"{tick}, was refused: {reasons}"
     if newest.finished_at is None:
@@ -171,27 +163,32 @@ def _verdict(newest: PastTick, terms: Terms) -> str:
     return f"{tick}, was not refused, and ended with exit code {newest.exit_code}"
 
 
-def _would(subject: Subject, decision: Decision, terms: Terms) -> str:
-    for intent, finding in decision.unfinished.conflicts:
-        if intent.sid == subject.sid and finding.error is not None:
-            return f"report the conflict: {finding.error.message}"
+def _refused(newest: PastTick | None) -> Sequence[Mapping[str, str]]:
+    return (newest.report or {}).get("refused") or () if newest is not None else ()
+
+
+def _would(subject: Subject, single: Single, terms: Terms) -> str:
+    if single.conflict is not None and single.conflict.error is not None:
+        return f"report the conflict: {single.conflict.error.message}"
     if subject.row is None:
         return "do nothing: there is no row"
     if isinstance(subject.row, InvalidRow):
         return "report it as invalid"
-    found = decision.spool.find(subject.sid)
-    return _planned(*found, decision) if found is not None else _nothing(subject.row, terms)
+    if single.planned is None:
+        return _nothing(subject.row, terms)
+    unless = ", unless the guard refuses that tick as it refused the last one" if _refused(subject.newest) else ""
+    return _planned(single.planned, single.doubt, unless)
 
 
-def _planned(planned: Planned, invalid: str | None, decision: Decision) -> str:
+def _planned(planned: Planned, invalid: str | None, unless: str) -> str:
     if invalid is not None:
         return f"report it as invalid: {invalid}"
     if planned.skip is SkipReason.NO_PROVISIONER:
         name = planned.allocation.provisioner
         return f"leave it alone: {planned.skip}: the configuration has no section [provisioners.{name}]"
-    if planned.skip is not None or decision.refusals:
-        return f"leave it alone: {planned.skip or SkipReason.REFUSED}"
-    return "release it, for the first time" if planned.first_try else "try again to release it"
+    if planned.skip is not None:
+        return f"leave it alone: {planned.skip}"
+    return f"{'release it, for the first time' if planned.first_try else 'try again to release it'}{unless}"
 
 
 def _nothing(row: Allocation, terms: Terms) -> str:

@@ -46,6 +46,11 @@ class Subject(msgspec.Struct, frozen=True):
     newest: PastTick | None = None
 
     @property
+    def rows(self) -> Sequence[Allocation | InvalidRow | None]:
+        """Its own row, and those that hold its VM as well."""
+        return [self.row, *(row for _, row in self.others)]
+
+    @property
     def is_known(self) -> bool:
         """Whether ledger or journal have ever heard of it."""
         return bool(self.stored or self.holding.own or self.remembered or self.has_events)

@@ -29,7 +29,8 @@ class Memory(Holds):
         for start in range(0, len(allocations), PAIRS_AT_ONCE):
             chunk = allocations[start : start + PAIRS_AT_ONCE]
             pairs = ", ".join("(?, ?)" for _ in chunk)
-            values = [value for row in chunk for value in (row.sid, as_key(row.expires_at))]
+            stored = [(row.sid, as_key(row.expires_at)) for row in chunk]
+            values = [value for pair in stored for value in pair]
             # CROSS JOIN: one look-up by the primary key for each pair, and never a scan of all that was ever known.
             rows = self._rows(
                 f"WITH wanted (sid, expires_at) AS (VALUES {pairs}) "
@@ -37,8 +38,8 @@ class Memory(Holds):
                 *values,
             )
             remembered = {(row["sid"], row["expires_at"]): row for row in rows}
-            for allocation in chunk:
-                if (memory := remembered.get((allocation.sid, as_key(allocation.expires_at)))) is not None:
+            for pair, allocation in zip(stored, chunk, strict=True) if remembered else ():
+                if (memory := remembered.get(pair)) is not None:
                     found[allocation.sid, allocation.expires_at] = of_vm(read_known(memory), memory, allocation)
             holds = self.holds_of(chunk)
             for row in chunk:

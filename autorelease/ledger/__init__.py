@@ -170,10 +170,11 @@ class Ledger(Protocol):
     def sharing(self) -> Iterator[InvalidRow]:
         """The live rows that are invalid because another row has the same sid, and not by themselves."""
 
-    def holders(self, references: Sequence[str]) -> Iterator[Holder]:
+    def holders(self, references: Sequence[str], besides: Sequence[RawValue] = ()) -> Iterator[Holder]:
         """The live rows, readable or not, whose VM has one of these references, of whatever provisioner and uid.
 
-        references: as a `VM` has them. Asked in groups: a look costs nearly the same for one and for five hundred.
+        references: as a `VM` has them. besides: sids as they are stored, whose own rows need not be among those that
+        are found. Asked in groups: a look costs nearly the same for one and for five hundred.
         """
 
     def paid_for(self, provisioner: str, now: datetime, limit: int) -> Sequence[Allocation]:

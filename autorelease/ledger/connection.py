@@ -11,6 +11,7 @@ from autorelease.ledger.base import Base, check_base, kind_of
 from autorelease.ledger.binding import lowered
 from autorelease.ledger.conditions import is_admitted, is_live, may_be_admitted
 from autorelease.ledger.pace import Pace
+from autorelease.ledger.reading import Reader
 from autorelease.ledger.rows import StoredRow
 from autorelease.ledger.rules import NO_RULES
 from autorelease.ledger.values import Vocabulary
@@ -27,6 +28,8 @@ from autorelease.sqlitefile import (
 
 REQUIRED = ("sid", "status", "expires_at")
 ROLES = tuple(StoredRow.__struct_fields__)
+# At most; a small ledger takes as much as it is.
+CACHE_KIB = 4096
 REMEDY = "Check [ledger] url and table in the configuration"
 
 
@@ -55,6 +58,7 @@ class LedgerConnection:
         self._path = path
         self._file = OpenFile(path, "ledger")
         self._words = words
+        self._reader = Reader(words)
         self._name = table
         self._rules = NO_RULES
         self._pace = Pace()
@@ -66,6 +70,8 @@ class LedgerConnection:
                 if not read_only:
                     # Of our own connection alone. Without it a stamp would break the operator's keys without a word.
                     self.connection.execute("PRAGMA foreign_keys = ON")
+                # The rows that are due lie anywhere in a large table, and the way to them is the same again and again.
+                self.connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
                 self._is_view = self._checked_kind(table, base, is_stamped=is_stamped)
                 self._base = base and check_base(self.connection, base, str(path))
                 self._columns = self._checked_columns(table, columns, named)

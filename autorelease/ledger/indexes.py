@@ -5,7 +5,7 @@ tick makes, for a row that is known to be there.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from datetime import datetime
 from functools import partial
 
@@ -21,7 +21,7 @@ from autorelease.ledger.narrowing import (
     reference_of,
 )
 from autorelease.ledger.rows import StoredRow
-from autorelease.ledger.slices import Key, Position, bindables, places
+from autorelease.ledger.slices import Key, Position, Slice, bindables, places
 from autorelease.ledger.values import shown
 from autorelease.model import Allocation, RawValue
 from autorelease.sqlitefile import quoted
@@ -35,10 +35,15 @@ NO_SOLUTION = "no query solution"
 class Page(msgspec.Struct, frozen=True):
     """The live rows of a page of the key, and those of them that are due. moment: what is due had expired before it."""
 
-    key: Key
+    slice: Slice
     moment: datetime
     rows: Sequence[tuple[StoredRow, Position]]
     due: Sequence[tuple[Allocation, Position]]
+
+    @property
+    def key(self) -> Key:
+        """What it is a page of."""
+        return self.slice.key
 
 
 class Hidden(msgspec.Struct, frozen=True):
@@ -109,7 +114,8 @@ class Indexes(Due):
         statement = f"SELECT 1 FROM {self._table} WHERE {condition} IN (SELECT value FROM json_each(?))"
 
         def looks() -> Iterator[_Look]:
-            for row, at in page.rows:
+            missed = self._missed_by_a_join(page, condition, reference, statement)
+            for row, at in page.rows if missed is None else (each for each in page.rows if tuple(each[1]) in missed):
                 if is_plain(name := _reference(row)):
                     yield _Look(shown(row.sid), f"{condition} = ?", (folded(str(name)),), at)
 
@@ -127,6 +133,39 @@ class Indexes(Due):
                     yield _Look(shown(row.sid), f"{condition} AND {sid} = {parameter(row.sid)}", values, at)
 
         return self._missing(page, "for who else holds a VM", statement, (), looks)
+
+    def _missed_by_a_join(
+        self, page: Page, condition: str, reference: str, statement: str
+    ) -> Set[tuple[RawValue, ...]] | None:
+        """The keys of the rows that one statement for the whole page does not find through the index; None: it cannot.
+
+        So that few are left to be looked up by themselves. It finds no row that such a look would not find.
+        """
+        index = self._index_used_by(statement, ("[]",))
+        if index is None:
+            return None
+        key, columns = page.key.columns, (*page.key.columns, *self._columns_of(index))
+        of_row = [f"{column} AS of_row_{number}" for number, column in enumerate((reference, *columns))]
+        same = [f"{column} IS page.of_row_{number}" for number, column in enumerate(columns, start=1)]
+        join = (
+            f"SELECT {', '.join(f'of_row_{number}' for number in range(1, 1 + len(key)))} "
+            f"FROM (SELECT {', '.join(of_row)} FROM {self._table} {page.key.hint} WHERE {page.slice.condition} "
+            f"AND {self._live}) AS page WHERE NOT EXISTS (SELECT 1 FROM {self._table} INDEXED BY {quoted(index)} "
+            f"WHERE {condition} = page.of_row_0 AND {' AND '.join(same)})"
+        )
+        if not self._looks_up(join, page.slice.values, index):
+            return None
+        return set(self.connection.execute(join, page.slice.values))
+
+    def _looks_up(self, join: str, values: Sequence[RawValue], index: str) -> bool:
+        """Whether it goes to the entry of each row in this index, and does not read through it."""
+        try:
+            steps = self._steps(join, values)
+        except sqlite3.OperationalError as error:
+            if str(error) != NO_SOLUTION:
+                raise
+            return False
+        return any(step.startswith("SEARCH") and f" INDEX {index} (" in step for step in steps)
 
     @property
     def _reference_of_vm(self) -> str:

@@ -14,7 +14,7 @@ from autorelease.model import DEFAULT_PROVISIONER, Allocation, InvalidRow, RawRo
 from autorelease.text import folded
 
 
-class StoredRow(msgspec.Struct, frozen=True):
+class StoredRow(msgspec.Struct, frozen=True, gc=False):
     """One row as the database holds it; columns that the table lacks are None."""
 
     sid: RawValue

@@ -19,12 +19,16 @@ HELD_BY = ("sid", "provisioner", "vm_ref", "vm_uid")
 class Holders(Slices):
     """SQL finds a superset of the rows of a VM; `holding` says which are."""
 
-    def holders(self, references: Sequence[str]) -> Iterator[Holder]:
-        """The live rows, readable or not, whose VM has one of these references, of whatever provisioner and uid."""
-        for start in range(0, len(references), HOLDERS_AT_ONCE):
-            yield from self._holders(frozenset(references[start : start + HOLDERS_AT_ONCE]))
+    def holders(self, references: Sequence[str], besides: Sequence[RawValue] = ()) -> Iterator[Holder]:
+        """The live rows, readable or not, whose VM has one of these references, of whatever provisioner and uid.
 
-    def _holders(self, references: frozenset[str]) -> list[Holder]:
+        besides: sids as they are stored, whose own rows may be left out.
+        """
+        left_out = json.dumps([sid for sid in besides if is_plain(sid)])
+        for start in range(0, len(references), HOLDERS_AT_ONCE):
+            yield from self._holders(frozenset(references[start : start + HOLDERS_AT_ONCE]), left_out)
+
+    def _holders(self, references: frozenset[str], left_out: str) -> list[Holder]:
         # JSON in SQLite ends a text at a NUL: what is found of such a name is too much, and left out below.
         names = [name for name in map(folded, references) if name.isascii()]
         plain = json.dumps(names)
@@ -33,7 +37,8 @@ class Holders(Slices):
         with self._file.in_use():
             is_plain_walked = self._is_walked_for(Look.VM, of_plain, [plain])
             is_odd_walked = self._is_walked_for(Look.ODD_VM, of_others, [])
-            found = [] if is_plain_walked else list(self._holding(references, of_plain, plain))
+            of_plain += f" AND {self._is_none_of}"
+            found = [] if is_plain_walked else list(self._holding(references, of_plain, plain, left_out))
             found += [] if is_odd_walked else self._holding(references, of_others)
         if is_plain_walked or is_odd_walked:
             found += self._walked(references, frozenset(names) if is_plain_walked else None, is_odd=is_odd_walked)
@@ -83,6 +88,13 @@ class Holders(Slices):
             holder = read_holder(sid, provisioner, vm_ref, vm_uid, self._words)
             if holder is not None and holder.vm.reference in references:
                 yield holder
+
+    @property
+    def _is_none_of(self) -> str:
+        """SQL: the sid is none of those of one JSON list, which is bound."""
+        # Without the column's affinity and collation: none is left out that is only equal to one of them.
+        sid = f"+{self._column('sid')} COLLATE BINARY"
+        return f"coalesce({sid} NOT IN (SELECT value FROM json_each(?)), 1)"
 
     @property
     def _held_by(self) -> str:

@@ -14,7 +14,7 @@ from autorelease.ledger import Look, Walked
 from autorelease.ledger.binding import twin
 from autorelease.ledger.indexes import Indexes, Page
 from autorelease.ledger.lookup import SIDS_AT_ONCE
-from autorelease.ledger.rows import StoredRow, read_row
+from autorelease.ledger.rows import StoredRow
 from autorelease.ledger.rules import schema_version
 from autorelease.ledger.slices import Key, Position, Slice
 from autorelease.model import Allocation, InvalidRow
@@ -45,9 +45,9 @@ class Walking(Indexes):
             page = self._slice(key, None if position is None else read_position(position), self._pace.rows)
             # Settled rows alone are left to SQL: of those nothing is to be judged.
             rows = self._rows_of(page)
-            judged = [(row, read_row(row, self._words), at) for row, at in rows]
+            judged = [(row, self._reader.read(row), at) for row, at in rows]
             due = [(verdict, at) for _, verdict, at in judged if isinstance(verdict, Allocation) and is_due(verdict)]
-            hidden = self._hidden(Page(key, now - grace, rows, due))
+            hidden = self._hidden(Page(page, now - grace, rows, due))
             return Walked(
                 ground=self._ground(key),
                 rows=self._count(page),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from enum import StrEnum
+from itertools import islice
 from typing import Any, TextIO
 
 from autorelease.errors import OutputError, ReaderGoneError
@@ -17,10 +18,11 @@ from autorelease.inspect import in_words
 from autorelease.model import Outcome
 from autorelease.render.people import Row, cell
 from autorelease.sweep.report import TickReport, exit_code, status
-from autorelease.text import as_json, escaped
+from autorelease.text import as_json, as_json_row, escaped
 
 LINES_OF_DETAIL = 20
 LONGEST_BAR = 40
+ROWS_AT_ONCE = 200
 LOST = "ledger or journal could not be used to the end, or hides rows"
 
 
@@ -81,12 +83,14 @@ def show_rows(
 
 
 def show_json(head: Mapping[str, Any], lists: Mapping[str, Iterable[Row]]) -> None:
-    """Write one object to stdout: `head`, then each list under its name, row by row, so that none is held in memory."""
+    """Write one object to stdout: `head`, then each list under its name, some rows at a time, so that none is held."""
     _write(as_json(head)[:-1])
     for name, rows in lists.items():
         _write(f', "{name}": [')
-        for number, row in enumerate(rows):
-            _write((",\n " if number else "\n ") + as_json(row))
+        texts, before = map(as_json_row, rows), "\n "
+        while some := list(islice(texts, ROWS_AT_ONCE)):
+            _write(before + ",\n ".join(some))
+            before = ",\n "
         _write("]")
     _write("}\n")
 

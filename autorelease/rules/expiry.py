@@ -26,6 +26,6 @@ def _find_expired(rows: Iterable[Allocation], now: datetime, grace: timedelta) -
             yield row
 
 
-def overdue(allocation: Allocation, now: datetime, grace: timedelta) -> timedelta:
-    """How long ago the grace of an expired allocation ended."""
-    return now - (allocation.expires_at + grace) if allocation.expires_at else timedelta(0)
+def overdue(expires_at: datetime | None, now: datetime, grace: timedelta) -> timedelta:
+    """How long ago the grace of an allocation ended that has expired. None: it is not known when that was."""
+    return now - (expires_at + grace) if expires_at else timedelta(0)

@@ -34,11 +34,15 @@ def packed(identities: Iterable[bytes]) -> bytes:
     heaps = [bytearray() for _ in range(256)]
     for each in identities:
         heaps[each[0]] += each
-    return b"".join(_sorted(bytes(heap)) for heap in heaps)
+    # Each in its own place: beside all of them, sorted, there is room for one that is not.
+    for number, heap in enumerate(heaps):
+        heaps[number] = _sorted(heap)
+    return b"".join(heaps)
 
 
-def _sorted(heap: bytes) -> bytes:
-    return b"".join(sorted({heap[place : place + DIGEST_BYTES] for place in range(0, len(heap), DIGEST_BYTES)}))
+def _sorted(heap: bytearray) -> bytearray:
+    each = {bytes(heap[place : place + DIGEST_BYTES]) for place in range(0, len(heap), DIGEST_BYTES)}
+    return bytearray().join(sorted(each))
 
 
 class Identities:

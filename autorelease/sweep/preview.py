@@ -15,10 +15,14 @@ def preview(
     tally = Tally(decision.now, grace)
     started_at = clock()
     count_decided(decision, tally.add)
-    for place, planned in enumerate(decision.spool.to_release()):
-        is_reached = at_most is None or place < at_most
-        reason = SkipReason.DRY_RUN if is_reached else SkipReason.DEFERRED
-        tally.add(skipped(planned, SkipReason.REFUSED if decision.refusals else reason))
+    # Counted and not read: a dry run says of the rows that it would begin with no more than how many they are.
+    rows, quarantined, oldest = decision.spool.waiting()
+    reached = rows if at_most is None else min(rows, at_most)
+    refused = SkipReason.REFUSED if decision.refusals else None
+    tally.add_waiting(refused or SkipReason.DRY_RUN, reached)
+    tally.add_waiting(refused or SkipReason.DEFERRED, rows - reached)
+    tally.quarantined += quarantined
+    tally.see_expiry(oldest)
     return make_report(
         tally,
         tick=tick,

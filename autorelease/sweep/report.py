@@ -83,7 +83,17 @@ class Tally(msgspec.Struct):
         self.quarantined += finding.quarantined
         is_conflict = finding.error is not None and finding.error.code is ErrorCode.CONFLICT
         if finding.reason is not SkipReason.HELD and not is_conflict:
-            self.oldest_overdue = max(self.oldest_overdue, overdue(finding.allocation, self.now, self.grace))
+            self.see_expiry(finding.allocation.expires_at)
+
+    def add_waiting(self, reason: SkipReason, rows: int) -> None:
+        """Count so many rows that are left alone for one reason; their expiries are seen by themselves."""
+        if rows:
+            self.outcomes[Outcome.SKIPPED] += rows
+            self.skipped[reason] += rows
+
+    def see_expiry(self, expires_at: datetime | None) -> None:
+        """An expired row that is not held has this expiry."""
+        self.oldest_overdue = max(self.oldest_overdue, overdue(expires_at, self.now, self.grace))
 
 
 class Parts(TypedDict, total=False):

@@ -12,7 +12,7 @@ from tests.support.connections import all_closed
 from tests.support.engine import Engine, Scripted
 
 
-@pytest.mark.parametrize("question", ["due_vms", "summary", "invalid"])
+@pytest.mark.parametrize("question", ["due_vms_and_sids", "summary", "invalid"])
 def test_a_plan_that_cannot_be_read_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, question: str) -> None:
     """As on a disk that is full: to sum up what is planned takes indexes, and they take room."""
 

@@ -229,6 +229,9 @@ def test_the_vms_come_in_chunks_while_rows_are_marked(spool: Spool, monkeypatch:
         chunks += chunk
         spool.mark_owned_twice([holder("paying", chunk[0])])
     assert sorted(chunks) == [f"vm-{number}" for number in range(5)]
+    with_sids = [*spool.due_vms_and_sids()]
+    assert sorted(name for names, _ in with_sids for name in names) == sorted(chunks)
+    assert {sid for _, sids in with_sids for sid in sids} <= {str(number) for number in range(10)}
 
 
 @given(
@@ -296,15 +299,6 @@ def test_the_invalid_rows_by_their_expiry(spool: Spool) -> None:
         ("old", "vm_ref 'vm' is also held by 'another'"),
         ("young", "vm_ref 'vm' is also held by 'another'"),
     ]
-
-
-def test_the_place_of_a_row_in_the_order_of_execution(spool: Spool) -> None:
-    spool.add([planned("young", 1), planned("b", 5), planned("a", 5), planned("again", 9, known=REPEATED)])
-    spool.add([planned("held", 9, skip=SkipReason.HELD), planned("shared", 9, vm_ref="vm"), planned("\udcff", 2)])
-    spool.mark_owned_twice([holder("another", "vm")])
-    order = [item.allocation.sid for item in spool.to_release()]
-    assert [spool.place(sid) for sid in order] == [(number, 5) for number in range(1, 6)]
-    assert [spool.place(sid) for sid in ("held", "shared", "nobody")] == [None, None, None]
 
 
 def test_what_is_planned_for_one_sid(spool: Spool) -> None:

@@ -313,8 +313,10 @@ def test_the_rows_of_one_provisioner_are_found_by_the_index_and_all_of_them_in_o
         assert list(spool.to_release(name)) == [
             item for item in (*first, *repeats) if item.allocation.provisioner == name
         ]
-    [steps] = plans_of(spool, lambda: list(spool.to_release("other"))).values()
+    [steps, *of_facts] = plans_of(spool, lambda: list(spool.to_release("other"))).values()
     assert len(steps) == 1
+    # What the journal knows of a row is read for that row.
+    assert {step.replace(" TABLE", "") for [step] in of_facts} == {"SEARCH plan USING INTEGER PRIMARY KEY (rowid=?)"}
     assert re.match(r"SEARCH (TABLE )?plan USING INDEX execution \(provisioner=\?\)", steps[0]), steps
     assert list(spool.to_release("nobody")) == []
 

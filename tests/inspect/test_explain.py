@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from autorelease.deciding.single import decide_single
 from autorelease.errors import ProvisionerError
 from autorelease.inspect.explain import explain
 from autorelease.inspect.subject import Subject, Terms, look_up
@@ -37,9 +38,10 @@ class Witness(Engine):
         """The facts by title and name; of several of one name the last."""
         ledger, journal = self.open_ledger(read_only=True), self.open_journal()
         terms = Terms(self.words, self.columns, self.grace, self.hold_grace)
-        decision = self.decide(ledger, journal)
-        sections = list(explain(look_up(sid, ledger, journal, self.words), decision, journal.events(sid=sid), terms))
-        decision.spool.close()
+        subject = look_up(sid, ledger, journal, self.words)
+        judge = self.judge(ledger, journal)
+        single = decide_single(judge, self.ledger_name, sid, subject.rows, running=self.running)
+        sections = list(explain(subject, single, journal.events(sid=sid), terms))
         ledger.close()
         journal.close()
         return {section.title: dict(section.facts) for section in sections}
@@ -84,9 +86,8 @@ def test_a_row_that_is_due(witness: Witness) -> None:
     assert found["The VM"] == {"named": "'a' of provisioner default", "also held by": "no other live row"}
     assert found["A tick now"] == {
         "would": "release it, for the first time",
-        "its place": "1 of 1 that are to be released",
         "admission": "not yet: it is a first try, which the guard counts",
-        "the guard": "would admit that tick",
+        "the guard": "is asked by every tick; what it says of all that is due now: autorelease list-expired",
     }
     assert found["Events"] == {"none": ""}
 
@@ -148,7 +149,7 @@ def test_a_vm_that_another_row_holds_too(witness: Witness) -> None:
     found = witness.explained("a")
     assert found["The rule"]["due"] == "no: vm_ref 'vm' is also held by 'b'"
     assert "vm_ref 'vm' is also held by 'b'" in found["A tick now"]["would"]
-    assert "its place" not in found["A tick now"]
+    assert "admission" not in found["A tick now"]
     assert found["The VM"] == {
         "named": "'vm' of provisioner default",
         "also held by": "'b', which expires at 2026-12-31T12:00:00Z",
@@ -185,15 +186,13 @@ def test_an_invalid_row_has_a_vm_and_a_hold_as_well(witness: Witness) -> None:
     assert found["The rule"]["its own hold"].endswith("without an end: because")
 
 
-def test_its_place_and_whether_the_guard_counts_it(witness: Witness) -> None:
+def test_whether_the_guard_counts_it(witness: Witness) -> None:
     witness.add("a", "b", "c")
     witness.tick(Scripted({"a": [ProvisionerError("broken")], "b": [Release(Result.PENDING)]}))
     witness.add("young")
     witness.later(25 * HOUR)
-    assert witness.explained("young")["A tick now"]["its place"] == "1 of 3 that are to be released"
-    found = witness.explained("b")["A tick now"]
-    assert found["its place"] == "3 of 3 that are to be released"
-    assert found["admission"] == "it was tried before: the guard does not count it again"
+    assert witness.explained("young")["A tick now"]["admission"].startswith("not yet: it is a first try")
+    assert witness.explained("b")["A tick now"]["admission"] == "it was tried before: the guard does not count it again"
 
 
 def test_the_last_verdict_of_the_guard(witness: Witness) -> None:
@@ -272,13 +271,45 @@ def test_a_release_whose_end_is_unknown_and_a_conflict(witness: Witness) -> None
     assert found["A tick now"]["would"].startswith("report the conflict: a release was begun at")
 
 
-def test_a_tick_that_the_guard_would_refuse(witness: Witness) -> None:
+def test_after_a_tick_that_the_guard_refused(witness: Witness) -> None:
     witness.add("a")
     witness.limits = replace(witness.limits, max_releases=0)
+    assert witness.explained("a")["A tick now"]["would"] == "release it, for the first time"
+    witness.tick(Scripted())
     found = witness.explained("a")
     assert found["The rule"]["due"] == "yes"
-    assert found["A tick now"]["would"] == "leave it alone: refused"
-    assert found["A tick now"]["the guard"].startswith("would refuse that tick: max_releases: 1 first releases")
+    assert found["A tick now"]["would"] == (
+        "release it, for the first time, unless the guard refuses that tick as it refused the last one"
+    )
+
+
+def test_two_rows_of_one_vm_that_are_both_due_go_both(witness: Witness) -> None:
+    witness.add("a", vm_ref="vm")
+    witness.add("b", vm_ref="VM")
+    assert witness.explained("a")["A tick now"]["would"] == "release it, for the first time"
+    witness.hold("b")
+    assert witness.explained("a")["A tick now"]["would"].startswith("report it as invalid: vm_ref 'vm' is also held by")
+
+
+def test_what_is_said_of_a_row_is_what_a_plan_of_all_rows_makes_of_it(witness: Witness) -> None:
+    witness.configure(hold_grace=HOUR)
+    witness.add("a", "b", "c", "broken", "begun")
+    witness.add("d", "e", vm_ref="vm")
+    witness.add("renewed", expires_at=RENEWED)
+    witness.place.insert([{"sid": "nothing", "status": "Active", "expires_at": "soon", "vm_ref": "b"}])
+    witness.tick(Scripted({"broken": [ProvisionerError("broken")], "a": [Release(Result.PENDING)]}), at_most=3)
+    witness.begin_and_lose("begun")
+    witness.hold("c")
+    witness.hold("e")
+    ledger, journal = witness.open_ledger(read_only=True), witness.open_journal()
+    judge, decision = witness.judge(ledger, journal), witness.decide(ledger, journal)
+    for sid in ("a", "b", "c", "d", "e", "broken", "begun", "renewed", "nothing"):
+        rows = look_up(sid, ledger, journal, witness.words).rows
+        single = decide_single(judge, witness.ledger_name, sid, rows)
+        found = None if single.planned is None else (single.planned, single.doubt)
+        assert found == decision.spool.find(sid), sid
+    for opened in (decision.spool, ledger, journal):
+        opened.close()
 
 
 def test_a_row_that_is_gone_and_one_that_never_was(witness: Witness) -> None:

@@ -227,6 +227,26 @@ def test_sql_finds_every_row_that_holds_one_of_these(path: Path, table: Table, d
     assert in_order(found) == in_order([holder for holder in holders if holder.vm.reference in wanted])
 
 
+@given(table=tables(), data=st.data())
+@slowly(max_examples=400)
+def test_no_row_is_left_out_but_those_of_the_sids_that_were_named(
+    path: Path, table: Table, data: st.DataObject
+) -> None:
+    make(path, table)
+    holders = list(held(path, table))
+    references = sorted({holder.vm.reference for holder in holders if certain(holder.vm.reference) is not None})
+    named = data.draw(st.lists(st.sampled_from([None, 7, "7", "a", "A", "a\0", *references]), unique_by=repr))
+    ledger = opened(path, table)
+    try:
+        found = list(ledger.holders(references, named))
+    finally:
+        ledger.close()
+    assert set(found) <= set(holders)
+    may_be_left_out = {str(sid) for sid in named if sid is not None}
+    kept = [holder for holder in holders if holder.vm.reference in references and holder.sid not in may_be_left_out]
+    assert in_order([holder for holder in found if holder.sid not in may_be_left_out]) == in_order(kept)
+
+
 @given(table=tables())
 @slowly(max_examples=examples(200))
 def test_a_row_that_can_be_read_is_a_holder_of_its_own_vm(path: Path, table: Table) -> None:

@@ -162,6 +162,6 @@ def test_asking_changes_nothing_and_asking_again_says_the_same(
 
 def test_overdue_begins_where_the_grace_ends() -> None:
     now = NOW + 3 * HOUR
-    assert overdue(row(NOW), now, timedelta(0)) == 3 * HOUR
-    assert overdue(row(NOW), now, HOUR) == 2 * HOUR
-    assert overdue(row(None), now, timedelta(0)) == timedelta(0)
+    assert overdue(NOW, now, timedelta(0)) == 3 * HOUR
+    assert overdue(NOW, now, HOUR) == 2 * HOUR
+    assert overdue(None, now, timedelta(0)) == timedelta(0)

@@ -278,11 +278,11 @@ def test_a_row_that_takes_the_vm_in_the_same_moment_as_its_own_row_is_settled(en
     provisioner = Scripted(before=when("a", lambda: engine.add("other", vm_ref="web-7", expires_at=RENEWED)))
 
     class Settling(Wrapper):
-        def holders(self, references: Sequence[str]) -> Any:
+        def holders(self, references: Sequence[str], *besides: Any) -> Any:
             if "web-2" in references and provisioner.calls:
                 engine.mark_released("b")
                 engine.place.execute(BOOKED)
-            return self._inner.holders(references)
+            return self._inner.holders(references, *besides)
 
     ticked = engine.tick(provisioner, around_ledger=Settling)
     assert (ticked.ends()["a"], provisioner.calls) == ("released", ["a"])
@@ -296,10 +296,10 @@ class CountingHolders(Wrapper):
         super().__init__(inner)
         self._calls = calls
 
-    def holders(self, references: Sequence[str]) -> Any:
+    def holders(self, references: Sequence[str], *besides: Any) -> Any:
         """One look."""
         self._calls.add("holders")
-        return self._inner.holders(references)
+        return self._inner.holders(references, *besides)
 
 
 def looks(engine: Engine, provisioner: Scripted) -> int:
