@@ -292,14 +292,9 @@ class Finding(msgspec.Struct, frozen=True, gc=False):
     duration_ms: int | None = None
 
 
-UP_TO_SECONDS = len("2026-12-01T12:00:00")
-UP_TO_MICROSECONDS = UP_TO_SECONDS + len(".000000")
-
-
 # Each instant of a row is written several times on its way through a tick.
 @lru_cache(maxsize=4096)
 def rfc3339(instant: datetime, *, digits: int = 0) -> str:
     """An aware UTC instant as RFC 3339 with `Z`; digits: 0 or 6 of the fraction (0 keeps one that is there)."""
-    if digits or instant.microsecond:
-        return instant.isoformat(timespec="microseconds")[:UP_TO_MICROSECONDS] + "Z"
-    return instant.isoformat(timespec="seconds")[:UP_TO_SECONDS] + "Z"
+    timespec = "microseconds" if digits or instant.microsecond else "seconds"
+    return instant.isoformat(timespec=timespec).removesuffix("+00:00") + "Z"

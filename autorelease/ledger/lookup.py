@@ -1,25 +1,22 @@
 """Rows by their sid, a page of sids at a time: as they are now, and whether several rows share one."""
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
-from functools import cached_property
 from itertools import starmap
 
 from autorelease.ledger import NOT_ADMITTED, Look
-from autorelease.ledger.binding import is_undecodable, lowered, twin
-from autorelease.ledger.rows import StoredRow, read_row
-from autorelease.ledger.slices import Slice, Slices
+from autorelease.ledger.binding import is_undecodable, twin
+from autorelease.ledger.rows import StoredRow
+from autorelease.ledger.sids import Sids
+from autorelease.ledger.slices import Slice
 from autorelease.model import Allocation, InvalidRow, RawValue
-from autorelease.sqlitefile import quoted
 
 SIDS_AT_ONCE = 500
 SHARED_SID = "sid is shared by several rows"
 TWO = 2
 
 
-class Lookup(Slices):
+class Lookup(Sids):
     """A sid as somebody could mean it: 7 and '7' are one."""
 
     def read(self, sid: str) -> Allocation | InvalidRow | None:
@@ -48,7 +45,7 @@ class Lookup(Slices):
         """rows: those that somebody could mean by this sid; two stand for any number above one."""
         if len(rows) > 1:
             return InvalidRow(sid, SHARED_SID)
-        return read_row(rows[0], self._words) if rows and str(rows[0].sid) == sid else None
+        return self._reader.read(rows[0]) if rows and str(rows[0].sid) == sid else None
 
     def _outside(self, sids: Sequence[str]) -> Iterator[str]:
         """Those of these sids, of which no row is ours, that a row has which is not ours."""
@@ -132,45 +129,6 @@ class Lookup(Slices):
         is_meant = f"{sid} = {wanted}.sid OR ({sid} = {wanted}.twin AND typeof({sid}) IN ('integer', 'text'))"
         return f"({is_meant}) AND {self._ours}"
 
-    @property
-    def _is_collated(self) -> bool:
-        """Whether sids that differ may be equal to the database."""
-        return self._collation_of_sid != "BINARY"
-
-    @cached_property
-    def _collation_of_sid(self) -> str | None:
-        """By what its sids are compared; None: nobody can say.
-
-        Read off an index, in an empty table that is declared as this one is.
-        """
-        if not self._mentions_collations(self._name):
-            return "BINARY"
-        if self._is_view:
-            return None
-        [(declared,)] = self.connection.execute(
-            "SELECT sql FROM sqlite_master WHERE type = 'table' AND lower(name) = lower(?)", (self._name,)
-        ).fetchall()
-        if is_undecodable(declared):
-            return None
-        with closing(sqlite3.connect(":memory:")) as empty:
-            try:
-                empty.execute(declared)
-                empty.execute(f"CREATE INDEX of_sids ON {quoted(self._name)} ({quoted(self._columns['sid'])})")
-            except sqlite3.Error:
-                # It needs what the application alone has.
-                return None
-            [(collation,)] = empty.execute("SELECT coll FROM pragma_index_xinfo('of_sids') WHERE key")
-            return str(collation)
-
-    @cached_property
-    def _is_sid_indexed(self) -> bool:
-        rows = self.connection.execute(
-            f"EXPLAIN QUERY PLAN SELECT 1 FROM {self._table} WHERE {self._column('sid')} = ? AND {self._ours}", ("",)
-        ).fetchall()
-        # By the sid, and not by what where names alone.
-        terms = tuple(f"{before}{name}=?" for before in "( " for name in ("rowid", lowered(self._columns["sid"])))
-        return all(any(term in lowered(detail) for term in terms) for *_, detail in rows)
-
     def _matching(self, sid: RawValue) -> list[StoredRow]:
         """At most two rows that somebody could mean by this sid."""
         column = self._column("sid")
@@ -222,7 +180,7 @@ class Lookup(Slices):
         return (sid for sid in sids if rows[str(sid)] + (rows[float(sid)] if isinstance(sid, int) else 0) > 1)
 
     def _judged(self, row: StoredRow, *, shared: bool) -> Allocation | InvalidRow:
-        judged = read_row(row, self._words)
+        judged = self._reader.read(row)
         if shared and isinstance(judged, Allocation):
             return InvalidRow(judged.sid, SHARED_SID, judged.raw)
         return judged

@@ -93,8 +93,10 @@ class Holders(Slices):
     def _is_none_of(self) -> str:
         """SQL: the sid is none of those of one JSON list, which is bound."""
         # Without the column's affinity and collation: none is left out that is only equal to one of them.
-        sid = f"+{self._column('sid')} COLLATE BINARY"
-        return f"coalesce({sid} NOT IN (SELECT value FROM json_each(?)), 1)"
+        sid = f"+{self._column('sid')}"
+        # 7.0 is equal to 7, and not the same.
+        is_other = f"typeof({sid}) = 'real' OR {sid} COLLATE BINARY NOT IN (SELECT value FROM json_each(?))"
+        return f"coalesce({is_other}, 1)"
 
     @property
     def _held_by(self) -> str:
