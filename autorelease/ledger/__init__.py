@@ -203,6 +203,9 @@ class Ledger(Protocol):
     def has_rules(self) -> bool:
         """Whether the table's own rules could refuse one row's stamp and take another's; in doubt they could."""
 
+    def joins_rows(self) -> bool:
+        """Whether they could refuse the stamp of one row because of another row's; in doubt they could."""
+
     def rehearse(self, stamps: Sequence[Stamp]) -> Sequence[UnusableError | None]:
         """Do these stamps, one upon the other, inside a transaction that is rolled back.
 
