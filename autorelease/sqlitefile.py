@@ -5,6 +5,7 @@ Shared by ledger and journal; knows neither's tables.
 
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from operator import methodcaller
@@ -29,7 +30,7 @@ class StampRefusedError(UnusableError):
     """The table's own rules refuse the change of one row, while the database as a whole works."""
 
 
-def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+def connect(path: Path, *, read_only: bool, is_of_one_thread: bool = True) -> sqlite3.Connection:
     """Open an existing SQLite file; transactions are written out by the caller.
 
     Text that is not UTF-8 arrives with lone surrogates instead of ending the whole cursor. Raises UnusableError.
@@ -43,6 +44,7 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
             uri=True,
             timeout=BUSY_SECONDS,
             isolation_level=None,
+            check_same_thread=is_of_one_thread,
         )
         with _closed_unless_usable(connection):
             connection.text_factory = DECODED
@@ -109,6 +111,26 @@ class OpenFile:
         except OSError:
             return None
         return state.st_dev, state.st_ino
+
+
+class Watch:
+    """Tells every thread whether anybody has written to a file, this process included. Reads nothing else of it."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        self._file = OpenFile(path, what)
+        # A connection is used by one thread at a time.
+        self._lock = threading.Lock()
+        self._connection = connect(path, read_only=True, is_of_one_thread=False)
+
+    def version(self) -> int:
+        """A number that changes with every commit of any other connection (SQLite's PRAGMA data_version)."""
+        with self._lock, self._file.in_use():
+            return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def close(self) -> None:
+        """End all use of the file."""
+        with self._lock:
+            self._connection.close()
 
 
 def check_file(path: Path, what: str, remedy: str, *, absent: str | None = None) -> None:
