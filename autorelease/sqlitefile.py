@@ -93,12 +93,13 @@ class OpenFile:
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """Turn SQLite's errors into ours, and raise UnusableError where, before or after, it is not that file."""
-        self._check()
+        self.check()
         with speaking_of(self._path):
             yield
-        self._check()
+        self.check()
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise UnusableError where it is not that file any more."""
         if self._identity is None or self._found() != self._identity:
             raise UnusableError(
                 f"{self._path}: the {self._what} was removed or replaced while it was in use. Put it back; replace it "
@@ -117,6 +118,7 @@ class Watch:
     """Tells every thread whether anybody has written to a file, this process included. Reads nothing else of it."""
 
     def __init__(self, path: Path, what: str) -> None:
+        self._path = path
         self._file = OpenFile(path, what)
         # A connection is used by one thread at a time.
         self._lock = threading.Lock()
@@ -124,8 +126,10 @@ class Watch:
 
     def version(self) -> int:
         """A number that changes with every commit of any other connection (SQLite's PRAGMA data_version)."""
-        with self._lock, self._file.in_use():
-            return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+        with self._lock, speaking_of(self._path):
+            [number] = self._connection.execute("PRAGMA data_version").fetchone()
+        self._file.check()
+        return int(number)
 
     def close(self) -> None:
         """End all use of the file."""
