@@ -16,6 +16,7 @@ from autorelease.errors import StopReadingError, UnusableError
 from autorelease.sqliteadvice import check_version, names_what_is_missing, primary_code, remedy
 
 BUSY_SECONDS = 10
+WATCH_BUSY_MILLISECONDS = 200
 HEADER = b"SQLite format 3\x00"
 WAL_VERSION = 2
 # Called for every text that is read; a function of ours would take twice as long.
@@ -123,6 +124,8 @@ class Watch:
         # A connection is used by one thread at a time.
         self._lock = threading.Lock()
         self._connection = connect(path, read_only=True, is_of_one_thread=False)
+        # Who waits behind a long lock has seen nothing: that is an answer, too, and one that others wait for.
+        self._connection.execute(f"PRAGMA busy_timeout = {WATCH_BUSY_MILLISECONDS}")
 
     def version(self) -> int:
         """A number that changes with every commit of any other connection (SQLite's PRAGMA data_version)."""

@@ -1,7 +1,9 @@
 """Calls that are ready before a worker is free: made only if all is as it was when they were judged."""
 
+import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
@@ -214,6 +216,14 @@ def test_of_a_file_that_was_replaced_nothing_holds(files: Files) -> None:
     moved = files.engine.place.ledger.rename(files.engine.place.ledger.with_suffix(".old"))
     assert not files.fresh.holds(known)
     moved.rename(files.engine.place.ledger)
+    assert files.fresh.holds(known)
+
+
+def test_of_a_file_that_is_locked_nothing_holds(files: Files) -> None:
+    known = files.known()
+    with closing(sqlite3.connect(files.engine.place.ledger, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert not files.fresh.holds(known)
     assert files.fresh.holds(known)
 
 
