@@ -25,15 +25,15 @@ class Rehearsal(Stamping):
         """Whether all of them are taken at once, where no row's stamp is met by another's: then nobody is at fault."""
         if self._rules.joins_rows or self._is_view:
             return False
-        self.connection.execute("SAVEPOINT all_stamps")
         try:
             with speaking_of(self._path):
-                is_taken = all(self._stamp_one(stamp) is StampResult.STAMPED for stamp in stamps)
+                is_taken = self._stamp_together(stamps) is not None
                 self._check_stamped(stamps if is_taken else ())
         except StampRefusedError:
             is_taken = False
-        if self.connection.in_transaction:
-            self.connection.execute("ROLLBACK TO all_stamps")
+        if not is_taken:
+            self._roll_back()
+            self._begin()
         return is_taken
 
     def _rehearse_all(self, stamps: Sequence[Stamp]) -> list[UnusableError | None]:
