@@ -93,13 +93,14 @@ class Underway:
         """What came back since the last look, and what was given up. until: a monotonic instant to be awake at.
 
         After the first answer it lingers for as long as a write takes. That is what makes groups: without it a fast
-        provisioner's first answer would be written alone.
+        provisioner's first answer would be written alone. While enough is ready for the workers it costs nothing.
         """
         first = self._workers.next_answer(self._patience(until))
         answers = [first] if first is not None else []
-        linger_until = self._means.monotonic() + min(self.write_seconds, LONGEST_LINGER_SECONDS)
+        began, write_seconds = self._means.monotonic(), min(self.write_seconds, LONGEST_LINGER_SECONDS)
         while answers and len(answers) < len(self._flights):
-            answer = self._workers.next_answer(max(0.0, linger_until - self._means.monotonic()))
+            lingers = LONGEST_LINGER_SECONDS if self._workers.has_enough_ready() else write_seconds
+            answer = self._workers.next_answer(max(0.0, began + lingers - self._means.monotonic()))
             if answer is None:
                 break
             answers.append(answer)

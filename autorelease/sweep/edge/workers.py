@@ -19,6 +19,8 @@ from autorelease.model import Allocation, Release
 from autorelease.provisioners import Provisioner
 from autorelease.provisioners.calls import release
 
+# So many times a few are what was handed over.
+FEW = 5
 NO_THREAD = "no thread can be started on this machine now: it has reached a limit of processes or of memory"
 
 
@@ -63,6 +65,10 @@ class Workers:
     def is_one_free(self, lane: str, size: int) -> bool:
         """Whether a call would begin at once, where there may be so many threads."""
         return self._lanes[lane].busy < size
+
+    def has_enough_ready(self) -> bool:
+        """Whether more than a few of the calls that were handed over wait for a worker yet."""
+        return any(lane.calls.qsize() * FEW > lane.busy for lane in self._lanes.values())
 
     def begin(self, call: Call, size: int | None = None) -> None:
         """Hand a call to a worker. size: how many of its lane may be made at once; None: this one, too."""
