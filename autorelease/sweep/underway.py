@@ -53,10 +53,12 @@ class Underway:
         self._judged_for = limits.JUDGED_FOR.total_seconds()
         self._workers = Workers()
         self._flights: dict[int, tuple[Work, bool]] = {}
+        self._landed_last: list[Work] = []
         means.stop.on_wish = self._workers.wake
 
     def begin(self, work: Work, registered: Registered, judgement: Judgement) -> None:
         """Call the provisioner for it."""
+        self._hear()
         started = self._means.monotonic()
         name = work.allocation.provisioner
         size = self._windows.size(name)
@@ -70,7 +72,7 @@ class Underway:
         self._works.move(work, State.CALLED)
         self._flights[work.number] = (work, registered.immediate)
         is_too_late = self._is_too_late(work, judgement) if work.is_ahead else self._is_too_old(judgement)
-        call = Call(work.number, registered.provisioner, work.allocation, is_too_late, name)
+        call = Call(work.number, registered.provisioner, work.allocation, is_too_late, name, work.is_ahead)
         if registered.immediate:
             self._workers.answer_at_once(call)
         else:
@@ -95,6 +97,7 @@ class Underway:
         After the first answer it lingers for as long as a write takes. That is what makes groups: without it a fast
         provisioner's first answer would be written alone. While enough is ready for the workers it costs nothing.
         """
+        self._hear()
         first = self._workers.next_answer(self._patience(until))
         answers = [first] if first is not None else []
         began, write_seconds = self._means.monotonic(), min(self.write_seconds, LONGEST_LINGER_SECONDS)
@@ -115,14 +118,23 @@ class Underway:
 
     def _landed(self, answered: Answered) -> CameBack | None:
         if answered.number not in self._flights:
+            # It was given up before.
+            self._workers.hear_of_any_lane(answered.number)
             return None
         work, is_immediate = self._flights.pop(answered.number)
         if not is_immediate:
             self._workers.has_come_back(work.allocation.provisioner)
+            self._landed_last.append(work)
         if answered.answer is None:
             work.calls -= 1
         self._note_times(work, answered)
         return work, answered.answer
+
+    def _hear(self) -> None:
+        # Whoever was given what came back last has acted upon it by now.
+        for work in self._landed_last:
+            self._workers.hear(work.allocation.provisioner, work.number)
+        self._landed_last.clear()
 
     def _note_times(self, work: Work, answered: Answered) -> None:
         if answered.began is not None:

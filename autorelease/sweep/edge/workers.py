@@ -27,7 +27,8 @@ NO_THREAD = "no thread can be started on this machine now: it has reached a limi
 class Call(msgspec.Struct, frozen=True):
     """One call to be made. number: its identity. is_too_late: asked right before it is; then it is not made.
 
-    lane: which threads may make it.
+    lane: which threads may make it. is_ahead: it is ready before a worker is free, and is not made while an error of
+    its lane is unheard: whoever has handed it over may think otherwise by then.
     """
 
     number: int
@@ -35,6 +36,7 @@ class Call(msgspec.Struct, frozen=True):
     allocation: Allocation
     is_too_late: Callable[[], bool] = lambda: False
     lane: str = ""
+    is_ahead: bool = False
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -47,12 +49,16 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 class Lane:
-    """The threads of one provisioner. busy: calls that were handed to them and have not come back."""
+    """The threads of one provisioner. busy: calls that were handed to them and have not come back.
+
+    unheard: the numbers of those that came to an error which nobody has acted upon yet.
+    """
 
     def __init__(self) -> None:
         self.threads = 0
         self.busy = 0
         self.calls: SimpleQueue[Call | None] = SimpleQueue()
+        self.unheard: set[int] = set()
 
 
 class Workers:
@@ -83,7 +89,7 @@ class Workers:
         if lane.threads >= wanted:
             return True
         number = sum(each.threads for each in self._lanes.values()) + 1
-        thread = threading.Thread(target=self._work, args=(lane.calls,), name=f"release-{number}", daemon=True)
+        thread = threading.Thread(target=self._work, args=(lane,), name=f"release-{number}", daemon=True)
         try:
             thread.start()
         except RuntimeError:
@@ -119,15 +125,27 @@ class Workers:
         """Count one call as over: its answer was taken by the one who began it."""
         self._lanes[lane].busy -= 1
 
+    def hear(self, lane: str, number: int) -> None:
+        """What this call came to has been acted upon."""
+        self._lanes[lane].unheard.discard(number)
+
+    def hear_of_any_lane(self, number: int) -> None:
+        """The same of a call of which nothing more is known."""
+        for lane in self._lanes.values():
+            lane.unheard.discard(number)
+
     def dismiss(self) -> None:
         """Let every idle thread end."""
         for lane in self._lanes.values():
             for _ in range(lane.threads):
                 lane.calls.put(None)
 
-    def _work(self, calls: "SimpleQueue[Call | None]") -> None:
-        while (call := calls.get()) is not None:
-            self._answers.put(_made(call))
+    def _work(self, lane: Lane) -> None:
+        while (call := lane.calls.get()) is not None:
+            answered = Answered(call.number, None) if call.is_ahead and lane.unheard else _made(call)
+            if isinstance(answered.answer, ProvisionerError):
+                lane.unheard.add(call.number)
+            self._answers.put(answered)
 
 
 def _made(call: Call) -> Answered:
