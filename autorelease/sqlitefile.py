@@ -5,6 +5,7 @@ Shared by ledger and journal; knows neither's tables.
 
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from operator import methodcaller
@@ -15,6 +16,7 @@ from autorelease.errors import StopReadingError, UnusableError
 from autorelease.sqliteadvice import check_version, names_what_is_missing, primary_code, remedy
 
 BUSY_SECONDS = 10
+WATCH_BUSY_MILLISECONDS = 200
 HEADER = b"SQLite format 3\x00"
 WAL_VERSION = 2
 # Called for every text that is read; a function of ours would take twice as long.
@@ -29,7 +31,7 @@ class StampRefusedError(UnusableError):
     """The table's own rules refuse the change of one row, while the database as a whole works."""
 
 
-def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+def connect(path: Path, *, read_only: bool, is_of_one_thread: bool = True) -> sqlite3.Connection:
     """Open an existing SQLite file; transactions are written out by the caller.
 
     Text that is not UTF-8 arrives with lone surrogates instead of ending the whole cursor. Raises UnusableError.
@@ -43,6 +45,7 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
             uri=True,
             timeout=BUSY_SECONDS,
             isolation_level=None,
+            check_same_thread=is_of_one_thread,
         )
         with _closed_unless_usable(connection):
             connection.text_factory = DECODED
@@ -91,12 +94,13 @@ class OpenFile:
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """Turn SQLite's errors into ours, and raise UnusableError where, before or after, it is not that file."""
-        self._check()
+        self.check()
         with speaking_of(self._path):
             yield
-        self._check()
+        self.check()
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise UnusableError where it is not that file any more."""
         if self._identity is None or self._found() != self._identity:
             raise UnusableError(
                 f"{self._path}: the {self._what} was removed or replaced while it was in use. Put it back; replace it "
@@ -109,6 +113,31 @@ class OpenFile:
         except OSError:
             return None
         return state.st_dev, state.st_ino
+
+
+class Watch:
+    """Tells every thread whether anybody has written to a file, this process included. Reads nothing else of it."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        self._path = path
+        self._file = OpenFile(path, what)
+        # A connection is used by one thread at a time.
+        self._lock = threading.Lock()
+        self._connection = connect(path, read_only=True, is_of_one_thread=False)
+        # Who waits behind a long lock has seen nothing: that is an answer, too, and one that others wait for.
+        self._connection.execute(f"PRAGMA busy_timeout = {WATCH_BUSY_MILLISECONDS}")
+
+    def version(self) -> int:
+        """A number that changes with every commit of any other connection (SQLite's PRAGMA data_version)."""
+        with self._lock, speaking_of(self._path):
+            [number] = self._connection.execute("PRAGMA data_version").fetchone()
+        self._file.check()
+        return int(number)
+
+    def close(self) -> None:
+        """End all use of the file."""
+        with self._lock:
+            self._connection.close()
 
 
 def check_file(path: Path, what: str, remedy: str, *, absent: str | None = None) -> None:

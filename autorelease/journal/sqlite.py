@@ -88,8 +88,7 @@ class SQLiteJournal(Ticks, Memory, Answers, Audits):
 
     def _write_all(self, tick: str, events: Sequence[Event], answers: Sequence[GivenAnswer]) -> None:
         self._write(tick, events)
-        for given in answers:
-            self._write_answer(tick, given)
+        self._write_answers(tick, answers)
 
     def prune(self, before: datetime) -> None:
         """Forget ticks and events that are older; what is known of each (sid, expires_at) stays."""

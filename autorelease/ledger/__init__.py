@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from autorelease.ledger.rows import StoredRow
     from autorelease.ledger.values import Vocabulary
     from autorelease.settings import Settings
+    from autorelease.sqlitefile import Watch
 
 
 # The reason of a row that is there, and is not one of ours.
@@ -183,6 +184,9 @@ class Ledger(Protocol):
     def version(self) -> int | None:
         """A number that changes whenever somebody else has written; None: nobody can say."""
 
+    def watch(self) -> "Watch":
+        """Another connection, by which every thread can see whether anybody has written."""
+
     def read(self, sid: str) -> Allocation | InvalidRow | None:
         """The allocation with this sid as it is now; None: no such row. One that is not ours is NOT_ADMITTED."""
 
@@ -203,6 +207,9 @@ class Ledger(Protocol):
 
     def has_rules(self) -> bool:
         """Whether the table's own rules could refuse one row's stamp and take another's; in doubt they could."""
+
+    def joins_rows(self) -> bool:
+        """Whether they could refuse the stamp of one row because of another row's; in doubt they could."""
 
     def rehearse(self, stamps: Sequence[Stamp]) -> Sequence[UnusableError | None]:
         """Do these stamps, one upon the other, inside a transaction that is rolled back.

@@ -18,6 +18,7 @@ from autorelease.ledger.values import Vocabulary
 from autorelease.sqliteadvice import names_what_is_missing, primary_code
 from autorelease.sqlitefile import (
     OpenFile,
+    Watch,
     check_file,
     check_reading_is_harmless,
     check_writable,
@@ -213,6 +214,10 @@ class LedgerConnection:
         """A number that changes whenever another connection has committed (SQLite's PRAGMA data_version)."""
         with self._file.in_use():
             return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def watch(self) -> Watch:
+        """Another connection, by which every thread can see whether anybody has written."""
+        return Watch(self._path, "ledger")
 
     @contextmanager
     def interrupted_when(self, is_stopped: Callable[[], bool]) -> Iterator[None]:

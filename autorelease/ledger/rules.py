@@ -44,14 +44,16 @@ class Row(msgspec.Struct, frozen=True):
 class Rules(msgspec.Struct, frozen=True):
     """The rules that a stamp of these columns meets.
 
-    refuses: whether they could refuse the stamp of one row and take that of another; in doubt they could. replaces:
-    whether one of them would, left to itself, remove another row to make room for the stamped one. has_triggers:
-    whether more may happen with a stamp than the stamp.
+    refuses: whether they could refuse the stamp of one row and take that of another; in doubt they could. joins_rows:
+    whether the stamp of one row could be refused because of that of another; in doubt it could. replaces: whether one
+    of them would, left to itself, remove another row to make room for the stamped one. has_triggers: whether more may
+    happen with a stamp than the stamp.
     """
 
     table: str
     version: int
     refuses: bool
+    joins_rows: bool
     replaces: bool
     to_parents: Sequence[ForeignKey]
     to_us: Sequence[ForeignKey]
@@ -111,7 +113,7 @@ class Rules(msgspec.Struct, frozen=True):
         return connection.execute(statement, row.values).fetchone() is not None
 
 
-NO_RULES = Rules("", version=-1, refuses=False, replaces=False, to_parents=(), to_us=())
+NO_RULES = Rules("", version=-1, refuses=False, joins_rows=False, replaces=False, to_parents=(), to_us=())
 
 
 def read_rules(connection: sqlite3.Connection, table: str, stamped: Sequence[str]) -> Rules:
@@ -128,21 +130,17 @@ def read_rules(connection: sqlite3.Connection, table: str, stamped: Sequence[str
         touched, (name for name, pk, _ in columns if pk)
     )
     has_triggers = _has_triggers(connection, table)
+    joins_rows = any((unique, to_parents, to_us, has_triggers))
     return Rules(
         table=table,
         version=schema_version(connection),
-        refuses=any(
-            (
-                unique,
-                to_parents,
-                to_us,
-                CHECKS.search(sql),
-                _is_strict(sql),
-                any(hidden for _, _, hidden in columns),
-                has_triggers,
-                _has_touched_expression(connection, table, touched),
-            )
-        ),
+        # A check, a type and a term of an index see the row that is written, and no other.
+        refuses=joins_rows
+        or CHECKS.search(sql) is not None
+        or _is_strict(sql)
+        or any(hidden for _, _, hidden in columns)
+        or _has_touched_expression(connection, table, touched),
+        joins_rows=joins_rows,
         replaces=unique and REPLACES.search(sql) is not None,
         to_parents=to_parents,
         to_us=to_us,

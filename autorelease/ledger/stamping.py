@@ -29,6 +29,12 @@ class Stamping(Through):
         # What becomes of a row in a view is different for each of them.
         return self._rules.refuses or self._is_view
 
+    def joins_rows(self) -> bool:
+        """Whether they could refuse the stamp of one row because of another row's; in doubt they could."""
+        with self._file.in_use():
+            self._look_at_rules()
+        return self._rules.joins_rows or self._is_view
+
     def stamp(self, stamps: Sequence[Stamp]) -> Sequence[StampResult]:
         """Mark all as Released in one durable transaction; raises, with nothing changed, where one of them fails."""
         with self._file.in_use():

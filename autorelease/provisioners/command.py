@@ -21,7 +21,7 @@ from autorelease.errors import ConfigurationError, ProvisionerDown, ProvisionerE
 from autorelease.model import Allocation, Release, Result, rfc3339
 from autorelease.provisioners import Kind, Section, refuse_unknown
 from autorelease.provisioners.identity import fingerprint_of
-from autorelease.provisioners.processes import Ended, check_ends_can_be_known, run
+from autorelease.provisioners.processes import Ended, ProgramMissing, check_ends_can_be_known, run
 from autorelease.structs import TableError, read_struct
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -55,6 +55,7 @@ class CommandProvisioner:
     def __init__(self, options: Options, timeout: timedelta) -> None:
         self._options = options
         self._timeout = timeout
+        self._programs: dict[str, str] = {}
 
     def preflight(self) -> None:
         """Raise ProvisionerDown unless the programs are there and may be executed."""
@@ -79,9 +80,21 @@ class CommandProvisioner:
         """Nothing to give back."""
 
     def _run(self, argv: Sequence[str], allocation: Allocation) -> Ended:
+        program = self._programs.get(argv[0]) or self._looked_up(argv[0])
         values = _values(allocation)
-        filled = [_program(argv[0]), *(self._filled(word, values) for word in argv[1:])]
-        return run(filled, _environment(values), _document(allocation), self._timeout, KILL_AFTER)
+        words = [self._filled(word, values) for word in argv[1:]]
+        environment, document = _environment(values), _document(values, allocation)
+        try:
+            return run([program, *words], environment, document, self._timeout, KILL_AFTER)
+        except ProgramMissing:
+            if (elsewhere := self._looked_up(argv[0])) == program:
+                raise
+            return run([elsewhere, *words], environment, document, self._timeout, KILL_AFTER)
+
+    def _looked_up(self, name: str) -> str:
+        # Once, and again when it is not there any more: to look before each call costs as much as feeding the program.
+        self._programs[name] = found = _program(name)
+        return found
 
     def _filled(self, word: str, values: Mapping[str, str | None]) -> str:
         name = _place(word)
@@ -200,10 +213,8 @@ def _environment(values: Mapping[str, str | None]) -> dict[str, str]:
     return environment
 
 
-def _document(allocation: Allocation) -> bytes:
-    return json.dumps(
-        {**_values(allocation), "provisioner": allocation.provisioner, "status": allocation.status}
-    ).encode()
+def _document(values: Mapping[str, str | None], allocation: Allocation) -> bytes:
+    return json.dumps({**values, "provisioner": allocation.provisioner, "status": allocation.status}).encode()
 
 
 def _make(section: Section) -> CommandProvisioner:

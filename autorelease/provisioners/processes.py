@@ -7,17 +7,17 @@ would do it, and it destroys VMs.
 import contextlib
 import errno
 import os
-import selectors
+import select
 import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import IO
 
 import msgspec
 
 from autorelease.errors import ProvisionerDown, ProvisionerError
+from autorelease.provisioners.pipes import READ_BYTES, Pipes, events
 from autorelease.text import kind_and_reason
 
 TAIL_BYTES = 4096
@@ -25,10 +25,16 @@ TAIL_BYTES = 4096
 CONTINUATIONS = bytes(range(0x80, 0xC0))
 # Where the kernel does not say when a child ends, it is asked this often.
 ASK_EVERY_SECONDS = 0.05
+# A child that ends as soon as this is not listened to before: each look at its output would cost a turn of this thread.
+UNHEARD_SECONDS = 0.02
 # After SIGKILL a process is gone at once, unless it belongs to somebody else or is stuck in the kernel.
 DEAD_WITHIN_SECONDS = 2.0
 # What this machine lacks has nothing to do with the row.
 LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+
+
+class ProgramMissing(ProvisionerDown):
+    """A program, or what it names behind #!, is not there, or may not be executed."""
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -64,10 +70,17 @@ def run(
     could not be watched to its end.
     """
     check_ends_can_be_known()
-    process = _started(argv, environment)
+    pipes = Pipes(document)
     try:
-        conversation = _Conversation(process, document)
-        return conversation.until(time.monotonic() + timeout.total_seconds(), kill_after)
+        process = _started(argv, environment, pipes)
+        return _watched(process, pipes, timeout, kill_after)
+    finally:
+        pipes.close()
+
+
+def _watched(process: "subprocess.Popen[bytes]", pipes: Pipes, timeout: timedelta, kill_after: timedelta) -> Ended:
+    try:
+        return _Conversation(process, pipes).until(time.monotonic() + timeout.total_seconds(), kill_after)
     except BaseException as error:
         is_gone = _put_an_end_to(process)
         if isinstance(error, ProvisionerError) or not isinstance(error, Exception):
@@ -80,21 +93,22 @@ def run(
         ) from error
 
 
-def _started(argv: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+def _started(argv: Sequence[str], environment: Mapping[str, str], pipes: Pipes) -> "subprocess.Popen[bytes]":
     try:
+        stdin, stdout = pipes.open()
         # A session of its own: it has no terminal to ask on, and its children end with it. In /, so that it holds no
         # mount busy.
         return subprocess.Popen(  # noqa: S603 - a list, no shell; only whole elements come from a row
             argv,
             env=environment,
             cwd="/",
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdin=stdin,
+            stdout=stdout,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     except (PermissionError, FileNotFoundError, NotADirectoryError) as error:
-        raise ProvisionerDown(f"the program {argv[0]!r} cannot be started: {error.strerror}") from error
+        raise ProgramMissing(f"the program {argv[0]!r} cannot be started: {error.strerror}") from error
     except OSError as error:
         if error.errno == errno.ENOEXEC:
             raise ProvisionerDown(
@@ -108,10 +122,12 @@ def _started(argv: Sequence[str], environment: Mapping[str, str]) -> "subprocess
             retryable=error.errno != errno.E2BIG,
             not_called=True,
         ) from error
+    finally:
+        pipes.close_theirs()
 
 
 def _put_an_end_to(process: "subprocess.Popen[bytes]") -> bool:
-    """Kill a program that nobody watches any more, with its group, and give back what we hold of it.
+    """Kill a program that nobody watches any more, with its group.
 
     False: it is still there, as one that became another user's may be.
     """
@@ -119,9 +135,6 @@ def _put_an_end_to(process: "subprocess.Popen[bytes]") -> bool:
         _signal_group(process, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(DEAD_WITHIN_SECONDS)
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            stream.close()
     return process.returncode is not None
 
 
@@ -155,51 +168,57 @@ class _Conversation:
     It waits for the child and not for the end of its output: a grandchild may hold the pipe open for ever.
     """
 
-    def __init__(self, process: "subprocess.Popen[bytes]", document: bytes) -> None:
-        assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - both are PIPE
+    def __init__(self, process: "subprocess.Popen[bytes]", pipes: Pipes) -> None:
         self._process = process
-        self._document = document
+        self._pipes = pipes
         self._tail = b""
-        self._stdin: IO[bytes] = process.stdin
-        self._stdout: IO[bytes] = process.stdout
-        # Not epoll, which takes a file of its own and may not get one.
-        self._selector = selectors.PollSelector()
         self._child: int | None = None
+        self._is_output_over = False
 
     def until(self, deadline: float, kill_after: timedelta) -> Ended:
         """Wait for the end; past the deadline (of the monotonic clock) end the child."""
+        self._child = _descriptor_of(self._process)
         try:
-            self._listen()
             timed_out = not self._ended_by(deadline)
             if timed_out:
                 self._end(kill_after)
             status = self._status()
             self._read()
         finally:
-            self._close()
+            if self._child is not None:
+                os.close(self._child)
         return Ended(status, _text(self._tail), timed_out)
 
-    def _listen(self) -> None:
-        os.set_blocking(self._stdin.fileno(), False)
-        os.set_blocking(self._stdout.fileno(), False)
-        self._selector.register(self._stdout, selectors.EVENT_READ)
-        self._selector.register(self._stdin, selectors.EVENT_WRITE)
-        self._child = _descriptor_of(self._process)
-        if self._child is not None:
-            self._selector.register(self._child, selectors.EVENT_READ)
-
     def _ended_by(self, deadline: float) -> bool:
+        return self._ended_soon(deadline) or self._ended_listened_to(deadline)
+
+    def _ended_soon(self, deadline: float) -> bool:
+        """Whether it ends before its output is worth a look: what it writes until then, the pipe keeps."""
+        if self._child is None or self._pipes.rest:
+            return False
+        return bool(events({self._child: select.POLLIN}, min(deadline - time.monotonic(), UNHEARD_SECONDS)))
+
+    def _ended_listened_to(self, deadline: float) -> bool:
         while (left := deadline - time.monotonic()) > 0:
-            for key, _ in self._selector.select(left if self._child is not None else min(left, ASK_EVERY_SECONDS)):
-                if key.fileobj is self._stdin:
-                    self._write()
-                elif key.fileobj is self._stdout:
-                    self._read_some()
-                else:
+            for ready in events(self._wanted(), left if self._child is not None else min(left, ASK_EVERY_SECONDS)):
+                if ready == self._child:
                     return True
+                if ready == self._pipes.stdin:
+                    self._pipes.feed()
+                else:
+                    self._read_some()
             if self._child is None and self._is_over():
                 return True
         return False
+
+    def _wanted(self) -> Mapping[int, int]:
+        """What is waited for, by descriptor."""
+        wanted = {} if self._child is None else {self._child: select.POLLIN}
+        if self._pipes.stdout is not None and not self._is_output_over:
+            wanted[self._pipes.stdout] = select.POLLIN
+        if self._pipes.stdin is not None:
+            wanted[self._pipes.stdin] = select.POLLOUT
+        return wanted
 
     def _is_over(self) -> bool:
         # It stays a zombie: as long as it is one, its number is nobody else's, and its group can be signalled.
@@ -223,24 +242,15 @@ class _Conversation:
         self._process.returncode = os.waitstatus_to_exitcode(status)
         return self._process.returncode
 
-    def _write(self) -> None:
-        try:
-            written = os.write(self._stdin.fileno(), self._document[:65536])
-            self._document = self._document[written:]
-        except BrokenPipeError:
-            self._document = b""
-        if not self._document:
-            self._selector.unregister(self._stdin)
-            self._stdin.close()
-
     def _read_some(self) -> bool:
         """Keep the tail of what is there; False: there is no more for now."""
+        if self._pipes.stdout is None or self._is_output_over:
+            return False
         try:
-            data = os.read(self._stdout.fileno(), 65536)
+            data = os.read(self._pipes.stdout, READ_BYTES)
         except BlockingIOError:
             return False
-        if not data and self._stdout in [key.fileobj for key in self._selector.get_map().values()]:
-            self._selector.unregister(self._stdout)
+        self._is_output_over = not data
         self._tail = (self._tail + data)[-TAIL_BYTES:]
         return bool(data)
 
@@ -249,11 +259,3 @@ class _Conversation:
         for _ in range(64):
             if not self._read_some():
                 return
-
-    def _close(self) -> None:
-        self._selector.close()
-        if self._child is not None:
-            os.close(self._child)
-        for stream in (self._stdin, self._stdout):
-            if not stream.closed:
-                stream.close()

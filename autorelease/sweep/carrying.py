@@ -15,6 +15,7 @@ from autorelease.sweep.answering import Answering
 from autorelease.sweep.books import Books
 from autorelease.sweep.choosing import Chooser
 from autorelease.sweep.crew import Crew
+from autorelease.sweep.edge.freshness import freshness_of
 from autorelease.sweep.looks import Looks
 from autorelease.sweep.loop import Loop
 from autorelease.sweep.misses import Misses
@@ -69,7 +70,8 @@ def carry_out(
     loop = _loop(
         judge, means, books, crew, trouble, again=again, rehearser=rehearser, misses=misses, vms=vms, worklist=worklist
     )
-    loop.run(worklist)
+    with freshness_of(judge) as fresh:
+        loop.run(worklist, fresh)
     crew.log_down()
     lost = trouble.lost or _why_unchecked(books, judge.journal, run, before)
     return Carried(crew.down, tuple(misses.unproven), lost)
@@ -91,7 +93,7 @@ def _loop(
     def charge() -> Charge:
         return Charge(judge.now, means.options.quarantine_after, means.jitter())
 
-    windows = Windows(means)
+    windows = Windows(means, may_be_ahead=None not in judge.versions())
     return Loop(
         judge,
         means,

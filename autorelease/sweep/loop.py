@@ -25,6 +25,7 @@ from autorelease.sweep.answering import Answering
 from autorelease.sweep.books import Books
 from autorelease.sweep.choosing import Chooser, Chosen
 from autorelease.sweep.crew import Crew
+from autorelease.sweep.edge.freshness import UNKNOWN_FRESHNESS, Freshness
 from autorelease.sweep.misses import Misses
 from autorelease.sweep.rehearsing import Rehearser
 from autorelease.sweep.stamping import Stamper
@@ -68,10 +69,12 @@ class Loop:
         self._chooser = chooser
         self._windows = windows
         self._answering = answering
-        self._underway = Underway(means, books.works)
+        self._fresh = UNKNOWN_FRESHNESS
+        self._underway = Underway(means, books.works, windows, self._may_begin)
 
-    def run(self, worklist: Worklist) -> None:
+    def run(self, worklist: Worklist, fresh: Freshness) -> None:
         """Release what is on the list, each provisioner's rows in their order; exactly one finding for each."""
+        self._fresh = self._underway.fresh = fresh
         while True:
             if not self._works.count(State.EARNED) and not self._trouble.is_resting():
                 self._begin()
@@ -117,7 +120,8 @@ class Loop:
         at = self._means.clock()
         fingerprint = self._crew.fingerprint
         intents = [verdicts.intent_event(work, fingerprint(work.allocation.provisioner), at) for work in group]
-        held = self._books.outbox.begin(intents, self._judge.is_held)
+        with self._fresh.ours():
+            held = self._books.outbox.begin(intents, self._judge.is_held)
         if held is None:
             return
         for work in group:
@@ -127,9 +131,14 @@ class Loop:
                 work.is_begun = True
         # Writing the intents may have taken its time, in which somebody else has written, too.
         fit = self._again.still_fit([work for work in group if work.is_begun and work.state is State.READY])
+        judgement = self._again.judgement
         for work in fit or ():
-            self._underway.begin(work, registered[work.number], self._again.judged_at)
+            self._underway.begin(work, registered[work.number], judgement)
             self._windows.has_begun(work.allocation.provisioner)
+
+    def _may_begin(self, name: str) -> bool:
+        # Of a call that was ready before a worker was free.
+        return not (self._means.stop.wished() or self._trouble.is_met() or self._crew.usable(name) is None)
 
     # --- wait and take ----------------------------------------------------------------------------------------------
 
@@ -143,7 +152,8 @@ class Loop:
     def _take(self, came_back: Sequence[CameBack]) -> None:
         for work, answer in came_back:
             if answer is None:
-                self._again.grew_old()
+                if not work.is_ahead:
+                    self._again.grew_old()
                 self._works.move(work, State.READY)
             elif isinstance(answer, Release):
                 self._crew.answered(work)
@@ -159,7 +169,8 @@ class Loop:
                 self._chooser.let_go(work)
         self._answering.settle_doubted(is_over=False)
         started = self._means.monotonic()
-        self._stamper.stamp_all()
+        with self._fresh.ours():
+            self._stamper.stamp_all()
         self._underway.write_seconds = self._means.monotonic() - started
 
     # --- the rest ---------------------------------------------------------------------------------------------------

@@ -70,10 +70,11 @@ def of_group(
     """
     if not group or not ledger.has_rules():
         return {}
-    refusals = ledger.rehearse([Stamp(allocation, at) for allocation in (*under_way, *group)])
+    before = under_way if ledger.joins_rows() else ()
+    refusals = ledger.rehearse([Stamp(allocation, at) for allocation in (*before, *group)])
     return {
         allocation.sid: _why(refusal)
-        for allocation, refusal in zip(group, refusals[len(under_way) :], strict=True)
+        for allocation, refusal in zip(group, refusals[len(before) :], strict=True)
         if refusal is not None
     }
 

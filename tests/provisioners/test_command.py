@@ -252,6 +252,23 @@ def test_a_program_that_went_away_after_the_preflight(tmp_path: Path) -> None:
         provisioner.release(ALLOCATION)
 
 
+def test_a_program_that_moves_within_the_fixed_path_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [tmp_path / "first", tmp_path / "second"]
+    monkeypatch.setattr("autorelease.provisioners.command.SEARCH_PATH", ":".join(map(str, folders)))
+    for folder in folders:
+        folder.mkdir()
+    script = program(folders[0], "echo here", name="mover")
+    provisioner = made(["mover"])
+    assert provisioner.release(ALLOCATION).evidence == "exit 0: here"
+    script.rename(folders[1] / "mover")
+    assert provisioner.release(ALLOCATION).evidence == "exit 0: here"
+    (folders[1] / "mover").unlink()
+    with pytest.raises(ProvisionerDown, match="'mover' is not in"):
+        provisioner.release(ALLOCATION)
+
+
 @pytest.mark.parametrize("text", ["#!/no/such/interpreter\n", "exit 0\n", ""], ids=["interpreter", "no #!", "empty"])
 def test_a_program_that_the_kernel_cannot_run(tmp_path: Path, text: str) -> None:
     """It is the program that is broken, not this row: no row may be charged for it."""

@@ -172,35 +172,35 @@ def test_without_a_descriptor_a_grandchild_that_holds_the_output_is_not_waited_f
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
-BREAKS = ("set_blocking", "waitid", "waitpid", "read", "write")
+BREAKS = ("waitid", "waitpid", "read", "write")
 
 
 @pytest.mark.parametrize("call", BREAKS)
 @pytest.mark.usefixtures("no_descriptor")
-def test_whatever_fails_once_it_runs_the_program_is_ended(
-    tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_whatever_fails_once_it_runs_the_program_is_ended(tmp_path: Path, call: str) -> None:
     """A child that nobody watches would destroy its VM some time later, whatever the row says by then."""
     before = descriptors()
-    real = getattr(os, call)
     body = f"echo $$ > {tmp_path}/pid; echo begun; read -r line; exec sleep 60"
     if call == "waitpid":
         body = f"echo $$ > {tmp_path}/pid; exit 0"
 
     def refused(*_: object) -> None:
-        monkeypatch.setattr(os, call, real)
+        breaking.undo()
         wait_until(lambda: (tmp_path / "pid").exists() and bool((tmp_path / "pid").read_text()))
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
     script = str(program(tmp_path, body))
-    waits = timedelta(seconds=60)
-    if call in ("read", "write"):
+    breaking = pytest.MonkeyPatch()
+    if call == "write":
+        # What the pipe has room for is written before the program runs.
+        breaking.setattr("autorelease.provisioners.pipes.os", Refusing(call, refused, times=1))
+    elif call == "read":
         # Popen itself reads, before the program runs.
-        monkeypatch.setattr("autorelease.provisioners.processes.os", Refusing(call, refused))
+        breaking.setattr("autorelease.provisioners.processes.os", Refusing(call, refused))
     else:
-        monkeypatch.setattr(os, call, refused)
+        breaking.setattr(os, call, refused)
     with pytest.raises(ProvisionerError, match=r"could not be watched to its end: it is ended \(OSError") as raised:
-        run([script], ENVIRONMENT, b"{}\n", waits, QUICKLY)
+        run([script], ENVIRONMENT, b"{}\n" + b" " * 100_000, timedelta(seconds=60), QUICKLY)
     assert raised.value.end_unknown
     assert not isinstance(raised.value, ProvisionerDown)
     assert is_gone(tmp_path)
@@ -208,13 +208,42 @@ def test_whatever_fails_once_it_runs_the_program_is_ended(
 
 
 class Refusing:
-    """The module `os`, one call of which does something else."""
+    """The module `os`, one call of which does something else after it was made some times."""
 
-    def __init__(self, call: str, instead: object) -> None:
-        self._own = {call: instead}
+    def __init__(self, call: str, instead: object, times: int = 0) -> None:
+        self._call = call
+        self._instead = instead
+        self._times = times
 
     def __getattr__(self, name: str) -> object:
-        return self._own.get(name, getattr(os, name))
+        if name == self._call:
+            self._times -= 1
+            if self._times < 0:
+                return self._instead
+        return getattr(os, name)
+
+
+@pytest.mark.parametrize("call", ["pipe", "set_blocking", "write"])
+def test_what_fails_before_the_program_runs_starts_none(
+    tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = descriptors()
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("autorelease.provisioners.pipes.os", Refusing(call, refused))
+    with pytest.raises(ProvisionerError, match="cannot be started") as raised:
+        ran(tmp_path, f"touch {tmp_path}/ran")
+    assert (raised.value.not_called, raised.value.end_unknown) == (True, False)
+    assert not (tmp_path / "ran").exists()
+    assert descriptors() == before
+
+
+def test_what_is_more_than_a_pipe_holds_is_listened_to(tmp_path: Path) -> None:
+    """It is written before anybody listens, and again while it is waited for."""
+    ended = ran(tmp_path, "head -c 300000 /dev/zero | tr '\\0' x; echo end; exit 3")
+    assert (ended.status, len(ended.output), ended.output[-4:]) == (3, 4095, "xend")
 
 
 def test_a_process_that_cannot_learn_how_its_children_end_starts_none(place: Place) -> None:

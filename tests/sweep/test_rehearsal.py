@@ -283,6 +283,17 @@ def test_what_is_under_way_counts_as_stamped(engine: Engine) -> None:
     assert sorted(provisioner.calls) == ["quick", "slow"]
 
 
+def test_where_no_row_meets_another_none_is_rehearsed_again_while_its_call_is_under_way(tmp_path: Path) -> None:
+    engine = with_table(tmp_path, status="status TEXT NOT NULL CHECK (status <> 'Released' OR sid <> 's07')")
+    engine.configure(concurrency=3)
+    engine.add(*ELEVEN)
+    rehearsed: list[str] = []
+    ticked = engine.tick(Scripted(), around_ledger=counting(rehearsed))
+    assert ticked.ends() == {sid: "failed" if sid == "s07" else "released" for sid in ELEVEN}
+    # The first of the plan was tried before.
+    assert sorted(rehearsed) == sorted(["s00", *ELEVEN])
+
+
 def test_a_constraint_that_would_replace_another_row_replaces_nothing(tmp_path: Path) -> None:
     engine = with_table(tmp_path, columns=", UNIQUE (plan, status) ON CONFLICT REPLACE")
     engine.add(*ELEVEN)

@@ -33,16 +33,22 @@ class Until:
 
     def __init__(self, holds: Callable[[], bool]) -> None:
         self._holds = holds
-        self.was_true = False
+        self._ends: list[bool] = []
+
+    @property
+    def was_true(self) -> bool:
+        """Whether it came true for everybody who waited."""
+        return bool(self._ends) and all(self._ends)
 
     def __call__(self, _: Allocation) -> None:
         """Wait for it."""
         pause = threading.Event()
         for _round in range(int(LONG / 2 / 0.01)):
             if self._holds():
-                self.was_true = True
+                self._ends.append(True)
                 return
             pause.wait(0.01)
+        self._ends.append(False)
 
 
 @pytest.fixture
