@@ -31,6 +31,8 @@ REQUIRED = ("sid", "status", "expires_at")
 ROLES = tuple(StoredRow.__struct_fields__)
 # At most; a small ledger takes as much as it is.
 CACHE_KIB = 4096
+# Each row of a page that is walked is kept, and judged, until all of the page is.
+WALKED_AT_ONCE = 2000
 REMEDY = "Check [ledger] url and table in the configuration"
 
 
@@ -62,7 +64,7 @@ class LedgerConnection:
         self._reader = Reader(words)
         self._name = table
         self._rules = NO_RULES
-        self._pace = Pace()
+        self._pace = Pace(most=WALKED_AT_ONCE)
         self._is_stopped: Callable[[], bool] = lambda: False
         with ExitStack() as unless_usable:
             self.connection = connect(path, read_only=read_only)

@@ -14,10 +14,16 @@ EVERYTHING = 2**62
 
 
 class Pace:
-    """The number of rows of the next read, by how long the one before it took. It aims at half of what is allowed."""
+    """The number of rows of the next read, by how long the one before it took. It aims at half of what is allowed.
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic, rows: int | None = None) -> None:
+    most: rows at once, however quick it is.
+    """
+
+    def __init__(
+        self, monotonic: Callable[[], float] = time.monotonic, rows: int | None = None, most: int = MOST_ROWS
+    ) -> None:
         self.rows = FIRST_ROWS if rows is None else rows
+        self._most = most
         self._monotonic = monotonic
 
     @contextmanager
@@ -31,4 +37,4 @@ class Pace:
         if seconds > LONGEST_SECONDS / 2:
             self.rows = max(LEAST_ROWS, int(self.rows * LONGEST_SECONDS / 2 / seconds))
         elif seconds < LONGEST_SECONDS / 4:
-            self.rows = min(MOST_ROWS, self.rows * 2)
+            self.rows = min(self._most, self.rows * 2)
