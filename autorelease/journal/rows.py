@@ -3,7 +3,6 @@
 import sqlite3
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 from msgspec.structs import replace
@@ -182,8 +181,6 @@ def of_vm(known: Known, row: sqlite3.Row, allocation: Allocation) -> Known:
     )
 
 
-# Each instant of a row is written several times.
-@lru_cache(maxsize=4096)
 def as_text(instant: datetime) -> str:
     # Always six digits, so that the texts sort as the instants do.
     return rfc3339(instant, digits=6)

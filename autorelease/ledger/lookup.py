@@ -69,13 +69,23 @@ class Lookup(Sids):
 
     def _by_key(self, sids: Sequence[str]) -> Mapping[str, Sequence[StoredRow]]:
         """The same where no two rows have the same one."""
-        places = ", ".join("?" * len(sids))
-        rows = self.connection.execute(
-            f"SELECT {self._select} FROM {self._table} WHERE {self._column('sid')} IN ({places}) AND {self._ours}", sids
-        )
+        rows = self._of_key(self._select, sids)
         # As the column compares it, 007 finds the row 7.
         wanted = set(sids)
         return {sid: [row] for row in starmap(StoredRow, rows) if (sid := str(row.sid)) in wanted}
+
+    def _of_key(self, columns: str, sids: Sequence[str]) -> Iterator[tuple[RawValue, ...]]:
+        places = ", ".join("?" * len(sids))
+        return self.connection.execute(
+            f"SELECT {columns} FROM {self._table} WHERE {self._column('sid')} IN ({places}) AND {self._ours}", sids
+        )
+
+    def _statuses_of(self, sids: Sequence[str]) -> Mapping[str, Sequence[RawValue]]:
+        """Those of the rows that somebody could mean by these sids."""
+        if not self._sid_is_unique:
+            return {sid: [row.status for row in rows] for sid, rows in self._found(sids).items()}
+        columns = f"{self._column('sid')}, {self._column('status')}"
+        return {str(sid): [status] for sid, status in self._of_key(columns, sids)}
 
     def _by_index(self, sids: Sequence[str]) -> Mapping[str, Sequence[StoredRow]]:
         """A look-up for each, in one statement; no more than one row comes of a sid that a million rows share."""

@@ -189,10 +189,10 @@ class Stamping(Through):
                     raise self._not_stamped(stamp.allocation.raw.sid)
                 self._check_shown_settled(stamp.allocation.raw.sid)
             return
-        rows = self._found([stamp.allocation.sid for stamp in stamps])
+        statuses = self._statuses_of([stamp.allocation.sid for stamp in stamps])
         for stamp in stamps:
-            found = rows.get(stamp.allocation.sid, ())
-            if len(found) != 1 or not is_word(found[0].status, (self._words.released,)):
+            found = statuses.get(stamp.allocation.sid, ())
+            if len(found) != 1 or not is_word(found[0], (self._words.released,)):
                 raise self._not_stamped(stamp.allocation.raw.sid)
 
     def _not_stamped(self, sid: RawValue) -> sqlite3.IntegrityError:

@@ -69,8 +69,10 @@ class Stamper:
             for owned in group:
                 self._stamp_one(*owned)
             return
+        # They have become durable together.
+        at = self._means.clock()
         for (work, earned), result in zip(group, results, strict=True):
-            self._stamped(work, earned, result)
+            self._stamped(work, earned, result, at)
 
     def _stamp_one(self, work: Work, earned: Earned) -> None:
         try:
@@ -78,7 +80,7 @@ class Stamper:
         except StampRefusedError as error:
             self._refused(work, earned, str(error))
         else:
-            self._stamped(work, earned, result)
+            self._stamped(work, earned, result, self._means.clock())
 
     def _refused(self, work: Work, earned: Earned, why: str) -> None:
         name, at = work.allocation.provisioner, self._means.clock()
@@ -89,11 +91,11 @@ class Stamper:
             verdict = verdicts.unstampable(work, earned, why, self._crew.fingerprint(name), self._charge(), at)
         self._books.settle(work, verdict)
 
-    def _stamped(self, work: Work, earned: Earned, result: StampResult) -> None:
+    def _stamped(self, work: Work, earned: Earned, result: StampResult, at: datetime) -> None:
         if result is StampResult.UNCHANGED:
             work.earned = earned.stale()
         else:
-            self._finish(work, earned)
+            self._books.settle(work, verdicts.finished(work, earned.outcome, earned.evidence, at))
 
     def _look_again(self, group: Sequence[Owned]) -> None:
         """Where no row changed: read it, and see what has become of it."""
@@ -136,6 +138,3 @@ class Stamper:
         work.end_unknown = True
         verdict = verdicts.pending(work, evidence, accepted, fingerprint, self._charge(), self._means.clock())
         self._books.settle(work, verdict)
-
-    def _finish(self, work: Work, earned: Earned) -> None:
-        self._books.settle(work, verdicts.finished(work, earned.outcome, earned.evidence, self._means.clock()))
