@@ -85,8 +85,13 @@ class Ticks(Lists):
                 (tick, is_admitted),
             )
             self.connection.execute(
-                "UPDATE ticks SET admitted = ?, admission = ? WHERE tick = ?", (is_admitted, identities, tick)
+                "UPDATE ticks SET admitted = ?, admission = zeroblob(?) WHERE tick = ?",
+                (is_admitted, len(identities), tick),
             )
+            # In place: bound as a whole, it would be there three times.
+            for (seq,) in self.connection.execute("SELECT seq FROM ticks WHERE tick = ?", (tick,)).fetchall():
+                with self.connection.blobopen("ticks", "admission", seq) as blob:
+                    blob.write(identities)
 
     def close_tick(
         self,
