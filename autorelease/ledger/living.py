@@ -118,7 +118,8 @@ class LivingRows(Walking):
         elif released in condition:
             if names[0] not in filled:
                 yield Key(rest, hint, f"{is_live} AND {first} IS NULL", is_rest=True)
-            yield Key((first, *rest), hint, f"{is_live} AND {first} IS NOT NULL")
+            # What comes behind a row that has one has one, too: it need not be looked at for each.
+            yield Key((first, *rest), hint, is_live, begin=f"{first} IS NOT NULL")
 
     def _has_all_living(self, index: str) -> bool:
         """Whether it has all rows that are not Released: the database itself says so of a partial one."""
