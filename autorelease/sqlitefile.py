@@ -123,7 +123,11 @@ class Watch:
         self._file = OpenFile(path, what)
         # A connection is used by one thread at a time.
         self._lock = threading.Lock()
-        self._connection = connect(path, read_only=True, is_of_one_thread=False)
+        # Not read-only: to see how such a one has to be opened, the file would be opened and closed, and with that this
+        # process gives back all locks that its other connections have on it (POSIX). One of a WAL database must keep
+        # its lock for as long as it is open.
+        self._connection = connect(path, read_only=False, is_of_one_thread=False)
+        self._connection.execute("PRAGMA query_only = ON")
         # Who waits behind a long lock has seen nothing: that is an answer, too, and one that others wait for.
         self._connection.execute(f"PRAGMA busy_timeout = {WATCH_BUSY_MILLISECONDS}")
 
@@ -204,7 +208,10 @@ def check_reading_is_harmless(path: Path) -> None:
 
 
 def is_wal(path: Path) -> bool:
-    """Whether the file's header says that it is in WAL mode (bytes 18 and 19: the read and write version)."""
+    """Whether the file's header says that it is in WAL mode (bytes 18 and 19: the read and write version).
+
+    Not to be asked while this process has a connection to it: whoever closes a file gives back all locks on it (POSIX).
+    """
     with path.open("rb") as file:
         return WAL_VERSION in file.read(20)[18:]
 

@@ -111,13 +111,16 @@ def _service(settings: Settings) -> int:
 
 def _ledger(settings: Settings, journal: JournalReader, moment: guard.Moment, limits: guard.Limits) -> Iterator[Check]:
     try:
+        # No connection to it may be open while its rights are looked at: see `is_wal`.
+        open_ledger(settings, read_only=True).close()
+        rights = table.rights(settings.ledger_path, "ledger", _service(settings))
         ledger = open_ledger(settings, read_only=True)
     except UnusableError as error:
         yield Check("ledger", State.FAIL, str(error), table.UNUSABLE)
         return
     try:
         yield Check("ledger", State.OK, f"{settings.ledger_path} has the table {settings.ledger.table!r}")
-        yield table.rights(settings.ledger_path, "ledger", _service(settings))
+        yield rights
         yield from _rows(settings, ledger, journal, moment, limits)
     except UnusableError as error:
         yield Check("plan", State.FAIL, str(error), table.UNUSABLE)

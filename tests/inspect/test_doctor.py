@@ -20,9 +20,11 @@ from autorelease.inspect.doctor import examine_without
 from autorelease.inspect.host import STA_UNSYNC, kernel_status, span, synchronisation
 from autorelease.rules.guard import Moment
 from autorelease.settings import load_settings
+from autorelease.sqlitefile import is_wal
 from tests.ledger.damaged import write_behind_the_index
 from tests.support.connections import all_closed
 from tests.support.engine import EXPIRED, RENEWED, Scripted
+from tests.support.locks import own_locks
 from tests.support.patient import TYPED, Patient
 from tests.support.place import LEDGER_PROVISIONER, command_provisioner, program
 
@@ -477,3 +479,19 @@ def test_of_a_large_ledger_it_says_what_was_not_looked_at_just_now(
         State.OK,
         "none of 2 live rows: of those whose time has not come, none when last audited",
     )
+
+
+def test_no_connection_is_open_while_a_file_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever closes a file gives back all locks that its process has on it, those of its connections among them."""
+    patient = Patient(tmp_path, TYPED, indexes=())
+    patient.place.execute("PRAGMA journal_mode = WAL")
+    locks: list[list[str]] = []
+
+    def watched(path: Path) -> bool:
+        locks.append(own_locks(path))
+        return is_wal(path)
+
+    monkeypatch.setattr("autorelease.inspect.table.is_wal", watched)
+    assert patient.examined()["ledger rights"].state is State.OK
+    assert locks
+    assert not any(locks)
