@@ -2,7 +2,7 @@
 
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 
@@ -169,10 +169,13 @@ class Files:
 
 
 @pytest.fixture
-def files(engine: Engine) -> Files:
+def files(engine: Engine) -> Iterator[Files]:
     """Both, of one row."""
     engine.add("a")
-    return Files(engine)
+    made = Files(engine)
+    yield made
+    for opened in (*made.watches, made.ledger, made.journal):
+        opened.close()
 
 
 def test_it_holds_as_long_as_nobody_writes(files: Files) -> None:
