@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -298,11 +299,26 @@ def test_what_this_machine_lacks_is_charged_to_no_row(
         ran(tmp_path, "exit 0")
 
 
+# The number of the highest descriptor there may be: one that nobody has reached by then.
+HIGHEST = 255
+
+
 def test_where_no_file_can_be_opened_no_program_is_started(tmp_path: Path) -> None:
+    # What is given back in the midst of it would be a place to open another.
+    gc.collect()
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (len(descriptors()) + 2, before[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (HIGHEST + 1, before[1]))
+    taken = list[int]()
     try:
+        # The limit is of numbers, which have gaps.
+        with suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(2):
+            os.close(taken.pop())
         with pytest.raises(ProvisionerDown, match="no program can be started on this machine now"):
             ran(tmp_path, "exit 0")
     finally:
+        for descriptor in taken:
+            os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
