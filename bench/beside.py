@@ -32,8 +32,8 @@ def another_writes(ledger: Path, pause: float) -> Iterator[Written]:
         yield written
     finally:
         process.terminate()
-        told, _ = process.communicate()
-    writes, seconds, longest = told.split()
+        output, _ = process.communicate()
+    writes, seconds, longest = output.split()
     written.writes, written.longest = int(writes), float(longest)
     if written.writes < LEAST_SHARE * float(seconds) / pause:
         fail(f"the other program made {writes} commits in {seconds} seconds")

@@ -14,7 +14,6 @@ from autorelease.errors import UnusableError
 from autorelease.sqlitefile import (
     OpenFile,
     StampRefusedError,
-    Watch,
     check_file,
     check_reading_is_harmless,
     check_writable,
@@ -23,6 +22,7 @@ from autorelease.sqlitefile import (
     is_wal,
     speaking_of,
 )
+from autorelease.sqlitewatch import Watch
 from tests.faults.disks import tmpfs
 from tests.support.connections import all_closed
 from tests.support.locks import own_locks

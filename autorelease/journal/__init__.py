@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from autorelease.settings import Settings
-    from autorelease.sqlitefile import Watch
+    from autorelease.sqlitewatch import Watch
 
 logger = logging.getLogger(__name__)
 

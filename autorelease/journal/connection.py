@@ -9,7 +9,8 @@ from pathlib import Path
 from autorelease.errors import ConfigurationError, UnusableError
 from autorelease.journal.schema import VERSION, is_journal, version_of
 from autorelease.journal.upgrade import upgrade
-from autorelease.sqlitefile import OpenFile, Watch, check_file, check_writable, connect
+from autorelease.sqlitefile import OpenFile, check_file, check_writable, connect
+from autorelease.sqlitewatch import Watch
 from autorelease.text import user_name
 
 REMEDY = (

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from autorelease.ledger.rows import StoredRow
     from autorelease.ledger.values import Vocabulary
     from autorelease.settings import Settings
-    from autorelease.sqlitefile import Watch
+    from autorelease.sqlitewatch import Watch
 
 
 # The reason of a row that is there, and is not one of ours.

@@ -18,7 +18,6 @@ from autorelease.ledger.values import Vocabulary
 from autorelease.sqliteadvice import names_what_is_missing, primary_code
 from autorelease.sqlitefile import (
     OpenFile,
-    Watch,
     check_file,
     check_reading_is_harmless,
     check_writable,
@@ -26,6 +25,7 @@ from autorelease.sqlitefile import (
     interrupted_when,
     quoted,
 )
+from autorelease.sqlitewatch import Watch
 
 REQUIRED = ("sid", "status", "expires_at")
 ROLES = tuple(StoredRow.__struct_fields__)

@@ -25,7 +25,7 @@ from autorelease.sweep.answering import Answering
 from autorelease.sweep.books import Books
 from autorelease.sweep.choosing import Chooser, Chosen
 from autorelease.sweep.crew import Crew
-from autorelease.sweep.edge.freshness import UNKNOWN_FRESHNESS, Freshness
+from autorelease.sweep.edge.freshness import Freshness
 from autorelease.sweep.misses import Misses
 from autorelease.sweep.rehearsing import Rehearser
 from autorelease.sweep.stamping import Stamper
@@ -55,6 +55,7 @@ class Loop:
         answering: Answering,
         chooser: Chooser,
         windows: Windows,
+        fresh: Freshness,
     ) -> None:
         self._judge = judge
         self._means = means
@@ -69,12 +70,11 @@ class Loop:
         self._chooser = chooser
         self._windows = windows
         self._answering = answering
-        self._fresh = UNKNOWN_FRESHNESS
-        self._underway = Underway(means, books.works, windows, self._may_begin)
+        self._fresh = fresh
+        self._underway = Underway(means, books.works, windows, fresh, self._may_begin)
 
-    def run(self, worklist: Worklist, fresh: Freshness) -> None:
+    def run(self, worklist: Worklist) -> None:
         """Release what is on the list, each provisioner's rows in their order; exactly one finding for each."""
-        self._fresh = self._underway.fresh = fresh
         while True:
             if not self._works.count(State.EARNED) and not self._trouble.is_resting():
                 self._begin()

@@ -14,13 +14,14 @@ from autorelease.errors import ProvisionerError
 from autorelease.model import Release
 from autorelease.provisioners import Registered
 from autorelease.sweep.acting import Means
-from autorelease.sweep.edge import freshness
+from autorelease.sweep.edge.freshness import LONGEST_WAIT_SECONDS as LONGEST_WAIT_FOR_FRESHNESS
+from autorelease.sweep.edge.freshness import Freshness
 from autorelease.sweep.edge.workers import Answered, Call, Workers
 from autorelease.sweep.windows import Windows
 from autorelease.sweep.work import State, Work, Works
 
 LONGEST_LINGER_SECONDS = 0.02
-LONGEST_WAIT_FOR_WRITES = 2 * freshness.LONGEST_WAIT_SECONDS
+LONGEST_WAIT_FOR_WRITES = 2 * LONGEST_WAIT_FOR_FRESHNESS
 # For the deadline, which is looked up again so often at the latest.
 LONGEST_WAIT_SECONDS = 1.0
 
@@ -42,9 +43,16 @@ class Underway:
     thread.
     """
 
-    def __init__(self, means: Means, works: Works, windows: Windows, may_begin: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        means: Means,
+        works: Works,
+        windows: Windows,
+        fresh: Freshness,
+        may_begin: Callable[[str], bool],
+    ) -> None:
         self.write_seconds = 0.0
-        self.fresh = freshness.UNKNOWN_FRESHNESS
+        self._fresh = fresh
         self._means = means
         self._works = works
         self._windows = windows
@@ -81,7 +89,7 @@ class Underway:
     def _is_too_late(self, work: Work, judgement: Judgement) -> Callable[[], bool]:
         is_too_old, name = self._is_too_old(judgement), work.allocation.provisioner
         # Its age last: to ask for the rest may take its time.
-        return lambda: not (self._may_begin(name) and self.fresh.holds(judgement.by)) or is_too_old()
+        return lambda: not (self._may_begin(name) and self._fresh.holds(judgement.by)) or is_too_old()
 
     def _is_too_old(self, judgement: Judgement) -> Callable[[], bool]:
         # Asked in the worker: the process may have been stopped, or the machine have slept, until then.

@@ -15,7 +15,7 @@ from autorelease.errors import ExitCode, ProvisionerError, UnusableError
 from autorelease.ledger import Stamp
 from autorelease.model import Allocation
 from autorelease.provisioners.memory import MemoryProvisioner
-from autorelease.sqlitefile import Watch
+from autorelease.sqlitewatch import Watch
 from tests.support.engine import RENEWED, Answer, Engine, Scripted, Wrapper
 from tests.support.sweeping import MISS, PENDING, Unlocking, lock_on, retryable, when
 from tests.support.thorough import stride

@@ -48,8 +48,8 @@ class Freshness:
     def look(self) -> None:
         """Take down what is there now, with all that we have written."""
         # In this order: what others write between the two is in the second one, and differs from what was judged.
-        seen = _told_by(self._seen)
-        last = (_told_by(self._known), seen)
+        seen = _or_unknown(self._seen)
+        last = (_or_unknown(self._known), seen)
         with self._changed:
             self._last = None if None in (*last[0], *seen) else last
             self._is_writing = False
@@ -59,7 +59,7 @@ class Freshness:
         """Whether nobody else has written since somebody judged by these versions."""
         ends, looks = time.monotonic() + LONGEST_WAIT_SECONDS, 0
         while looks < LOOKS:
-            seen = _told_by(self._seen)
+            seen = _or_unknown(self._seen)
             with self._changed:
                 if (known, seen) == self._last:
                     return True
@@ -70,10 +70,6 @@ class Freshness:
         return False
 
 
-# By it nothing holds.
-UNKNOWN_FRESHNESS = Freshness(lambda: UNKNOWN, lambda: UNKNOWN)
-
-
 @contextmanager
 def freshness_of(judge: Judge[Journal]) -> Iterator[Freshness]:
     """That of the ledger and the journal of a judge. Raises UnusableError where they cannot be watched."""
@@ -81,7 +77,7 @@ def freshness_of(judge: Judge[Journal]) -> Iterator[Freshness]:
         yield Freshness(lambda: (ledger.version(), journal.version()), judge.versions)
 
 
-def _told_by(versions: Callable[[], Versions]) -> Versions:
+def _or_unknown(versions: Callable[[], Versions]) -> Versions:
     try:
         return versions()
     except UnusableError:
