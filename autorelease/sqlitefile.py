@@ -29,7 +29,7 @@ class StampRefusedError(UnusableError):
     """The table's own rules refuse the change of one row, while the database as a whole works."""
 
 
-def connect(path: Path, *, read_only: bool, is_of_one_thread: bool = True) -> sqlite3.Connection:
+def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     """Open an existing SQLite file; transactions are written out by the caller.
 
     Text that is not UTF-8 arrives with lone surrogates instead of ending the whole cursor. Raises UnusableError.
@@ -43,7 +43,6 @@ def connect(path: Path, *, read_only: bool, is_of_one_thread: bool = True) -> sq
             uri=True,
             timeout=BUSY_SECONDS,
             isolation_level=None,
-            check_same_thread=is_of_one_thread,
         )
         with _closed_unless_usable(connection):
             connection.text_factory = DECODED
@@ -92,13 +91,12 @@ class OpenFile:
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """Turn SQLite's errors into ours, and raise UnusableError where, before or after, it is not that file."""
-        self.check()
+        self._check()
         with speaking_of(self._path):
             yield
-        self.check()
+        self._check()
 
-    def check(self) -> None:
-        """Raise UnusableError where it is not that file any more."""
+    def _check(self) -> None:
         if self._identity is None or self._found() != self._identity:
             raise UnusableError(
                 f"{self._path}: the {self._what} was removed or replaced while it was in use. Put it back; replace it "

@@ -18,7 +18,7 @@ ROOT = Path(autorelease.__file__).parent
 # The house, from its ground up: a room may know what is on the floors below it, and beside it only what is named.
 GROUND = {"model", "errors", "text", "limits", "structs", "identity", "backlog"}
 FLOORS = [
-    GROUND | {"sqliteadvice", "sqlitefile", "sqlitecheck", "sqlitewatch", "processes", "trust", "stderr", "logs"},
+    GROUND | {"sqliteadvice", "sqlitefile", "sqlitecheck", "processes", "trust", "stderr", "logs"},
     {"settings", "rules"},
     {"ledger", "journal", "provisioners"},
     {"deciding"},
@@ -31,7 +31,6 @@ BESIDE = {
     "sqliteadvice": {"errors"},
     "sqlitefile": {"errors", "sqliteadvice", "text"},
     "sqlitecheck": {"errors", "sqliteadvice", "sqlitefile"},
-    "sqlitewatch": {"sqlitefile"},
     "processes": set[str](),
     "trust": {"errors", "text"},
     "stderr": {"backlog"},

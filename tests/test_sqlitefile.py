@@ -22,10 +22,8 @@ from autorelease.sqlitefile import (
     is_wal,
     speaking_of,
 )
-from autorelease.sqlitewatch import Watch
 from tests.faults.disks import tmpfs
 from tests.support.connections import all_closed
-from tests.support.locks import own_locks
 
 STRANGER = 54_321
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -402,19 +400,3 @@ def test_a_damaged_file_is_called_damaged(path: Path) -> None:
 def test_what_is_not_of_the_database_passes_through(path: Path) -> None:
     with pytest.raises(ZeroDivisionError), speaking_of(path):
         raise ZeroDivisionError
-
-
-def test_a_watch_leaves_the_locks_of_other_connections_alone(tmp_path: Path) -> None:
-    """Without its lock, another program that ends would take the WAL away under a connection that goes on with it."""
-    path = make_database(tmp_path / "a.db", wal=True)
-    connection = connect(path, read_only=False)
-    connection.execute("SELECT * FROM t").fetchall()
-    locks = own_locks(path)
-    watch = Watch(path, "ledger")
-    before = watch.version()
-    assert own_locks(path) == locks != []
-    connection.execute("INSERT INTO t VALUES ('two')")
-    assert watch.version() != before
-    watch.close()
-    assert own_locks(path) == locks
-    connection.close()

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from autorelease.settings import Settings
-    from autorelease.sqlitewatch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -121,9 +120,6 @@ class JournalReader(Protocol):
 
 class Journal(JournalReader, Protocol):
     """The whole journal, for a tick. Used by one thread alone."""
-
-    def watch(self) -> "Watch":
-        """Another connection, by which every thread can see whether anybody has written."""
 
     def is_older(self) -> bool:
         """Whether its tables are those of an older version, in which nothing but `bring_up_to_date` is of use."""

@@ -10,7 +10,6 @@ from autorelease.errors import ConfigurationError, UnusableError
 from autorelease.journal.schema import VERSION, is_journal, version_of
 from autorelease.journal.upgrade import upgrade
 from autorelease.sqlitefile import OpenFile, check_file, check_writable, connect
-from autorelease.sqlitewatch import Watch
 from autorelease.text import user_name
 
 REMEDY = (
@@ -66,10 +65,6 @@ class JournalConnection:
         """A number that changes whenever another connection has committed (SQLite's PRAGMA data_version)."""
         with self._file.in_use():
             return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
-
-    def watch(self) -> Watch:
-        """Another connection, by which every thread can see whether anybody has written."""
-        return Watch(self._path, "journal")
 
     def is_older(self) -> bool:
         """Whether its tables are those of an older version, in which nothing but `bring_up_to_date` is of use."""

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from autorelease.ledger.rows import StoredRow
     from autorelease.ledger.values import Vocabulary
     from autorelease.settings import Settings
-    from autorelease.sqlitewatch import Watch
 
 
 # The reason of a row that is there, and is not one of ours.
@@ -183,9 +182,6 @@ class Ledger(Protocol):
 
     def version(self) -> int | None:
         """A number that changes whenever somebody else has written; None: nobody can say."""
-
-    def watch(self) -> "Watch":
-        """Another connection, by which every thread can see whether anybody has written."""
 
     def read(self, sid: str) -> Allocation | InvalidRow | None:
         """The allocation with this sid as it is now; None: no such row. One that is not ours is NOT_ADMITTED."""

@@ -25,7 +25,6 @@ from autorelease.sqlitefile import (
     interrupted_when,
     quoted,
 )
-from autorelease.sqlitewatch import Watch
 
 REQUIRED = ("sid", "status", "expires_at")
 ROLES = tuple(StoredRow.__struct_fields__)
@@ -216,10 +215,6 @@ class LedgerConnection:
         """A number that changes whenever another connection has committed (SQLite's PRAGMA data_version)."""
         with self._file.in_use():
             return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
-
-    def watch(self) -> Watch:
-        """Another connection, by which every thread can see whether anybody has written."""
-        return Watch(self._path, "ledger")
 
     @contextmanager
     def interrupted_when(self, is_stopped: Callable[[], bool]) -> Iterator[None]:

@@ -18,7 +18,6 @@ from autorelease.sweep.acting import Means
 from autorelease.sweep.books import Books
 from autorelease.sweep.looks import Looks
 from autorelease.sweep.trouble import JOURNAL, LEDGER, Trouble
-from autorelease.sweep.underway import Judgement
 from autorelease.sweep.verdicts import Row
 from autorelease.sweep.work import State, Work
 
@@ -29,14 +28,13 @@ Found = TypeVar("Found")
 class Again:
     """Who falls out of a group that is about to begin. versions: of ledger and journal, from before the plan was read.
 
-    judgement: from when on, by the time since boot, what was found of the last group grows old, and by what it was
-    found.
+    judged_at: from when on, by the time since boot, what was found of the last group grows old.
     """
 
     def __init__(
         self, judge: Judge[Journal], books: Books, means: Means, trouble: Trouble, looks: Looks, versions: Versions
     ) -> None:
-        self._judged_at = 0.0
+        self.judged_at = 0.0
         self._judge = judge
         self._books = books
         self._means = means
@@ -59,11 +57,6 @@ class Again:
         self._note_duration(began)
         return fit
 
-    @property
-    def judgement(self) -> Judgement:
-        """Of the group that was judged last."""
-        return Judgement(self._judged_at, self._of_last_look)
-
     def grew_old(self) -> None:
         """A judgement was too old when it came to the call. Where judging takes so long each time, that is its due."""
         self._has_grown_old = True
@@ -72,7 +65,7 @@ class Again:
         took = self._means.boottime() - began
         # The shortest of all: a process that was stopped in the midst of one has not been judging for so long.
         self._quickest = took if self._quickest is None else min(took, self._quickest)
-        self._judged_at = began + (self._quickest if self._has_grown_old else 0.0)
+        self.judged_at = began + (self._quickest if self._has_grown_old else 0.0)
 
     def still_fit(self, group: Sequence[Work]) -> Sequence[Work] | None:
         """The same of a group that was judged a moment ago; it costs next to nothing where nobody has written since."""
@@ -83,7 +76,7 @@ class Again:
             return None
         if None in versions or versions != self._of_last_look:
             return self.fit(group)
-        self._judged_at = now
+        self.judged_at = now
         return group
 
     def _versions(self) -> Versions:

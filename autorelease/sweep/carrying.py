@@ -15,7 +15,6 @@ from autorelease.sweep.answering import Answering
 from autorelease.sweep.books import Books
 from autorelease.sweep.choosing import Chooser
 from autorelease.sweep.crew import Crew
-from autorelease.sweep.edge.freshness import Freshness, freshness_of
 from autorelease.sweep.looks import Looks
 from autorelease.sweep.loop import Loop
 from autorelease.sweep.misses import Misses
@@ -67,17 +66,10 @@ def carry_out(
     again = Again(judge, books, means, trouble, Looks(judge.ledger, plan.due_vms, means.monotonic), versions)
     vms = VMs(judge.ledger.references, plan.shared_vms())
     worklist = Planlist(plan, without=refused)
-    with freshness_of(judge) as fresh:
-        loop = _loop(
-            *(judge, means, books, crew, trouble),
-            again=again,
-            rehearser=rehearser,
-            misses=misses,
-            vms=vms,
-            worklist=worklist,
-            fresh=fresh,
-        )
-        loop.run(worklist)
+    loop = _loop(
+        judge, means, books, crew, trouble, again=again, rehearser=rehearser, misses=misses, vms=vms, worklist=worklist
+    )
+    loop.run(worklist)
     crew.log_down()
     lost = trouble.lost or _why_unchecked(books, judge.journal, run, before)
     return Carried(crew.down, tuple(misses.unproven), lost)
@@ -95,12 +87,11 @@ def _loop(
     misses: Misses,
     vms: VMs,
     worklist: Worklist,
-    fresh: Freshness,
 ) -> Loop:
     def charge() -> Charge:
         return Charge(judge.now, means.options.quarantine_after, means.jitter())
 
-    windows = Windows(means, may_be_ahead=None not in judge.versions())
+    windows = Windows(means)
     return Loop(
         judge,
         means,
@@ -114,7 +105,6 @@ def _loop(
         answering=Answering(judge, means, books, crew, misses, vms),
         chooser=Chooser(worklist, means, books, crew, trouble, windows, vms),
         windows=windows,
-        fresh=fresh,
     )
 
 

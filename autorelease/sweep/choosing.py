@@ -89,19 +89,14 @@ class Chooser:
             if work.state is State.WAITING:
                 self._works.move(work, State.READY)
             return work
-        planned = self._worklist.take(name) if self._may_take(name, chosen) else None
+        planned = self._worklist.take(name) if self._may_take(name) else None
         return None if planned is None else self._works.add(planned)
 
-    def _may_take(self, name: str, chosen: int = 0) -> bool:
+    def _may_take(self, name: str) -> bool:
         """Whether not too many of its rows are on their way already."""
-        waiting, called = self._works.count_of(name, State.WAITING), self._works.count_of(name, State.CALLED) + chosen
-        if self._windows.is_full(name, called):
-            # It would be ready before a worker is free, and those under way may come to wait, too.
-            waiting += called
-        return (
-            waiting < WAITING_PER_WORKER * self._windows.size(name)
-            and self._works.count_of(name, State.BLOCKED) < MOST_BLOCKED
-        )
+        waiting = self._works.count_of(name, State.WAITING)
+        is_too_much = waiting >= WAITING_PER_WORKER * self._windows.size(name)
+        return not is_too_much and self._works.count_of(name, State.BLOCKED) < MOST_BLOCKED
 
     # --- what does not ----------------------------------------------------------------------------------------------
 

@@ -25,7 +25,6 @@ from autorelease.sweep.answering import Answering
 from autorelease.sweep.books import Books
 from autorelease.sweep.choosing import Chooser, Chosen
 from autorelease.sweep.crew import Crew
-from autorelease.sweep.edge.freshness import Freshness
 from autorelease.sweep.misses import Misses
 from autorelease.sweep.rehearsing import Rehearser
 from autorelease.sweep.stamping import Stamper
@@ -55,7 +54,6 @@ class Loop:
         answering: Answering,
         chooser: Chooser,
         windows: Windows,
-        fresh: Freshness,
     ) -> None:
         self._judge = judge
         self._means = means
@@ -70,8 +68,7 @@ class Loop:
         self._chooser = chooser
         self._windows = windows
         self._answering = answering
-        self._fresh = fresh
-        self._underway = Underway(means, books.works, windows, fresh, self._may_begin)
+        self._underway = Underway(means, books.works)
 
     def run(self, worklist: Worklist) -> None:
         """Release what is on the list, each provisioner's rows in their order; exactly one finding for each."""
@@ -120,8 +117,7 @@ class Loop:
         at = self._means.clock()
         fingerprint = self._crew.fingerprint
         intents = [verdicts.intent_event(work, fingerprint(work.allocation.provisioner), at) for work in group]
-        with self._fresh.ours():
-            held = self._books.outbox.begin(intents, self._judge.is_held)
+        held = self._books.outbox.begin(intents, self._judge.is_held)
         if held is None:
             return
         for work in group:
@@ -131,14 +127,9 @@ class Loop:
                 work.is_begun = True
         # Writing the intents may have taken its time, in which somebody else has written, too.
         fit = self._again.still_fit([work for work in group if work.is_begun and work.state is State.READY])
-        judgement = self._again.judgement
         for work in fit or ():
-            self._underway.begin(work, registered[work.number], judgement)
+            self._underway.begin(work, registered[work.number], self._again.judged_at)
             self._windows.has_begun(work.allocation.provisioner)
-
-    def _may_begin(self, name: str) -> bool:
-        # Of a call that was ready before a worker was free.
-        return not (self._means.stop.wished() or self._trouble.is_met() or self._crew.usable(name) is None)
 
     # --- wait and take ----------------------------------------------------------------------------------------------
 
@@ -152,8 +143,7 @@ class Loop:
     def _take(self, came_back: Sequence[CameBack]) -> None:
         for work, answer in came_back:
             if answer is None:
-                if not work.is_ahead:
-                    self._again.grew_old()
+                self._again.grew_old()
                 self._works.move(work, State.READY)
             elif isinstance(answer, Release):
                 self._crew.answered(work)
@@ -169,8 +159,7 @@ class Loop:
                 self._chooser.let_go(work)
         self._answering.settle_doubted(is_over=False)
         started = self._means.monotonic()
-        with self._fresh.ours():
-            self._stamper.stamp_all()
+        self._stamper.stamp_all()
         self._underway.write_seconds = self._means.monotonic() - started
 
     # --- the rest ---------------------------------------------------------------------------------------------------

@@ -36,10 +36,6 @@ class Trouble:
         """It works."""
         self._since.pop(what, None)
 
-    def is_met(self) -> bool:
-        """Whether one of them failed when it was used last."""
-        return bool(self._since)
-
     def is_resting(self) -> bool:
         """Whether the next try is still to come."""
         return self._monotonic() < self.resume_at

@@ -59,7 +59,6 @@ class Work(msgspec.Struct, eq=False):
     calls: how many were made in this run. begun, called, over: monotonic instants of its first call, of its last call,
     and of that one's answer.
     due_at: the monotonic instant of its next attempt (WAITING), or at which its call is given up (CALLED).
-    is_ahead: its last call was handed over before a worker was free.
     is_begun: this run has written its intent down. is_twin_gone: another row's release was that of the same VM.
     is_abandoned: its call was given up, or could not be ended, and may go on for ever.
     """
@@ -76,7 +75,6 @@ class Work(msgspec.Struct, eq=False):
     due_at: float = 0.0
     error: ProvisionerError | None = None
     earned: Earned | None = None
-    is_ahead: bool = False
     is_begun: bool = False
     is_twin_gone: bool = False
     is_abandoned: bool = False

@@ -17,7 +17,7 @@ from autorelease.provisioners.ledger import LedgerProvisioner
 from autorelease.provisioners.memory import MemoryProvisioner
 from autorelease.rules.guard import Limits
 from autorelease.sweep.edge.stop import Stop
-from tests.support.engine import EXPIRED, Engine, Scripted, Wrapper
+from tests.support.engine import EXPIRED, Calls, Engine, Scripted, Wrapper
 from tests.support.sweeping import retryable, timed_out, when
 
 ROWS = 10_000
@@ -27,13 +27,13 @@ WORKERS = 16
 class CountingLedger(Wrapper):
     """Notes how many rows were read again and are not done with, and takes as long to write as a disk does."""
 
-    def __init__(self, inner: Any, provisioner: "CountingProvisioner") -> None:
+    def __init__(self, inner: Any, calls: Calls) -> None:
         super().__init__(inner)
-        self._provisioner = provisioner
+        self._calls = calls
 
     def read_many(self, sids: Sequence[str]) -> Any:
         """A row that is read again is on its way until its call is over."""
-        self._provisioner.expect(sids)
+        self._calls.add("on the way", len(sids))
         return self._inner.read_many(sids)
 
     def stamp(self, stamps: Sequence[Stamp]) -> Sequence[StampResult]:
@@ -44,20 +44,12 @@ class CountingLedger(Wrapper):
 
 
 class CountingProvisioner(MemoryProvisioner):
-    """Notes how many calls are expected until they are over, and how many threads there are."""
+    """Notes when a call is over, and how many threads there are."""
 
-    def __init__(self, vms: Sequence[str]) -> None:
+    def __init__(self, vms: Sequence[str], calls: Calls) -> None:
         super().__init__(vms)
-        self._expected: set[str] = set()
-        self._of_expected = threading.Lock()
-        self.most_expected = 0
+        self._calls = calls
         self.most_threads = 0
-
-    def expect(self, sids: Sequence[str]) -> None:
-        """Some of them may be expected already."""
-        with self._of_expected:
-            self._expected.update(sids)
-            self.most_expected = max(self.most_expected, len(self._expected))
 
     def release(self, allocation: Allocation) -> Release:
         """Nothing more than the memory's own."""
@@ -65,8 +57,7 @@ class CountingProvisioner(MemoryProvisioner):
         try:
             return super().release(allocation)
         finally:
-            with self._of_expected:
-                self._expected.remove(allocation.sid)
+            self._calls.add("on the way", -1)
 
 
 def hurry(database: Any) -> Any:
@@ -80,7 +71,8 @@ def test_ten_thousand_rows_through_a_few_workers(engine: Engine) -> None:
     engine.place.insert({"sid": sid, "status": "Active", "expires_at": EXPIRED} for sid in sids)
     engine.limits = Limits(max_releases=ROWS, max_percent=100, min_fleet=20)
     engine.configure(concurrency=WORKERS)
-    provisioner = CountingProvisioner(sids)
+    calls = Calls()
+    provisioner = CountingProvisioner(sids, calls)
     commits: list[str] = []
     opened = engine.open_ledger()
     opened.connection.set_trace_callback(lambda text: commits.append(text) if text == "COMMIT" else None)
@@ -90,15 +82,15 @@ def test_ten_thousand_rows_through_a_few_workers(engine: Engine) -> None:
     ticked = engine.tick(
         provisioner,
         ledger=opened,
-        around_ledger=lambda inner: CountingLedger(inner, provisioner),
+        around_ledger=lambda inner: CountingLedger(inner, calls),
         around_journal=hurry,
     )
 
     assert (ticked.code, ticked.report.outcomes) == (ExitCode.OK, {Outcome.RELEASED: ROWS})
     assert set(provisioner.releases.values()) == {1}
     assert provisioner.most_at_once <= WORKERS
-    # A row is read again only for a worker that is free, or is so in a moment: for each worker no more than one.
-    assert provisioner.most_expected <= 2 * WORKERS
+    # A row is read again only for a worker that is free: what was read and is not over never exceeds the workers.
+    assert calls.most("on the way") <= WORKERS
     assert provisioner.most_threads <= threads_before + WORKERS
     assert len(commits) <= ROWS / 5
 

@@ -32,8 +32,7 @@ def begin(workers: Workers, number: int, provisioner: Provisioner) -> None:
 def test_an_answer_comes_back_with_its_number() -> None:
     workers = Workers()
     begin(workers, 7, MemoryProvisioner(["vm-7"]))
-    answered = answer_of(workers)
-    assert (answered.number, answered.answer) == (7, Release(Result.RELEASED, evidence="removed"))
+    assert answer_of(workers) == Answered(7, Release(Result.RELEASED, evidence="removed"))
     workers.has_come_back()
     workers.dismiss()
 
@@ -52,7 +51,7 @@ def test_a_machine_without_a_thread_to_give_is_down(monkeypatch: pytest.MonkeyPa
     workers.has_come_back()
     # The next one has it.
     begin(workers, 2, MemoryProvisioner(["vm-2"]))
-    assert answer_of(workers).answer == Release(Result.RELEASED, evidence="removed")
+    assert answer_of(workers) == Answered(2, Release(Result.RELEASED, evidence="removed"))
     workers.dismiss()
 
 
