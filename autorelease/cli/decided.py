@@ -70,46 +70,57 @@ def decided(
 
     Whoever shows the decision closes them before: nothing of ours may stand in the ledger's way while a pager waits.
     """
-    from autorelease.deciding import audit
     from autorelease.deciding.decide import decide
-    from autorelease.deciding.remembered import name_of
     from autorelease.deciding.running import running
 
     with ExitStack() as stack:
         ledger, journal = stack.enter_context(opened(settings))
         judge = judge_of(settings, ledger, journal, at.now)
-
-        def audited(census: "Census") -> "Memory | None":
-            memory = audit.own_audit(judge, name_of(ledger, at.ledger), audit.Clocks(clock), census)
-            if memory is not None and memory.problem is not None:
-                raise UnusableError(memory.problem)
-            return memory
-
         decision = decide(
             judge,
             at,
             limits(settings),
             running=running(journal, clock()),
             is_hypothetical=is_hypothetical,
-            audited=audited,
+            audited=lambda census: _own_audit(judge, at.ledger, census),
         )
         stack.callback(decision.spool.close)
         _warn(decision.memory)
         yield ledger, journal, decision
 
 
-def warn_of_problem(memory: "Memory") -> None:
-    """Say what the last audit has found of the ledger's own indexes."""
+def check_indexes(judge: "Judge[JournalReader]", ledger: str | None) -> None:
+    """Raise UnusableError where the ledger's own indexes hide rows: what was looked up by them may be false.
+
+    Of a ledger that is too large to be looked at now, what the last audit found of them is said. ledger: its name.
+    """
+    from autorelease.deciding.remembered import name_of, recalled
+
+    if _own_audit(judge, ledger, None) is None:
+        _warn_of_problem(recalled(judge.journal.audited(name_of(judge.ledger, ledger))))
+
+
+def _own_audit(judge: "Judge[JournalReader]", ledger: str | None, census: "Census | None") -> "Memory | None":
+    from autorelease.deciding import audit
+    from autorelease.deciding.remembered import name_of
+
+    memory = audit.own_audit(judge, name_of(judge.ledger, ledger), audit.Clocks(clock), census)
+    if memory is not None and memory.problem is not None:
+        raise UnusableError(memory.problem)
+    return memory
+
+
+def _warn_of_problem(memory: "Memory") -> None:
     if memory.problem is not None:
-        logger.warning("%s (the ledger was not looked at just now; %s)", memory.problem, _audited(memory))
+        logger.warning("%s (the ledger was not looked at just now; %s)", memory.problem, _last_audit(memory))
 
 
 def _warn(memory: "Memory") -> None:
     """Say how old the look at the whole ledger is that this rests on, where it was not made just now."""
-    warn_of_problem(memory)
+    _warn_of_problem(memory)
     if memory.problem is None and not memory.is_own:
-        logger.info("the whole ledger is too large to be looked at now; %s", _audited(memory))
+        logger.info("the whole ledger is too large to be looked at now; %s", _last_audit(memory))
 
 
-def _audited(memory: "Memory") -> str:
+def _last_audit(memory: "Memory") -> str:
     return f"its last audit ended at {rfc3339(memory.at)}" if memory.at else "no audit of it has come to its end yet"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autorelease.cli.decided import decided, judge_of, limits, opened, warn_of_problem
+from autorelease.cli.decided import check_indexes, decided, judge_of, limits, opened
 from autorelease.cli.shared import FORMAT, check_utf8, clock, moment, parse_length, shared
 from autorelease.errors import ExitCode, UsageError
 from autorelease.inspect import at_second, in_words
@@ -148,7 +148,6 @@ def explain(
 
     Example: autorelease explain vm-1042
     """
-    from autorelease.deciding.remembered import name_of, recalled
     from autorelease.deciding.running import running
     from autorelease.deciding.single import decide_single
     from autorelease.inspect.explain import explain as find_sections
@@ -166,12 +165,12 @@ def explain(
         spelled=at_second if is_terminal() else rfc3339,
     )
     with opened(settings) as (ledger, journal):
+        judge = judge_of(settings, ledger, journal, now)
+        check_indexes(judge, settings.ledger_name)
         subject = look_up(sid, ledger, journal, terms.words)
         if not subject.is_known:
             raise UsageError(_unknown(sid, ledger))
-        warn_of_problem(recalled(journal.audited(name_of(ledger, settings.ledger_name))))
-        judge, runs = judge_of(settings, ledger, journal, now), running(journal, clock())
-        single = decide_single(judge, settings.ledger_name, sid, subject.rows, running=runs)
+        single = decide_single(judge, settings.ledger_name, sid, subject.rows, running=running(journal, clock()))
         ledger.close()
         show_lines([f"{sid}, at {terms.spelled(now)}"])
         for section in find_sections(subject, single, journal.events(sid=sid), terms):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.reports import footprint, schema
+from tests.ledger.damaged import write_behind_the_index
 from tests.support.here import run_here
 from tests.support.journals import copy_journal
 from tests.support.measured import run_measured
@@ -175,6 +176,50 @@ def test_explain_without_a_journal_says_so(here: Place) -> None:
     assert ran.code == 0
     assert "no journal yet" in ran.err
     assert not here.journal.exists()
+
+
+INDEXED = """
+CREATE TABLE vm_allocations (sid TEXT NOT NULL, owner TEXT, plan TEXT, provisioner TEXT, vm_ref TEXT, vm_uid TEXT,
+    status TEXT, expires_at INTEGER, released_at INTEGER)
+"""
+HIDDEN = "INSERT INTO vm_allocations (sid, status, expires_at) VALUES ('hidden', 'Active', 1700000000)"
+MANY = """
+WITH RECURSIVE counted (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM counted WHERE n < 20001)
+INSERT INTO vm_allocations (sid, status, expires_at) SELECT 'many-' || n, 'Active', 4000000000 FROM counted
+"""
+
+
+def hide_one(here: Place) -> None:
+    """A row that is in the table, and not in the index by which a sid is looked up."""
+    here.ledger.unlink()
+    here.make_ledger([allocation("seen", NOW + DAY)], table=INDEXED)
+    here.execute("CREATE UNIQUE INDEX by_sid ON vm_allocations (sid)")
+    write_behind_the_index(here.ledger, "by_sid", lambda connection: connection.execute(HIDDEN))
+
+
+@pytest.mark.parametrize("sid", ["hidden", "seen"])
+def test_nothing_is_explained_by_an_index_that_hides_rows(here: Place, sid: str) -> None:
+    hide_one(here)
+    ran = run_here(here, "explain", sid)
+    assert (ran.code, ran.out) == (5, "")
+    for part in (str(here.ledger), "the index by_sid", "1 row (hidden)", 'REINDEX "by_sid";'):
+        assert part in ran.err
+    here.execute("REINDEX by_sid")
+    mended = run_here(here, "explain", sid)
+    assert (mended.code, f"'{sid}' (text)" in mended.out) == (0, True), mended
+
+
+def test_of_a_large_ledger_the_last_audit_says_that_an_index_hides_rows(here: Place) -> None:
+    hide_one(here)
+    here.execute(MANY)
+    assert run_here(here, "tick", "--once").code == 5
+    unknown = run_here(here, "explain", "nobody")
+    assert (unknown.code, "no allocation 'nobody' is in the ledger" in unknown.err) == (2, True), unknown
+    seen = run_here(here, "explain", "seen")
+    assert seen.code == 0
+    for ran in (unknown, seen):
+        assert "the index by_sid" in ran.err
+        assert "the ledger was not looked at just now; its last audit ended at" in ran.err
 
 
 # --- health -----------------------------------------------------------------------------------------------------------

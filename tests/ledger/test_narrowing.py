@@ -459,7 +459,7 @@ def test_an_audit_judges_every_live_row_by_itself_and_a_census_needs_nothing_of_
     ledger = SQLiteLedger(path, "t", COLUMNS, words=table.words)
     try:
         judge = Judge(ledger, EmptyJournal(), table.now, table.grace, timedelta(0))
-        memory = own_audit(judge, "t", Clocks(lambda: table.now))
+        memory = own_audit(judge, "t", Clocks(lambda: table.now), None)
         census = ledger.census()
         assert memory is not None
         assert memory.problem is None
