@@ -108,7 +108,7 @@ def audit(judge: Judge[Journal], name: str, census: Census, limits: Limits, cloc
 
 
 def own_audit(judge: Judge[JournalReader], name: str, clocks: Clocks, census: Census | None) -> Memory | None:
-    """An audit by who only reads; None where the ledger is too large for that. census: what is known of it; or nothing."""
+    """An audit by who only reads; None where the ledger is too large for that. census: what is known of it."""
     last = judge.journal.audited(name).finished
     # Begun all the same it would come to so many rows before it was given up.
     has_too_many = census is not None and census.rows_examined > SMALL_LIVE

@@ -60,6 +60,9 @@ class Due(Lookup):
         index = index_of(step)
         if index is None or self._is_partial(index) or (span := self._span()) < FEW_ROWS:
             return False
+        if "=?" in step:
+            # It leads with another column (released_at, say), and is narrowed by that before the expiry is.
+            return False
         expired = f"SELECT 1 FROM {self._table} INDEXED BY {quoted(index)} WHERE {self._column('expires_at')} < ?"
         most = min(span // WORTH, MOST_PASSED)
         return self.connection.execute(f"{expired} LIMIT 1 OFFSET ?", (bound, most)).fetchone() is not None

@@ -67,6 +67,11 @@ class Lookup(Sids):
             return {sid: self._matching(sid) for sid in wanted}
         return self._by_scan(wanted)
 
+    @property
+    def _is_keyed(self) -> bool:
+        """Whether a sid alone is a key. Where others belong to that key, a list of sids would be a scan."""
+        return self._sid_is_unique and not self._words.where
+
     def _by_key(self, sids: Sequence[str]) -> Mapping[str, Sequence[StoredRow]]:
         """The same where no two rows have the same one."""
         rows = self._of_key(self._select, sids)
@@ -82,14 +87,14 @@ class Lookup(Sids):
 
     def _statuses_of(self, sids: Sequence[str]) -> Mapping[str, Sequence[RawValue]]:
         """Those of the rows that somebody could mean by these sids."""
-        if not self._sid_is_unique:
+        if not self._is_keyed:
             return {sid: [row.status for row in rows] for sid, rows in self._found(sids).items()}
         columns = f"{self._column('sid')}, {self._column('status')}"
         return {str(sid): [status] for sid, status in self._of_key(columns, sids)}
 
     def _by_index(self, sids: Sequence[str]) -> Mapping[str, Sequence[StoredRow]]:
         """A look-up for each, in one statement; no more than one row comes of a sid that a million rows share."""
-        if self._sid_is_unique:
+        if self._is_keyed:
             return self._by_key(sids)
         cursor = self.connection.execute(
             f"WITH {self._counted(sids)}, single AS (SELECT place, rows, CASE rows WHEN 1 THEN sid END AS sid, "

@@ -121,7 +121,7 @@ class Stamping(Through):
     @cached_property
     def _of_this_sid(self) -> str:
         sid = self._column("sid")
-        return f"{sid} = ? AND {sid} COLLATE BINARY IS ? AND typeof({sid}) = ? AND {self._admitted}"
+        return f"{sid} = ? AND {sid} COLLATE BINARY IS ? AND typeof({sid}) = ? AND {self._ours}"
 
     def _judged_row(self, stamp: Stamp) -> Row:
         """The row as long as it holds the very values that were judged, and names the VM that was released."""

@@ -258,3 +258,20 @@ def test_an_index_of_mostly_settled_rows_is_not_gone_by(tmp_path: Path, settled:
     # Whether a sid is shared is another look.
     of_due = [statement for statement in statements if '"expires_at" <' in statement]
     assert any("NOT INDEXED" in statement for statement in of_due) == is_walked
+
+
+def test_an_index_that_leads_with_another_column_is_gone_by_however_many_rows_are_settled(tmp_path: Path) -> None:
+    """What is settled has a released_at, and is left out before any expiry is looked at."""
+    path = fill(tmp_path / "allocations.db", TABLES["row ids"], ROWS)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE INDEX unreleased ON vm_allocations (released_at, expires_at)")
+        connection.execute(
+            f"UPDATE vm_allocations SET status = 'Released', expires_at = {NOON} - rowid, released_at = {NOON} "
+            f"WHERE expires_at > {NOON}"
+        )
+    statements: list[str] = []
+    watched = Watched(path, before=statements.append)
+    due = sum(map(len, watched.ledger.due(NOW, NO_GRACE)))
+    watched.ledger.close()
+    assert due == DUE
+    assert not any("NOT INDEXED" in statement for statement in statements if '"expires_at" <' in statement)

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from autorelease.ledger import NOT_ADMITTED, Stamp, StampResult
+from autorelease.ledger.lookup import SIDS_AT_ONCE
 from autorelease.ledger.rows import StoredRow
 from autorelease.ledger.sqlite import SQLiteLedger
 from autorelease.ledger.values import Vocabulary
 from autorelease.model import Allocation, InvalidRow
+from tests.support.sqlite_steps import steps_of
 
 NOW = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
 NONE = timedelta(0)
@@ -143,3 +145,27 @@ def test_a_key_over_sid_and_kind_keeps_the_sids_of_ours_unique(
     services.execute(f"CREATE UNIQUE INDEX one ON t {unique}")
     services.open_anew()
     assert services.ledger.shape().is_sid_unique == is_unique
+
+
+def test_sids_that_are_a_key_with_their_kind_alone_are_looked_up_one_by_one(services: Services) -> None:
+    """To walk through all rows of a kind for a page of sids would take as long as the table is."""
+    services.execute("DELETE FROM t")
+    services.execute("CREATE UNIQUE INDEX one ON t (kind, sid)")
+    services.execute("CREATE INDEX of_kind ON t (kind)")
+    for kind in ("vps", "domain"):
+        services.execute(
+            "WITH RECURSIVE counted (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM counted WHERE n < 20000) "
+            "INSERT INTO t SELECT n, ?, 'Active', ?, NULL FROM counted",
+            kind,
+            PAST,
+        )
+    services.open_anew()
+    stamps = [Stamp(services.allocation(str(number)), NOW) for number in (1, 20_000)]
+    page = [str(number) for number in range(1, SIDS_AT_ONCE + 1)]
+    found: list[str] = []
+    taken = steps_of(services.ledger.connection, lambda: found.extend(services.ledger.read_many(page)))
+    assert found == page
+    assert taken < 100 * len(page)
+    taken = steps_of(services.ledger.connection, lambda: services.ledger.rehearse(stamps))
+    assert taken < 5_000
+    assert services.ledger.stamp(stamps) == [StampResult.STAMPED] * 2
