@@ -6,7 +6,7 @@ A part that cannot be looked at is a line, too, and what rests on it is left out
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from datetime import timedelta
 from shlex import quote
@@ -45,14 +45,9 @@ def examine(settings: Settings, moment: guard.Moment, limits: guard.Limits) -> I
     yield Check("configuration", State.OK, f"{settings.config} is understood")
     yield _sqlite()
     with ExitStack() as stack:
-        journal = _opened_journal(settings)
-        if isinstance(journal, Check):
-            yield journal
-            journal = _nothing()
-        else:
-            yield Check("journal", State.OK, f"{settings.journal_path} can be read")
-            yield table.rights(settings.journal_path, "journal", _service(settings))
+        journal, checks = _journal(settings)
         stack.callback(journal.close)
+        yield from checks
         yield from _ledger(settings, journal, moment, limits)
         yield _clock(journal, moment, limits)
     yield synchronisation()
@@ -81,15 +76,19 @@ def _sqlite() -> Check:
 # --- journal ----------------------------------------------------------------------------------------------------------
 
 
-def _opened_journal(settings: Settings) -> JournalReader | Check:
+def _journal(settings: Settings) -> tuple[JournalReader, Sequence[Check]]:
+    """The journal, and what is to be said of it; where it cannot be read, one of nothing."""
     path = settings.journal_path
     if is_missing(path):
         remedy = f"autorelease init, but only after reading {page('The journal is lost')}"
-        return Check("journal", State.FAIL, f"{path}: there is no such journal", remedy)
+        return _nothing(), [Check("journal", State.FAIL, f"{path}: there is no such journal", remedy)]
     try:
-        return open_journal_reader(settings)
+        # No connection to it may be open while its rights are looked at: see `is_wal`.
+        open_journal_reader(settings).close()
+        rights = table.rights(path, "journal", _service(settings))
+        return open_journal_reader(settings), [Check("journal", State.OK, f"{path} can be read"), rights]
     except UnusableError as error:
-        return Check("journal", State.FAIL, str(error), table.UNUSABLE)
+        return _nothing(), [Check("journal", State.FAIL, str(error), table.UNUSABLE)]
 
 
 def _nothing() -> JournalReader:

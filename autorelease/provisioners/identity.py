@@ -8,9 +8,9 @@ import json
 import logging
 import os
 import stat
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 from autorelease.text import is_place_of_secret, words_without_secrets
 
@@ -23,6 +23,9 @@ EXECUTABLE = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 OF_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 # What a word that names no file comes to, when it is taken for a path: a script after `sh -c`, say.
 NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+# By device and number of the file.
+_descriptors: dict[tuple[int, int], int] = {}
+_lock = threading.Lock()
 
 
 def fingerprint_of(argv: Sequence[str], program: str | None) -> str | None:
@@ -67,8 +70,7 @@ def _digest(path: Path, *, is_program: bool) -> str | None:
         raise
     if not stat.S_ISREG(found.st_mode) or (not is_program and _holds_secret(path, found.st_mode)):
         return None
-    with open(path, "rb", opener=_without_waiting) as file:
-        return _digest_of(file)
+    return _digest_of(_opened(path, found))
 
 
 def _holds_secret(path: Path, mode: int) -> bool:
@@ -76,18 +78,34 @@ def _holds_secret(path: Path, mode: int) -> bool:
     return not mode & EXECUTABLE and (is_place_of_secret(path.stem) or not mode & OF_OTHERS)
 
 
-def _without_waiting(path: str, flags: int) -> int:
+def _opened(path: Path, found: os.stat_result) -> int:
+    """A descriptor of this file, which stays open for as long as the process lives.
+
+    Who closes a file gives back every lock that its process has on it (POSIX, see SQLite's "How To Corrupt", 2.2): the
+    file may be the ledger itself, which another program would then take for one that nobody uses.
+    """
+    with _lock:
+        descriptor = _descriptors.get((found.st_dev, found.st_ino))
+        if descriptor is None:
+            descriptor = _without_waiting(path)
+            state = os.fstat(descriptor)
+            # By what it is, and not by what was found: it may have been replaced since.
+            descriptor = _descriptors.setdefault((state.st_dev, state.st_ino), descriptor)
+        return descriptor
+
+
+def _without_waiting(path: Path) -> int:
     # What has become a FIFO since must not be waited for.
-    return os.open(path, flags | os.O_NONBLOCK)
+    return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def _digest_of(file: BinaryIO) -> str:
+def _digest_of(descriptor: int) -> str:
     import hashlib
 
     digest = hashlib.sha256()
-    left = MOST_BYTES
-    while left > 0 and (data := file.read(min(left, CHUNK_BYTES))):
+    place = 0
+    while place < MOST_BYTES and (data := os.pread(descriptor, min(MOST_BYTES - place, CHUNK_BYTES), place)):
         digest.update(data)
-        left -= len(data)
-    size = os.fstat(file.fileno()).st_size
+        place += len(data)
+    size = os.fstat(descriptor).st_size
     return digest.hexdigest() if size <= MOST_BYTES else f"{digest.hexdigest()} of the beginning of {size} bytes"

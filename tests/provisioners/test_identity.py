@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
+from autorelease.ledger import open_ledger
 from autorelease.provisioners import Identifying, open_provisioners
 from autorelease.provisioners import identity as module
-from tests.support.place import program
+from autorelease.settings import load_settings
+from tests.support.locks import own_locks
+from tests.support.place import LEDGER_PROVISIONER, NOW, Place, allocation, program
 
 SECRET = "hunter2"
 
@@ -196,6 +199,24 @@ def test_of_a_huge_file_the_beginning_and_the_size_must_do(tmp_path: Path, monke
     assert any("of the beginning of 1002 bytes" in text for text in found)
 
 
+def test_a_ledger_that_is_named_keeps_the_locks_of_its_connection(tmp_path: Path) -> None:
+    """Without them another program takes itself for the last one, and removes the -wal with our stamps in it."""
+    place = Place(tmp_path)
+    place.configure(LEDGER_PROVISIONER)
+    place.make_ledger([allocation("a", NOW)], wal=True)
+    ledger = open_ledger(load_settings(place.config, None), read_only=False)
+    ledger.version()
+    locks = own_locks(place.ledger)
+    assert locks
+    before = known(["true", "--db", place.ledger, "{sid}"])
+    assert own_locks(place.ledger) == locks
+    assert known(["true", f"--db={place.ledger}", "{sid}"]) != before
+    assert own_locks(place.ledger) == locks
+    ledger.close()
+    place.execute("PRAGMA user_version = 7")
+    assert known(["true", "--db", place.ledger, "{sid}"]) != before
+
+
 def test_a_program_that_is_missing_is_nothing_to_believe(tmp_path: Path) -> None:
     assert fingerprint([tmp_path / "missing"]) is None
     assert fingerprint(["no-program-has-this-name"]) is None
@@ -208,7 +229,7 @@ def test_a_file_that_cannot_be_read_is_nothing_to_believe(
     region = tmp_path / "region.conf"
     region.write_text("north")
 
-    def refuse(path: Path, _: int) -> int:
+    def refuse(path: Path) -> int:
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(module, "_without_waiting", refuse)
