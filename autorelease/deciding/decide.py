@@ -66,7 +66,7 @@ class Decision(msgspec.Struct, frozen=True):
         return planned + len(self.unfinished.conflicts)
 
 
-Audited = Callable[[Census], remembered.Memory | None]
+OwnAudit = Callable[[Census], remembered.Memory | None]
 
 
 def decide(
@@ -77,7 +77,7 @@ def decide(
     running: Collection[str] = (),
     is_hypothetical: bool = False,
     is_stopped: Callable[[], bool] = lambda: False,
-    audited: Audited = lambda _: None,
+    audited: OwnAudit = lambda _: None,
 ) -> Decision:
     """Read ledger and journal, plan, and ask the guard. Changes nothing.
 
@@ -95,7 +95,7 @@ def _decide(
     limits: guard.Limits,
     running: Collection[str],
     is_hypothetical: bool,  # noqa: FBT001 - handed on
-    audited: Audited,
+    audited: OwnAudit,
     is_stopped: Callable[[], bool],
 ) -> Decision:
     ledger, journal = judge.ledger, judge.journal
@@ -192,10 +192,10 @@ def _fill(
         spool.mark_owned_twice(judge.ledger.holders(references, sids))
 
 
-Memory = Mapping[tuple[str, datetime | None], Known]
+KnownByRow = Mapping[tuple[str, datetime | None], Known]
 
 
-def _admitted_before(rows: Sequence[Allocation], known: Memory, admitted: Identities) -> Memory:
+def _admitted_before(rows: Sequence[Allocation], known: KnownByRow, admitted: Identities) -> KnownByRow:
     """What is known, with a mark at what the newest admitted plan had: it was admitted once, reached or not."""
     if not len(admitted):
         return known

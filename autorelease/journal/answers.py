@@ -48,14 +48,14 @@ class Answers(JournalConnection):
             found.update(row["sid"] for row in rows)
         return frozenset(found)
 
-    def _write_answers(self, tick: str, answers: Sequence[GivenAnswer]) -> None:
+    def _write_answers(self, run: str, answers: Sequence[GivenAnswer]) -> None:
         """Write what was said in this run, in its order; one that released something has credit from now on."""
         self.connection.executemany(
             "INSERT INTO given_answers (fingerprint, tick, answer) VALUES (?, ?, ?)",
-            [(given.fingerprint, tick, given.answer) for given in answers],
+            [(given.fingerprint, run, given.answer) for given in answers],
         )
         earning = {given.fingerprint for given in answers if given.answer in (Answer.RELEASED, Answer.PROOF)}
         self.connection.executemany(
             "INSERT OR IGNORE INTO credits (fingerprint, since) SELECT ?, started_at FROM ticks WHERE tick = ?",
-            [(fingerprint, tick) for fingerprint in sorted(earning)],
+            [(fingerprint, run) for fingerprint in sorted(earning)],
         )

@@ -10,7 +10,6 @@ from autorelease.identity import References
 from autorelease.ledger.base import Base, check_base, kind_of
 from autorelease.ledger.binding import lowered
 from autorelease.ledger.conditions import is_admitted, is_live, may_be_admitted
-from autorelease.ledger.pace import Pace
 from autorelease.ledger.reading import Reader
 from autorelease.ledger.rows import StoredRow
 from autorelease.ledger.rules import NO_RULES
@@ -30,8 +29,6 @@ REQUIRED = ("sid", "status", "expires_at")
 ROLES = tuple(StoredRow.__struct_fields__)
 # At most; a small ledger takes as much as it is.
 CACHE_KIB = 4096
-# Each row of a page that is walked is kept, and judged, until all of the page is.
-WALKED_AT_ONCE = 2000
 REMEDY = "Check [ledger] url and table in the configuration"
 
 
@@ -63,7 +60,6 @@ class LedgerConnection:
         self._reader = Reader(words)
         self._name = table
         self._rules = NO_RULES
-        self._pace = Pace(most=WALKED_AT_ONCE)
         self._is_stopped: Callable[[], bool] = lambda: False
         with ExitStack() as unless_usable:
             self.connection = connect(path, read_only=read_only)

@@ -33,8 +33,8 @@ class Due(Lookup):
     def due(self, now: datetime, grace: timedelta) -> Iterator[Sequence[Allocation]]:
         """Pages of readable live allocations: a superset of what has expired.
 
-        Where an index serves, oldest first as stored. Where none does, in the order of the table's own key, by one walk
-        through it in slices. A view without such an index has no key: each of its pages is a look at all of it.
+        Where an index serves, oldest first as stored. Where none does, in the order of the key, by one walk in slices.
+        Of a view that has no key either, each page is a look at all of it.
         """
         moment = now - grace
         with self._file.in_use():

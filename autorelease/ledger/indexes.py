@@ -159,12 +159,7 @@ class Indexes(Due):
 
     def _looks_up(self, join: str, values: Sequence[RawValue], index: str) -> bool:
         """Whether it goes to the entry of each row in this index, and does not read through it."""
-        try:
-            steps = self._steps(join, values)
-        except sqlite3.OperationalError as error:
-            if str(error) != NO_SOLUTION:
-                raise
-            return False
+        steps = self._steps_if_any(join, values)
         return any(step.startswith("SEARCH") and f" INDEX {index} (" in step for step in steps)
 
     @property
@@ -209,13 +204,17 @@ class Indexes(Due):
 
     def _is_scan(self, statement: str, values: Sequence[RawValue]) -> bool:
         """Whether it reads more than the entries of a few rows."""
+        steps = self._steps_if_any(statement, values)
+        return any(step.startswith("SCAN") and not step.startswith("SCAN CONSTANT") for step in steps)
+
+    def _steps_if_any(self, statement: str, values: Sequence[RawValue]) -> list[str]:
+        """None where the index that it names has nothing to do with these rows."""
         try:
-            steps = self.connection.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+            return self._steps(statement, values)
         except sqlite3.OperationalError as error:
             if str(error) != NO_SOLUTION:
                 raise
-            return False
-        return any(detail.startswith("SCAN") and not detail.startswith("SCAN CONSTANT") for *_, detail in steps)
+            return []
 
     def _columns_of(self, index: str | None) -> list[str]:
         """SQL for the columns of an index; an expression is none."""
@@ -224,7 +223,7 @@ class Indexes(Due):
 
     def _index_used_by(self, statement: str, values: Sequence[RawValue]) -> str | None:
         """The index that a statement goes by; None: it reads the table itself."""
-        steps = [detail for *_, detail in self.connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+        steps = self._steps(statement, values)
         indexes = self.connection.execute("SELECT name FROM pragma_index_list(?)", (self._name,)).fetchall()
         used = [name for (name,) in indexes if any(f" INDEX {name} (" in f"{step} (" for step in steps)]
         return max(used, key=len, default=None)

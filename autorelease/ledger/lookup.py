@@ -163,7 +163,7 @@ class Lookup(Sids):
     ) -> list[tuple[RawValue, ...]]:
         """The rows of which this is so; where no index serves, in slices, of each at most so many."""
         statement = f"SELECT {columns or self._select} FROM {self._table}"
-        # A view has no key to be walked by; and whoever stamps holds the lock anyhow.
+        # Not every view has a key to be walked by; and whoever stamps holds the lock anyhow.
         if is_served or self.connection.in_transaction or not self._key().columns:
             return self.connection.execute(f"{statement} WHERE {condition} LIMIT {limit}", values).fetchall()
 

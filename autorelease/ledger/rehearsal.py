@@ -27,14 +27,14 @@ class Rehearsal(Stamping):
             return False
         try:
             with speaking_of(self._path):
-                is_taken = self._stamp_together(stamps) is not None
-                self._check_stamped(stamps if is_taken else ())
+                if self._stamp_together(stamps) is None:
+                    return False
+                self._check_stamped(stamps)
         except StampRefusedError:
-            is_taken = False
-        if not is_taken:
             self._roll_back()
             self._begin()
-        return is_taken
+            return False
+        return True
 
     def _rehearse_all(self, stamps: Sequence[Stamp]) -> list[UnusableError | None]:
         refusals: list[UnusableError | None] = []

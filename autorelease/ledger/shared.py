@@ -40,7 +40,7 @@ class Sharing(Walking):
     def _rows_of_shared_sids(self) -> Iterator[StoredRow]:
         """The live rows with such a sid; those that are invalid by their sid alone may be left out."""
         collation = self._collation_of_sid if self._key().columns else None
-        # A view has no key; and what an application's own collation takes for equal is for that alone to say.
+        # Not every view has a key; and what an application's own collation takes for equal is for that alone to say.
         if collation is None:
             yield from self._in_one_read()
             return

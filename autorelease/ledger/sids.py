@@ -47,9 +47,7 @@ class Sids(Slices):
 
     @cached_property
     def _is_sid_indexed(self) -> bool:
-        rows = self.connection.execute(
-            f"EXPLAIN QUERY PLAN SELECT 1 FROM {self._table} WHERE {self._column('sid')} = ? AND {self._ours}", ("",)
-        ).fetchall()
+        steps = self._steps(f"SELECT 1 FROM {self._table} WHERE {self._column('sid')} = ? AND {self._ours}", ("",))
         # By the sid, and not by what where names alone.
         terms = tuple(f"{before}{name}=?" for before in "( " for name in ("rowid", lowered(self._columns["sid"])))
-        return all(any(term in lowered(detail) for term in terms) for *_, detail in rows)
+        return all(any(term in lowered(step) for term in terms) for step in steps)

@@ -45,7 +45,7 @@ class Holders(Slices):
         return found
 
     def _is_walked_for(self, look: Look, statement: str, values: Values) -> bool:
-        """Whether no index serves it. A view has no key to be walked by: it is read in one piece."""
+        """Whether no index serves it, and there is a key to be walked by: else it is read in one piece."""
         return not self._is_served(look, statement, values) and bool(self._key().columns)
 
     def _walked(self, references: frozenset[str], plain: frozenset[str] | None, *, is_odd: bool) -> list[Holder]:

@@ -7,6 +7,7 @@ import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cached_property
 
 import msgspec
 
@@ -14,14 +15,22 @@ from autorelease.ledger import Look, Walked
 from autorelease.ledger.binding import twin
 from autorelease.ledger.indexes import Indexes, Page
 from autorelease.ledger.lookup import SIDS_AT_ONCE
+from autorelease.ledger.pace import Pace
 from autorelease.ledger.rows import StoredRow
 from autorelease.ledger.rules import schema_version
 from autorelease.ledger.slices import Key, Position, Slice
 from autorelease.model import Allocation, InvalidRow
 
+# Each row of a page is kept, and judged, until all of the page is.
+WALKED_AT_ONCE = 2000
+
 
 class Walking(Indexes):
     """Pages of the key."""
+
+    @cached_property
+    def _pace(self) -> Pace:
+        return Pace(most=WALKED_AT_ONCE)
 
     def ground(self) -> str:
         """What a position rests on: rows may have other numbers once the schema is another one (VACUUM changes it)."""

@@ -75,6 +75,6 @@ def events(wanted: Mapping[int, int], seconds: float) -> Sequence[int]:
     poll(2) and not epoll(7), which takes a file of its own and may not get one.
     """
     poll = select.poll()
-    for descriptor, events in wanted.items():
-        poll.register(descriptor, events)
+    for descriptor, kinds in wanted.items():
+        poll.register(descriptor, kinds)
     return [descriptor for descriptor, _ in poll.poll(max(0, ceil(seconds * 1000)))]

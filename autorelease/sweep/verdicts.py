@@ -24,7 +24,6 @@ from autorelease.rules.retry import after_failure, after_pending
 from autorelease.sweep.work import Earned, Work
 
 SHORT = 200
-NEVER_TRIED = Attempts()
 FEARED = "the VM may be gone while its owner pays"
 Row = Allocation | InvalidRow | None
 
@@ -131,7 +130,7 @@ def row_moved_on(work: Work, earned: Earned, row: Row, at: datetime) -> Verdict:
 def finished(work: Work, outcome: Outcome, evidence: str, at: datetime) -> Verdict:
     """Nothing is left to release."""
     event = _event(
-        work, Step.OUTCOME, at, intent=IntentChange.CLOSED, outcome=outcome, evidence=evidence, attempts=NEVER_TRIED
+        work, Step.OUTCOME, at, intent=IntentChange.CLOSED, outcome=outcome, evidence=evidence, attempts=Attempts()
     )
     return Verdict(_finding(work, outcome, evidence=evidence), event)
 
