@@ -228,7 +228,7 @@ def test_sql_finds_every_row_that_holds_one_of_these(path: Path, table: Table, d
 
 
 @given(table=tables(), data=st.data())
-@slowly(max_examples=400)
+@slowly(max_examples=examples(400))
 def test_no_row_is_left_out_but_those_of_the_sids_that_were_named(
     path: Path, table: Table, data: st.DataObject
 ) -> None:

@@ -14,6 +14,7 @@ from autorelease.ledger import due, pace
 from autorelease.ledger.sqlite import SQLiteLedger
 from autorelease.model import Allocation
 from tests.ledger.watched import Watched
+from tests.support.thorough import examples
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 NOON = 1_796_126_400
@@ -145,7 +146,7 @@ def found(
 
 
 @pytest.mark.usefixtures("_slices_of_two")
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(key=st.sampled_from(["", " TEXT", " INTEGER"]), vms=VMS, ends=ENDS)
 def test_slices_have_what_one_piece_has(
     key: str, vms: list[tuple[object, int, str | None]], ends: list[object]

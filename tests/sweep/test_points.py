@@ -188,8 +188,8 @@ def points(folder: Path, happens: Happening, first: list[Any], immediate: list[s
     # How many calls come before the one for b differs from tick to tick: by its number alone, what comes just after it
     # would be missed at times.
     after_the_call = partial(is_after_the_call, number=len(first) + 1)
-    # Where there is one call for b, each point is always tried.
-    counted = (partial(is_asked, number=number) for number in range(1, MOST_CALLS, stride(2) if first else 1))
+    # Where there is more than one call for b, there are more points.
+    counted = (partial(is_asked, number=number) for number in range(1, MOST_CALLS, stride(4 if first else 2)))
     for tick, is_point in enumerate(chain([after_the_call], counted)):
         place = folder / str(tick)
         place.mkdir()
