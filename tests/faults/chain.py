@@ -221,6 +221,7 @@ class Chain:
         """Run a command that is shot at, and wait until nothing of it is left; returns its exit code."""
         folder = self.place.folder
         self._aim(shot)
+        # A real start: what it begins names the folder in its command line from the first moment, as it does itself.
         with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
             process = subprocess.Popen(
                 [COMMAND, "--config", self.place.config, *arguments],

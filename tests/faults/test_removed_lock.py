@@ -64,7 +64,7 @@ def test_a_lock_that_is_replaced_lets_no_second_tick_in(place: Place, tick: Unde
 def test_one_that_was_killed_keeps_nobody_out(place: Place, tick: Underway) -> None:
     os.kill(tick.pid, signal.SIGKILL)
     # A zombie until then.
-    os.waitid(os.P_PID, tick.pid, os.WEXITED | os.WNOWAIT)
+    tick.wait_for_end()
     tick.go_on()
     report = tick_report(place.run("tick", "--once", "--json"), 0)
     assert (report["rows_released"], report["rows_already_released"]) == (len(SIDS) - 1, 1)

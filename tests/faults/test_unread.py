@@ -59,12 +59,9 @@ class Unread:
         os.close(self._ours)
 
 
-def start(place: Place, *arguments: str, out: int = subprocess.DEVNULL, err: int) -> "subprocess.Popen[bytes]":
+def start(place: Place, *arguments: str, out: int = subprocess.DEVNULL, err: int) -> "subprocess.Popen[str]":
     """Start the command with these files as its output."""
-    environment = {**fresh_environment(place.folder), **place.environment}
-    return subprocess.Popen(
-        [COMMAND, "--config", place.config, *arguments], env=environment, cwd=place.folder, stdout=out, stderr=err
-    )
+    return place.start(*arguments, stdout=out, stderr=err)
 
 
 @contextmanager
@@ -112,7 +109,7 @@ def test_a_log_that_nobody_reads_stops_nothing(place: Place) -> None:
     assert is_lock_free(place)
     assert len(place.released()) == MANY
     assert outcomes(place) == {"released": MANY}
-    [lost] = re.findall(r"^log lines that nobody took: (\d+)\.", out.decode(), re.MULTILINE)
+    [lost] = re.findall(r"^log lines that nobody took: (\d+)\.", out, re.MULTILINE)
     # What fits into a pipe of one page has been taken.
     assert MANY - 100 < int(lost) <= MANY
 
@@ -195,7 +192,7 @@ def test_a_full_disk_or_a_reader_that_is_gone_changes_no_exit_code(place: Place)
         os.close(descriptor)
         # What the report says of the row that nobody can read.
         assert process.returncode == 3
-        assert b"log lines that nobody took: " in out
+        assert "log lines that nobody took: " in out
     assert place.released() == {"vm-1", "vm-3", "vm-4"}
 
 

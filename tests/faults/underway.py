@@ -20,6 +20,7 @@ from tests.support.place import (
     fresh_environment,
     program,
 )
+from tests.support.started import wait_for_end
 
 SIDS = ("a", "b", "c", "d")
 TICK = ("tick", "--once", "--json")
@@ -90,8 +91,12 @@ class Underway:
     def start(self, *arguments: str) -> None:
         """Start the command; what it logs can be read while it runs."""
         with self._log_file.open("w") as log:
+            words = arguments or TICK
+            if not self.before:
+                self._process = self.place.start(*words, stderr=log.fileno())
+                return
             self._process = subprocess.Popen(
-                [*self.before, COMMAND, "--config", self.place.config, *(arguments or TICK)],
+                [*self.before, COMMAND, "--config", self.place.config, *words],
                 env=fresh_environment(self.place.folder),
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -118,6 +123,11 @@ class Underway:
 
         wait_until(is_there)
         return found[0]
+
+    def wait_for_end(self) -> None:
+        """Wait until it has ended; it is a zombie until `finish`."""
+        assert self._process is not None
+        wait_for_end(self._process)
 
     def finish(self) -> Ran:
         """Wait for the end of the command."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import warm
+from tests.support.started import Started
 
 COMMAND = Path(sys.executable).parent / "autorelease"
 NOW = int(time.time())
@@ -98,15 +99,16 @@ class Place:
         words: list[str | Path] = ["--config", self.config, *arguments]
         return run_in(self.folder, words, {**self.environment, **(environment or {})}, user=user)
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+    def start(
+        self, *arguments: str, stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE
+    ) -> "subprocess.Popen[str]":
         """Start the installed command and return at once."""
+        words: list[str | Path] = ["--config", self.config, *arguments]
+        variables = {**fresh_environment(self.folder), **self.environment}
+        if warm.can_start(variables):
+            return Started(COMMAND, words, variables, self.folder, stdout=stdout, stderr=stderr)
         return subprocess.Popen(
-            [COMMAND, "--config", self.config, *arguments],
-            env={**fresh_environment(self.folder), **self.environment},
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            [COMMAND, *words], env=variables, cwd=self.folder, stdout=stdout, stderr=stderr, text=True
         )
 
 

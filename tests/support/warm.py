@@ -26,6 +26,8 @@ OF_THE_START = {"LANG", "LC_ALL", "TZ"}
 PLAIN = {"PATH", "HOME", "USER", "SUDO_USER", "COLUMNS", "TERM", "NO_COLOR"}
 OURS = "AUTORELEASE_"
 SECONDS = 120
+# Its number, and how it ended.
+ANSWER_LINES = 2
 Startup = frozenset[tuple[str, str]]
 
 
@@ -70,7 +72,7 @@ def run(
         os.close(out)
         os.close(err)
     written, complained, ended = _read([ours_out, ours_err, answer])
-    return subprocess.CompletedProcess([command, *arguments], _code(ended), _text(written), _text(complained))
+    return subprocess.CompletedProcess([command, *arguments], _code(ended), text(written), text(complained))
 
 
 def start(
@@ -117,11 +119,11 @@ def _read(descriptors: Sequence[int]) -> list[bytes]:
     """All that comes from each of these, until its end. The last begins with the number of the process."""
     found = {descriptor: bytearray() for descriptor in descriptors}
     try:
-        _fill(found)
+        _fill(found, SECONDS, answer=descriptors[-1])
     except BaseException:
-        # Whoever gives up waiting leaves nothing behind that runs. Where it has ended, its number may be another's.
+        # Whoever gives up waiting leaves nothing behind that runs. Where it has ended, its number is still its own.
         match found[descriptors[-1]].split():
-            case [pid]:
+            case [pid, *_]:
                 os.kill(int(pid), signal.SIGKILL)
         raise
     finally:
@@ -130,8 +132,15 @@ def _read(descriptors: Sequence[int]) -> list[bytes]:
     return [bytes(found[descriptor]) for descriptor in descriptors]
 
 
-def _fill(found: Mapping[int, bytearray]) -> None:
-    until = time.monotonic() + SECONDS
+def read_all(descriptors: Sequence[int], seconds: float) -> Mapping[int, bytearray]:
+    """All that comes from each of these, until its end."""
+    found = {descriptor: bytearray() for descriptor in descriptors}
+    _fill(found, seconds)
+    return found
+
+
+def _fill(found: Mapping[int, bytearray], seconds: float, *, answer: int | None = None) -> None:
+    until = time.monotonic() + seconds
     with selectors.DefaultSelector() as selector:
         for descriptor in found:
             selector.register(descriptor, selectors.EVENT_READ)
@@ -142,9 +151,11 @@ def _fill(found: Mapping[int, bytearray]) -> None:
             for key, _ in ready:
                 data = os.read(key.fd, 2**16)
                 found[key.fd].extend(data)
-                if not data:
+                # Its server keeps an answer open until nobody waits for it any more.
+                if not data or (key.fd == answer and found[answer].count(b"\n") == ANSWER_LINES):
                     selector.unregister(key.fd)
 
 
-def _text(data: bytes) -> str:
+def text(data: bytes | bytearray) -> str:
+    """What was written, as text."""
     return data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")

@@ -14,6 +14,8 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -32,7 +34,8 @@ def next_start(control: socket.socket) -> dict[str, Any]:
     os.set_blocking(wakes, False)
     signal.set_wakeup_fd(wakes)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    waiting: dict[int, int] = {}
+    running: dict[int, int] = {}
+    ended: dict[int, int] = {}
     poll = select.poll()
     poll.register(control, select.POLLIN)
     poll.register(awake, select.POLLIN)
@@ -44,7 +47,14 @@ def next_start(control: socket.socket) -> dict[str, Any]:
             os._exit(0)
         if awake in ready:
             os.read(awake, 4096)
-            _tell_ends(waiting)
+            for answer, pid in _tell_ends(running):
+                ended[answer] = pid
+                # Whoever waits for it closes the other end.
+                poll.register(answer, 0)
+        for answer in ended.keys() & ready:
+            poll.unregister(answer)
+            os.close(answer)
+            os.waitpid(ended.pop(answer), 0)
         if control.fileno() in ready:
             start = _received(control)
             if (pid := os.fork()) == 0:
@@ -54,7 +64,7 @@ def next_start(control: socket.socket) -> dict[str, Any]:
             for descriptor in streams:
                 os.close(descriptor)
             os.write(answer, f"{pid}\n".encode())
-            waiting[pid] = answer
+            running[pid] = answer
 
 
 def _received(control: socket.socket) -> dict[str, Any]:
@@ -65,15 +75,18 @@ def _received(control: socket.socket) -> dict[str, Any]:
     return {**json.loads(message), "descriptors": descriptors}
 
 
-def _tell_ends(waiting: dict[int, int]) -> None:
-    """Write down how those that have ended did so."""
-    while waiting:
-        pid, status = os.waitpid(-1, os.WNOHANG)
-        if not pid:
-            return
-        answer = waiting.pop(pid)
-        os.write(answer, f"{os.waitstatus_to_exitcode(status)}\n".encode())
-        os.close(answer)
+def _tell_ends(running: dict[int, int]) -> Iterator[tuple[int, int]]:
+    """Write down how those that have ended did so.
+
+    They are not reaped yet: until then their numbers are nobody else's.
+    """
+    for pid, answer in list(running.items()):
+        if (end := os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+            code = end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
+            with suppress(BrokenPipeError):
+                os.write(answer, f"{code}\n".encode())
+            del running[pid]
+            yield answer, pid
 
 
 def become(start: dict[str, Any], command: str) -> None:
