@@ -3,7 +3,10 @@
 import os
 import shutil
 import signal
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -54,6 +57,23 @@ def pytest_report_header() -> str:
         f"folders of the tests: {os.environ.get(TEMPORARY, 'on disk, as usual')} ({TEMPORARY})\n"
         f"starts of the command: {starts} ({warm.REAL_STARTS})"
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Where several processes load all of the tests, each begins with others of them.
+
+    Rewriting their assertions takes seconds, and is done by whoever comes to a file first; the others find it done.
+    """
+    share: dict[str, Any] | None = getattr(session.config, "workerinput", None)
+    if share is None or session.config.args != session.config.getini("testpaths"):
+        return
+    files = sorted(HERE.rglob("test_*.py"))
+    first = len(files) * int(share["workerid"].removeprefix("gw")) // share["workercount"]
+    for path in files[first:] + files[:first]:
+        # What cannot be loaded is told of when it is collected.
+        with suppress(Exception, pytest.skip.Exception):
+            import_module(".".join(path.relative_to(HERE.parent).with_suffix("").parts))
 
 
 @pytest.hookimpl(trylast=True)
