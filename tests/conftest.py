@@ -5,6 +5,8 @@ import shutil
 import signal
 from contextlib import suppress
 from importlib import import_module
+from itertools import groupby
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,9 @@ HERE = Path(__file__).parent
 # output; what the others find out about the same lines they find out by their results.
 MEASURED = ("e2e/test_commands", "e2e/test_report", "inspect/")
 # Some of these take many seconds each: begun last, one would let the other processors wait.
-LONG = ("machine/", "faults/", "e2e/test_memory", "e2e/test_unusable", "fuzz/")
+LONG = ("machine/", "e2e/test_memory", "test_demo", "fuzz/", "faults/", "e2e/test_unusable")
+# So much of the others comes among them: many of them wait, and what waits is best done beside what works.
+AMONG_THEM = 0.7
 
 # A suite that a shell has put in the background finds these ignored, and so would every process that it starts.
 for number in (signal.SIGINT, signal.SIGHUP):
@@ -78,8 +82,24 @@ def pytest_collection(session: pytest.Session) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with those that take long, in their random order."""
-    items.sort(key=lambda item: not item.nodeid.removeprefix("tests/").startswith(LONG))
+    """Put one of those that take long before each of the other modules, while there are any; all else is random."""
+    long = [item for item in items if _place_among_the_long(item) < len(LONG)]
+    others = [item for item in items if _place_among_the_long(item) == len(LONG)]
+    long.sort(key=_place_among_the_long)
+    modules = [list(tests) for _, tests in groupby(others, key=lambda item: item.path)]
+    # What modules have in common is made once.
+    at_once = ceil(len(long) / max(1, AMONG_THEM * len(modules)))
+    items.clear()
+    for tests in modules:
+        items.extend([*long[:at_once], *tests])
+        del long[:at_once]
+    items.extend(long)
+
+
+def _place_among_the_long(item: pytest.Item) -> int:
+    """The first of LONG that it belongs to; after them all, if it is none of these."""
+    name = item.nodeid.removeprefix("tests/")
+    return next((place for place, long in enumerate(LONG) if name.startswith(long)), len(LONG))
 
 
 @pytest.fixture(autouse=True)

@@ -20,9 +20,6 @@ LONGEST_LINE = 100
 class Started(subprocess.Popen[str]):
     """One that was started warm. stdout, stderr: as of Popen, or a descriptor."""
 
-    # Popen's own end has nothing to look after.
-    _child_created = False
-
     def __init__(
         self,
         command: Path,
@@ -45,6 +42,11 @@ class Started(subprocess.Popen[str]):
                     os.close(descriptor)
         self.pid = int(self._read())
         self.returncode: int | Any = None
+
+    def __del__(self) -> None:
+        """Nobody waits for it any more."""
+        if getattr(self, "returncode", 0) is None:
+            os.close(self._answer)
 
     def _read(self) -> bytes:
         """What there is to know next: its number, and then how it ended; each comes at once."""
