@@ -26,6 +26,8 @@ N ?= 100000
 EXAMPLES ?= 5000
 KILLS ?= 150
 SCALE ?= full
+# More than there are processors: many tests wait.
+PROCESSES ?= 3
 PREFIX ?= /usr/local
 DESTDIR ?=
 N ?= 100000
@@ -50,7 +52,7 @@ demo: $(VENV)/.installed
 	sh scripts/demo.sh $(BIN)/autorelease
 
 test: $(VENV)/.installed-dev
-	$(if $(THOROUGH),AUTORELEASE_THOROUGH=1 )$(BIN)/python -m pytest -n 2 $(if $(COVERAGE),--cov --cov-report=term) $(TESTS)
+	$(if $(THOROUGH),AUTORELEASE_THOROUGH=1 )$(BIN)/python -m pytest -n $(PROCESSES) $(if $(COVERAGE),--cov --cov-report=term) $(TESTS)
 
 test-old-sqlite: $(VENV)/.installed-dev
 	sh scripts/old-sqlite.sh .old-sqlite
