@@ -72,7 +72,9 @@ def tree(tmp_path: Path) -> Path:
     (tmp_path / "autorelease" / "__init__.py").write_text(PRODUCT)
     (tmp_path / PATCHES).mkdir(parents=True)
     (tmp_path / "tests" / "test_product.py").write_text(CHECKED + PASSING + SKIPPED)
-    (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\naddopts = ["--import-mode=importlib"]\n')
+    # What no test here needs is not loaded.
+    options = '["--import-mode=importlib", "-p", "no:hypothesispytest"]'
+    (tmp_path / "pyproject.toml").write_text(f"[tool.pytest.ini_options]\naddopts = {options}\n")
     return tmp_path
 
 

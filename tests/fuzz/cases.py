@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from tests.support.thorough import is_thorough
+
 CASES = "AUTORELEASE_FUZZ_CASES"
 SEED = "AUTORELEASE_FUZZ_SEED"
 ONLY = "AUTORELEASE_FUZZ_ONLY"
@@ -18,6 +20,8 @@ ROWS_A_LEDGER = 150
 ORDINARY_ROWS = 3300
 ORDINARY_FILES = 1000
 ORDINARY_LINES = 500
+# Of these, where not all is asked for.
+QUICK_SHARE = 3
 # Of this many asked for, so many are rows; a file or a command line takes many times as long as a row.
 ROWS_FOR_A_FILE = 20
 ROWS_FOR_A_LINE = 20
@@ -46,27 +50,32 @@ def asked_for() -> int | None:
     return int(given) if given else None
 
 
+def ordinary(count: int) -> int:
+    """How many of so many there are in every run of the tests: a third, or all in CI."""
+    return count if is_thorough() else -(-count // QUICK_SHARE)
+
+
 def ledgers() -> int:
     """How many ledgers full of rows."""
-    rows = asked_for() or ORDINARY_ROWS
+    rows = asked_for() or ordinary(ORDINARY_ROWS)
     return -(-rows // ROWS_A_LEDGER)
 
 
 def files() -> int:
     """How many configuration files."""
     asked = asked_for()
-    return ORDINARY_FILES if asked is None else -(-asked // ROWS_FOR_A_FILE)
+    return ordinary(ORDINARY_FILES) if asked is None else -(-asked // ROWS_FOR_A_FILE)
 
 
 def lines() -> int:
     """How many command lines."""
     asked = asked_for()
-    return ORDINARY_LINES if asked is None else -(-asked // ROWS_FOR_A_LINE)
+    return ordinary(ORDINARY_LINES) if asked is None else -(-asked // ROWS_FOR_A_LINE)
 
 
 def are_plenty() -> bool:
     """Whether there are so many cases that every kind of end must be among them."""
-    return ONLY not in os.environ and (asked_for() is None or lines() >= ORDINARY_LINES)
+    return ONLY not in os.environ and lines() >= ORDINARY_LINES
 
 
 def numbers(kind: str, count: int, part: int, parts: int) -> Iterator[Case]:

@@ -42,8 +42,8 @@ class Part(NamedTuple):
 # One seed alone leaves out what is rare; as many examples as `make fuzz` asks for do not.
 SEEDS = (3, 7, 11)
 FIXED = Part(SEEDS, cells(is_whole=False), shows_all=True)
-# Side by side, and of each seed as many as there is time for.
-QUICK = [Part((), cells(is_whole=False)), Part(SEEDS)]
+# Side by side, and as much of each as there is time for.
+QUICK = [Part((), cells(is_whole=False)[::3]), Part(SEEDS[:1])]
 PARTS = (
     [Part((None,)), Part((None,)), Part((), cells(is_whole=True))] if WANTED else [FIXED] if is_thorough() else QUICK
 )
