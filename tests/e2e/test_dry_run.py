@@ -27,6 +27,7 @@ from tests.support.place import (
     fresh_environment,
     program,
 )
+from tests.support.thorough import is_thorough
 
 # No type at all, so that every storage class stays what it is, and no key, so that sids can be shared.
 UNTYPED = """
@@ -186,7 +187,7 @@ def ledgers(draw: st.DrawFn, kind: str) -> tuple[datetime, list[dict[str, Any]]]
 
 @pytest.mark.parametrize("kind", ["epoch", "epoch_ms", "iso8601"])
 @settings(
-    max_examples=6,
+    max_examples=6 if is_thorough() else 2,
     deadline=None,
     derandomize=True,
     database=None,

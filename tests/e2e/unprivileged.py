@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import cache
 
 import pytest
 
@@ -39,7 +40,7 @@ def run_as_other_user(place: Place, *arguments: str) -> Ran:
     if os.geteuid() != 0:
         pytest.skip("needs root: only root can give a file to another user")
     user = ["--reuid", str(OTHER_USER), "--regid", str(OTHER_USER), "--clear-groups"]
-    if _can_start(user):
+    if _can_start(*user):
         return place.run(*arguments, user=OTHER_USER)
     return _run_by_setpriv(place, [*user, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"], arguments)
 
@@ -58,12 +59,13 @@ def _run_by_setpriv(place: Place, options: Sequence[str], arguments: Sequence[st
 
 
 def _setpriv(options: Sequence[str]) -> list[str]:
-    if not _can_start(options):
+    if not _can_start(*options):
         pytest.skip(f"setpriv {' '.join(options)} cannot start {sys.executable} here: no such program, or no right to")
     return ["setpriv", *options, "--"]
 
 
-def _can_start(options: Sequence[str]) -> bool:
+@cache
+def _can_start(*options: str) -> bool:
     """Whether the interpreter starts in this way, with the very library that we have: one behind a closed folder may
     be replaced in silence by another of the system's.
     """

@@ -1080,8 +1080,8 @@ def copied(prepared: Path, folder: Path) -> Engine:
 @pytest.mark.parametrize(
     ("first", "deaths"),
     [
-        *((first, 1) for first in range(1, STRIDE + 1, stride(2))),
-        *((first, 2) for first in range(1, STRIDE + 1, stride(4))),
+        *((first, 1) for first in range(1, STRIDE + 1, stride(3))),
+        *((first, 2) for first in range(1, STRIDE + 1, stride(5))),
     ],
 )
 def test_wherever_a_tick_dies_the_next_one_converges(prepared: Path, tmp_path: Path, first: int, deaths: int) -> None:
@@ -1109,7 +1109,7 @@ def test_wherever_a_tick_dies_the_next_one_converges(prepared: Path, tmp_path: P
     assert at > 60, "a tick over six rows has more steps than that: the wrappers have come off"
 
 
-@pytest.mark.parametrize("first", range(1, STRIDE + 1, stride(4)))
+@pytest.mark.parametrize("first", range(1, STRIDE + 1, stride(5)))
 def test_wherever_a_tick_of_many_ends_dies_the_next_ones_converge(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int
 ) -> None:

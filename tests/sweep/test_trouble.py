@@ -299,7 +299,11 @@ def hurried(inner: Any) -> Any:
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     ("first", "kind"),
-    [(first, kind) for turn, kind in enumerate(KINDS) for first in range(1 + turn % stride(2), STRIDE + 1, stride(2))],
+    [
+        (first, kind)
+        for turn, kind in enumerate(KINDS)
+        for first in range(1 + turn % stride(STRIDE), STRIDE + 1, stride(STRIDE))
+    ],
 )
 def test_wherever_an_error_comes_every_row_has_one_end_and_the_next_ticks_converge(
     prepared: Path, tmp_path: Path, first: int, kind: str
