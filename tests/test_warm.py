@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.reports import wait_until
 from tests.support import warm
 from tests.support.place import DAY, NOW, PERMISSIVE, Place, Ran, allocation, command_provisioner, program
+from tests.support.started import Started, wait_for_end
 
 # Of the process that called it: signals, umask, group and session, folder, its streams, and what else it has open but
 # for what it waits by for this very program.
@@ -25,14 +27,19 @@ done | sort
 ENVIRONMENTS: dict[str, dict[str, str]] = {"usual": {}, "far away": {"TZ": "Pacific/Kiritimati", "LC_ALL": "C"}}
 
 
+def choose(patched: pytest.MonkeyPatch, is_real: bool) -> None:  # noqa: FBT001 - one of the two kinds
+    """Let starts be of this kind."""
+    if is_real:
+        patched.setenv(warm.REAL_STARTS, "1")
+    else:
+        patched.delenv(warm.REAL_STARTS, raising=False)
+        patched.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
 def run(place: Place, is_real: bool, *arguments: str) -> Ran:  # noqa: FBT001 - one of the two kinds
     """One run, of either kind."""
     with pytest.MonkeyPatch.context() as patched:
-        if is_real:
-            patched.setenv(warm.REAL_STARTS, "1")
-        else:
-            patched.delenv(warm.REAL_STARTS, raising=False)
-            patched.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        choose(patched, is_real)
         assert warm.can_start({"PATH": "", "LANG": "C.UTF-8", **place.environment}) is not is_real
         return place.run(*arguments)
 
@@ -92,3 +99,28 @@ def test_a_signal_ends_it_as_it_ends_a_real_one(place: Place, tmp_path: Path, na
     for is_real in (True, False):
         place.insert([allocation(f"due {is_real}", NOW - DAY)])
         assert run(place, is_real, "tick", "--once").code == code
+
+
+@pytest.mark.parametrize("is_real", [True, False])
+def test_one_that_runs_can_be_looked_at_and_killed_and_keeps_its_number_until_it_is_waited_for(
+    place: Place, monkeypatch: pytest.MonkeyPatch, *, is_real: bool
+) -> None:
+    choose(monkeypatch, is_real)
+    begun = place.folder / "begun"
+    place.configure(command_provisioner([program(place.folder, f"true > '{begun}'; sleep 0.2")]), PERMISSIVE)
+    place.make_ledger([allocation("due", NOW - DAY)])
+    with place.start("tick", "--once") as process:
+        assert isinstance(process, Started) is not is_real
+        wait_until(begun.exists)
+        assert process.poll() is None
+        assert place.query("SELECT pid FROM ticks", database=place.journal) == [(process.pid,)]
+        process.kill()
+        wait_for_end(process)
+        status = Path(f"/proc/{process.pid}/status")
+        assert "State:\tZ" in status.read_text("utf-8")
+        out, _ = process.communicate()
+    assert (process.returncode, process.poll(), process.wait()) == (-signal.SIGKILL,) * 3
+    assert out == ""
+    wait_until(lambda: not status.exists())
+    # It has ended: nobody is hit.
+    process.send_signal(signal.SIGKILL)
