@@ -9,17 +9,20 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from autorelease.ledger.binding import lowered
+from autorelease.ledger.binding import lowered, parameter
 from autorelease.ledger.narrowing import constant
 from autorelease.ledger.pace import Pace
 from autorelease.ledger.rules import schema_version
-from autorelease.ledger.slices import BY_ROW_ID, WORTH, Key
+from autorelease.ledger.slices import BY_ROW_ID, WORTH, Key, Position, Slice, bindables, places
 from autorelease.ledger.walking import Walking
 from autorelease.sqliteadvice import primary_code
 from autorelease.sqlitefile import quoted
 
 # What a declared type must mention for text, or for integers, to be kept as such, and by others to be told from it.
 KINDS = {True: ("INT",), False: ("CHAR", "CLOB", "TEXT")}
+
+# Of entries with the same first value so many are worth a look of their own.
+FEW = 100
 
 
 class Living(msgspec.Struct, frozen=True):
@@ -42,15 +45,31 @@ class LivingRows(Walking):
     def _living(self, pace: Pace) -> Living:
         with self._file.in_use(), self._reading():
             version, span, keys = schema_version(self.connection), self._span(), list(self._keys_of_living())
-        rows = sum(
-            found
-            for key in keys
-            for found in self._sliced(lambda page: (self._count(page), page.last), pace, key, version)
-        )
+        rows = sum(found for key in keys for found in self._sliced(self._entries, pace, key, version))
         by_expiry = self._by_expiry(keys)
         if by_expiry is None and rows * WORTH > span:
             return Living(version, span=span)
         return Living(version, keys, rows, span, by_expiry)
+
+    def _entries(self, page: Slice) -> tuple[int, Position | None]:
+        """How many entries of the index a slice has, with those that have the last one's first value, if they are few.
+
+        A bound of one column the database takes as the place to begin at; one of several it looks at once more with
+        each entry, which takes half as long again.
+        """
+        rows = self._count(page)
+        if page.last is None:
+            return rows, None
+        first, *rest = page.key.columns
+        value, *others = page.last
+        if not rest:
+            return rows, page.last
+        same = self.connection.execute(
+            f"SELECT 1 FROM {self._table} {page.key.hint} WHERE {page.key.among} AND {page.key.end} "
+            f"AND {first} = {parameter(value)} AND ({', '.join(rest)}) > {places(others)} LIMIT {FEW}",
+            bindables(page.last),
+        ).fetchall()
+        return (rows, page.last) if len(same) == FEW else (rows + len(same), (value,))
 
     def _by_expiry(self, keys: Sequence[Key]) -> Key | None:
         is_exact = self._words.settled == {self._words.released} and not self._words.where

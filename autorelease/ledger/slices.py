@@ -52,13 +52,18 @@ class Key(msgspec.Struct, frozen=True):
     @property
     def row(self) -> str:
         """SQL for all of it as one value."""
-        return f"({', '.join(self.columns)})"
+        return self.row_of(len(self.columns))
+
+    def row_of(self, columns: int) -> str:
+        """SQL for so many of its columns as one value."""
+        return f"({', '.join(self.columns[:columns])})"
 
 
 class Slice(msgspec.Struct, frozen=True):
     """One page: the rows behind `after` up to `last`. after None: from the beginning; last None: to the end.
 
-    condition: SQL for that, with its values. An empty position is the one before all rows that have a key.
+    condition: SQL for that, with its values. An empty position is the one before all rows that have a key. One of the
+    first columns alone is behind all rows that have these values there.
     """
 
     key: Key
@@ -144,7 +149,7 @@ class Slices(Plans):
         if after is None and not key.is_unique:
             return Slice(key, rows, (), f"{key.among} AND {key.row} IS NULL", ())
         # One bound on either side: of two the database might go by the wider one, and pass all rows between them.
-        start, values = (f"{key.row} > {places(after)}", after) if after else (key.begin, ())
+        start, values = (f"{key.row_of(len(after))} > {places(after)}", after) if after else (key.begin, ())
         behind = f"{key.among} AND {start}"
         last = self.connection.execute(
             f"SELECT {', '.join(key.columns)} FROM {self._table} {key.hint} WHERE {behind} AND {key.end} "

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autorelease.bootstrap import INDEXES, TABLE
+from autorelease.ledger import QuickCensus
 from autorelease.ledger.narrowing import constant
 from autorelease.ledger.sqlite import SQLiteLedger
+from autorelease.ledger.values import Vocabulary
 from autorelease.model import Census
 from tests.ledger.test_narrowing import COLUMNS, Table, expected, make, tables
+from tests.ledger.watched import COLUMNS as SAMPLE
 from tests.ledger.watched import Watched
 from tests.support.thorough import examples
 
+NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 OF_LIVE_ROWS = [
     "t (expires_at) WHERE status <> {released}",
     "t (expires_at, sid) WHERE status <> {released}",
@@ -46,6 +51,7 @@ def small_pages() -> Iterator[None]:
         for size in ("FIRST_ROWS", "LEAST_ROWS", "MOST_ROWS"):
             patch.setattr(f"autorelease.ledger.pace.{size}", 2)
         patch.setattr("autorelease.ledger.living.WORTH", 0)
+        patch.setattr("autorelease.ledger.living.FEW", 2)
         yield
 
 
@@ -86,6 +92,24 @@ def test_a_census_by_the_index_of_live_rows_is_that_of_the_whole_table(
     _, live, invalid = expected(path, table)
     census = census_of(path, table)
     assert (census.rows_examined, census.rows_invalid) == (live, invalid)
+
+
+@pytest.mark.parametrize("same", [1, 7, 150, 700])
+def test_however_many_expire_at_once_all_live_rows_are_counted(tmp_path: Path, same: int) -> None:
+    path = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in (TABLE, *INDEXES):
+            connection.execute(statement)
+        rows = [(f"vm-{number}", "Active", 1900000000 + number // same) for number in range(700)]
+        connection.executemany("INSERT INTO vm_allocations (sid, status, expires_at) VALUES (?, ?, ?)", rows)
+    with pytest.MonkeyPatch.context() as patch:
+        for size in ("FIRST_ROWS", "LEAST_ROWS", "MOST_ROWS"):
+            patch.setattr(f"autorelease.ledger.pace.{size}", 10)
+        patch.setattr("autorelease.ledger.living.FEW", 100)
+        ledger = SQLiteLedger(path, "vm_allocations", SAMPLE, words=Vocabulary(), read_only=True)
+        counts = [ledger.census(quick=QuickCensus(NOW, live=-1, rows=-1)), ledger.census()]
+    ledger.close()
+    assert [census.rows_examined for census in counts] == [700, 700]
 
 
 # --- what it costs ----------------------------------------------------------------------------------------------------
