@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from autorelease.journal import GivenAnswer, Step
-from autorelease.journal.connection import PAIRS_AT_ONCE, JournalConnection
+from autorelease.journal.connection import SIDS_AT_ONCE, JournalConnection
 from autorelease.model import Answer
 
 
@@ -39,8 +39,8 @@ class Answers(JournalConnection):
     def has_missed(self, run: str, sids: Sequence[str]) -> frozenset[str]:
         """Those of these sids that this run has written down a "not found" for."""
         found: set[str] = set()
-        for start in range(0, len(sids), PAIRS_AT_ONCE):
-            chunk = sids[start : start + PAIRS_AT_ONCE]
+        for start in range(0, len(sids), SIDS_AT_ONCE):
+            chunk = sids[start : start + SIDS_AT_ONCE]
             places = ", ".join("?" for _ in chunk)
             rows = self._rows(
                 f"SELECT sid FROM events WHERE tick = ? AND event = '{Step.MISS}' AND sid IN ({places})", run, *chunk

@@ -21,7 +21,7 @@ ABSENT = (
     '(runbook.md, "The journal is lost")'
 )
 PAGE_ROWS = 500
-PAIRS_AT_ONCE = 500
+SIDS_AT_ONCE = 500
 
 
 class JournalConnection:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from autorelease.journal import Begun, Step
-from autorelease.journal.connection import PAIRS_AT_ONCE
+from autorelease.journal.connection import SIDS_AT_ONCE
 from autorelease.journal.events import Events
 from autorelease.journal.rows import HOLD_COLUMNS, as_instant, as_text, read_hold
 from autorelease.model import Allocation, Hold, rfc3339
@@ -112,8 +112,8 @@ class Holds(Events):
         """By sid, for each (sid, provisioner) that some hold applies to, the one of them that ends last."""
         own = self._newest_own([sid for sid, _ in rows])
         of_many = self._newest_of_many()
-        found = {}
-        for sid, provisioner in rows:
+        found: dict[str, Hold] = {}
+        for sid, provisioner in rows if own or of_many else ():
             candidates = (own.get(sid), of_many.get(provisioner), of_many.get(None))
             if applying := [hold for hold in candidates if hold is not None]:
                 found[sid] = max(applying, key=lambda hold: hold.ends_at or NEVER)
@@ -121,8 +121,8 @@ class Holds(Events):
 
     def _newest_own(self, sids: Sequence[str]) -> dict[str, Hold]:
         found: dict[str, Hold] = {}
-        for start in range(0, len(sids), PAIRS_AT_ONCE):
-            chunk = sids[start : start + PAIRS_AT_ONCE]
+        for start in range(0, len(sids), SIDS_AT_ONCE):
+            chunk = sids[start : start + SIDS_AT_ONCE]
             places = ", ".join("?" for _ in chunk)
             rows = self._rows(f"SELECT {HOLD_COLUMNS} FROM holds WHERE sid IN ({places}) ORDER BY id", *chunk)
             found |= {row["sid"]: read_hold(row) for row in rows}

@@ -1,12 +1,13 @@
 """What is known of each (sid, expires_at), and how an operator ends it."""
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from msgspec.structs import replace
 
 from autorelease.journal import OpenIntent, Step
-from autorelease.journal.connection import PAGE_ROWS, PAIRS_AT_ONCE
+from autorelease.journal.connection import PAGE_ROWS, SIDS_AT_ONCE
 from autorelease.journal.holds import Holds
 from autorelease.journal.rows import (
     ACKNOWLEDGED,
@@ -26,27 +27,37 @@ class Memory(Holds):
     def known(self, allocations: Sequence[Allocation]) -> Mapping[tuple[str, datetime | None], Known]:
         """What is remembered of these (sid, expires_at); absent: nothing."""
         found: dict[tuple[str, datetime | None], Known] = {}
-        for start in range(0, len(allocations), PAIRS_AT_ONCE):
-            chunk = allocations[start : start + PAIRS_AT_ONCE]
-            pairs = ", ".join("(?, ?)" for _ in chunk)
-            stored = [(row.sid, as_key(row.expires_at)) for row in chunk]
-            values = [value for pair in stored for value in pair]
-            # CROSS JOIN: one look-up by the primary key for each pair, and never a scan of all that was ever known.
-            rows = self._rows(
-                f"WITH wanted (sid, expires_at) AS (VALUES {pairs}) "
-                f"SELECT {MEMORY_COLUMNS} FROM wanted CROSS JOIN attempts USING (sid, expires_at)",
-                *values,
-            )
-            remembered = {(row["sid"], row["expires_at"]): row for row in rows}
-            for pair, allocation in zip(stored, chunk, strict=True) if remembered else ():
-                if (memory := remembered.get(pair)) is not None:
-                    found[allocation.sid, allocation.expires_at] = of_vm(read_known(memory), memory, allocation)
+        for start in range(0, len(allocations), SIDS_AT_ONCE):
+            chunk = allocations[start : start + SIDS_AT_ONCE]
+            remembered = self._remembered_of(chunk)
+            sids = {sid for sid, _ in remembered}
+            for row in chunk if sids else ():
+                memory = remembered.get((row.sid, as_key(row.expires_at))) if row.sid in sids else None
+                if memory is not None:
+                    found[row.sid, row.expires_at] = of_vm(read_known(memory), memory, row)
             holds = self.holds_of(chunk)
-            for row in chunk:
+            for row in chunk if holds else ():
                 if row.sid in holds:
                     key = (row.sid, row.expires_at)
                     found[key] = replace(found.get(key, NOTHING_KNOWN), hold=holds[row.sid])
         return found
+
+    def _remembered_of(self, rows: Sequence[Allocation]) -> Mapping[tuple[str, str], sqlite3.Row]:
+        """What stands there of these sids, by sid and expiry; also of expiries between those of the rows.
+
+        Of most rows nothing does: to write each expiry as it stands there would take longer than to look.
+        """
+        expiries = [row.expires_at for row in rows if row.expires_at is not None]
+        first = as_key(min(expiries, default=None)) if len(expiries) == len(rows) else ""
+        # CROSS JOIN: one look-up by the primary key for each sid, and never a scan of all that was ever known.
+        found = self._rows(
+            f"WITH wanted (sid) AS (VALUES {', '.join(['(?)'] * len(rows))}) "
+            f"SELECT {MEMORY_COLUMNS} FROM wanted CROSS JOIN attempts USING (sid) WHERE expires_at BETWEEN ? AND ?",
+            *(row.sid for row in rows),
+            first,
+            as_key(max(expiries, default=None)),
+        )
+        return {(row["sid"], row["expires_at"]): row for row in found}
 
     def remembered(self, sid: str) -> Sequence[tuple[datetime | None, Known]]:
         """All that is remembered of a sid, by its expiry then, without holds; oldest expiry first, never last."""

@@ -488,6 +488,13 @@ def test_another_expiry_is_another_allocation(journal: Journal) -> None:
     }
 
 
+def test_what_is_known_of_an_expiry_is_known_of_its_own_sid_alone(journal: Journal) -> None:
+    later = EXPIRY + WEEK
+    journal.record("t1", [opened("a", expires_at=later), opened("b"), opened("c", expires_at=EXPIRY + WEEK / 2)])
+    asked = [allocation("a"), allocation("b", later), allocation("c"), allocation("c", later)]
+    assert journal.known(asked) == {}
+
+
 def test_many_are_asked_about_at_once(journal: Journal) -> None:
     sids = [f"vm-{number:04}" for number in range(2_003)]
     journal.record("t1", [opened(sid) for sid in sids[::2]])
