@@ -100,19 +100,19 @@ def _decide(
 ) -> Decision:
     ledger, journal = judge.ledger, judge.journal
     unfinished = unfinished_work(ledger, journal, Moment(judge.now, judge.grace, running))
-    held = _held(judge)
-    census = ledger.census(held, QuickCensus(judge.now, audit.SMALL_LIVE, audit.SMALL_TABLE))
-    memory = audited(census) or remembered.recalled(journal.audited(remembered.name_of(ledger, moment.ledger)))
-    if memory.is_own and census.is_quick:
-        memory = remembered.with_shared(memory, ledger)
-    last = journal.last_admitted_tick()
-    memory = remembered.looked_up(memory, ledger, census)
+    held, last = _held(judge), journal.last_admitted_tick()
     anchor, rewound = moment_of(last.start) if last else None, _rewound(ledger, journal)
     facts = guard.Facts(moment, anchor, rewound, is_hypothetical)
     with ExitStack() as unless_decided:
         admitted = admission_of(last, moment.ledger)
         spool = plan_of(judge, ledger.due(judge.now, judge.grace), unfinished, admitted, is_stopped)
         unless_decided.callback(spool.close)
+        # Behind what is due: of that it needs to judge no row once more.
+        census = ledger.census(held, QuickCensus(judge.now, audit.SMALL_LIVE, audit.SMALL_TABLE))
+        memory = audited(census) or remembered.recalled(journal.audited(remembered.name_of(ledger, moment.ledger)))
+        if memory.is_own and census.is_quick:
+            memory = remembered.with_shared(memory, ledger)
+        memory = remembered.looked_up(memory, ledger, census)
         summary = spool.summary(census.rows_examined)
         decision = Decision(
             now=judge.now,

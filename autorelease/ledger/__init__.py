@@ -139,7 +139,8 @@ class Ledger(Protocol):
     def census(self, acknowledged: Container[str] = frozenset(), quick: QuickCensus | None = None) -> Census:
         """Count the live rows and judge those that look wrong; acknowledged: sids of whose rows somebody knows.
 
-        quick: when not all of them need be judged; None: never.
+        quick: when not all of them need be judged; None: never. What `due` has handed on is not judged once more by a
+        quick one, unless somebody has written since.
         """
 
     def due(self, now: datetime, grace: timedelta) -> Iterator[Sequence[Allocation]]:

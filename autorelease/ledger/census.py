@@ -142,7 +142,7 @@ class Counting(Sharing, LivingRows):
     def _count_quickly(self, pace: Pace, living: Living, counts: _Counts, now: datetime) -> None:
         """Count all live rows, and judge those whose time has come."""
         later = is_for_later(self._column("expires_at"), now, self._words)
-        ends = self._ends_of_expiry(living.by_expiry, now)
+        ends = self._ends_of_expiry(living.by_expiry, now, self._all_handed_on_below(pace, living))
         suspicious = f"CASE WHEN {later} THEN 0 ELSE {self._suspicious} END"
         for key in ends or living.keys or (None,):
             for _, live, invalid in self._counted_pages(pace, living, key, suspicious):
@@ -153,16 +153,33 @@ class Counting(Sharing, LivingRows):
         if ends:
             counts.live = living.rows
 
-    def _ends_of_expiry(self, by_expiry: Key | None, now: datetime) -> Sequence[Key]:
-        """Both ends of an index of the live rows: what has expired, and what never can; none where there is none."""
+    def _all_handed_on_below(self, pace: Pace, living: Living) -> int | str | None:
+        """The stored expiry below which `due` has just handed on every live row, so that none of these is invalid.
+
+        None: there may be one that it has not. Its rows are among those of the index, each once: where there are as
+        many of either, and nobody has written since it began, they are the same.
+        """
+        handed_on, key = self._handed_on, living.by_expiry
+        if handed_on is None or key is None:
+            return None
+        within = replace(key, end=f"{self._column('expires_at')} < {constant(handed_on.below)}")
+        rows = sum(self._sliced(self._entries, pace, within, living.version))
+        return handed_on.below if (rows, self._state()) == (handed_on.rows, handed_on.state) else None
+
+    def _ends_of_expiry(self, by_expiry: Key | None, now: datetime, judged: int | str | None) -> Sequence[Key]:
+        """Both ends of an index of the live rows: what has expired, and what never can; none where there is none.
+
+        judged: below which none is invalid.
+        """
         if by_expiry is None:
             return ()
         expires_at = self._column("expires_at")
         last = certainly_invalid_from(self._words)
         # By a clock of the year 2200 the two would have rows in common.
         first = last if now > LATEST - A_DAY else certainly_unexpired_from(now, self._words)
+        begin = by_expiry.begin if judged is None else f"{expires_at} >= {constant(judged)}"
         return (
-            replace(by_expiry, end=f"{expires_at} < {constant(first)}"),
+            replace(by_expiry, begin=begin, end=f"{expires_at} < {constant(first)}"),
             replace(by_expiry, begin=f"{expires_at} >= {constant(last)}"),
         )
 

@@ -27,8 +27,22 @@ UNSHARED = 2
 WIDTH = len(StoredRow.__struct_fields__)
 
 
+class HandedOn(msgspec.Struct, frozen=True):
+    """What `due` has handed on: so many live rows whose stored expiry is below this value, each once, all readable.
+
+    state: of the ledger when it began.
+    """
+
+    below: int | str
+    rows: int
+    state: tuple[int | None, int]
+
+
 class Due(Lookup):
     """Each statement is written so that an index on the expiry can serve it."""
+
+    # By the last look that came to its end; None: by none of which anybody can say how often each row came.
+    _handed_on: HandedOn | None = None
 
     def due(self, now: datetime, grace: timedelta) -> Iterator[Sequence[Allocation]]:
         """Pages of readable live allocations: a superset of what has expired.
@@ -37,13 +51,21 @@ class Due(Lookup):
         Of a view that has no key either, each page is a look at all of it.
         """
         moment = now - grace
+        state, rows = self._state(), 0
         with self._file.in_use():
             walked = [unreleased for unreleased in self._unreleased if self._is_walked(unreleased, moment)]
         for unreleased in self._unreleased:
-            if unreleased not in walked:
-                yield from self._in_order(unreleased, moment)
+            for page in self._in_order(unreleased, moment) if unreleased not in walked else ():
+                rows += len(page)
+                yield page
         if walked:
             yield from self._in_slices(walked, moment)
+        else:
+            self._handed_on = HandedOn(certainly_unexpired_from(moment, self._words), rows, state)
+
+    def _state(self) -> tuple[int | None, int]:
+        """What is the same for as long as nobody has written, neither somebody else nor this connection."""
+        return self.version(), self.connection.total_changes
 
     def _is_walked(self, unreleased: str, moment: datetime) -> bool:
         """Whether no index has these rows in order: each page would be a look at the whole table, and a sort of it.

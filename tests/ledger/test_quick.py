@@ -41,14 +41,13 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("autorelease.ledger.living.FEW", 2)
 
 
-def census_of(path: Path, table: Table, *, has_deleted_at: bool) -> Census:
-    """A quick one, however few rows there are."""
+def census_of(path: Path, table: Table, *, has_deleted_at: bool, grace: timedelta | None = None) -> Census:
+    """A quick one, however few rows there are. grace: by which what is due was read before; None: it was not."""
     columns = {role: name for role, name in COLUMNS.items() if has_deleted_at or role != "deleted_at"}
-    ledger = SQLiteLedger(path, "t", columns, words=table.words)
-    try:
+    with closing(SQLiteLedger(path, "t", columns, words=table.words)) as ledger:
+        for _ in ledger.due(table.now, grace) if grace is not None else ():
+            pass
         return ledger.census(quick=QuickCensus(table.now, live=-1, rows=-1))
-    finally:
-        ledger.close()
 
 
 def provable(table: Table) -> Table:
@@ -118,6 +117,9 @@ def test_it_counts_all_that_lives_and_finds_all_that_matters(
     assert census.is_quick
     assert census.rows_examined == live
     assert len(urgent_rows(path, table)) <= census.rows_invalid <= invalid
+    # What was read before is as invalid as it was.
+    for grace in (timedelta(0), timedelta(days=400)):
+        assert census_of(path, table, has_deleted_at=not is_provable, grace=grace) == census
 
 
 # --- by example -------------------------------------------------------------------------------------------------------
@@ -174,6 +176,56 @@ def test_a_census_is_quick_where_the_ledger_is_large(
     monkeypatch.setattr("autorelease.ledger.living.WORTH", 0)
     ledger = ledger_of(tmp_path / "ledger.db", TYPED, *index, TWO_WRONG)
     assert counted(ledger, quick) == expected_counts
+
+
+GOOD = f"INSERT INTO t VALUES ('good', 'Active', {NOON - 9}, NULL), ('paid', 'Active', {NOON + 9}, NULL)"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "UPDATE t SET vm_ref = CAST(x'ff' AS TEXT) WHERE sid = 'good'",
+        f"REPLACE INTO t VALUES ('good', 'Released', 1, NULL), ('bad', 'Active', {NOON - 9}, CAST(x'ff' AS TEXT))",
+        "UPDATE t SET expires_at = 1 WHERE sid = 'good'",
+    ],
+    ids=["it is unreadable now", "another one is", "it expired in the year 1970"],
+)
+@pytest.mark.parametrize("when", ["before", "while it is read", "after"])
+@pytest.mark.parametrize("is_own", [False, True], ids=["by another program", "by this connection"])
+def test_what_was_handed_on_as_due_is_judged_again_where_somebody_has_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    wrong: str,
+    when: str,
+    is_own: bool,  # noqa: FBT001
+) -> None:
+    monkeypatch.setattr("autorelease.ledger.living.WORTH", 0)
+    ledger = ledger_of(tmp_path / "ledger.db", TYPED, DUE, GOOD)
+
+    def write() -> None:
+        with closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)) as other:
+            (ledger.connection if is_own else other).execute(wrong)
+
+    pages = ledger.due(NOW, timedelta(0))
+    if when == "before":
+        write()
+    next(pages, None)
+    if when == "while it is read":
+        write()
+    assert list(pages) == []
+    if when == "after":
+        write()
+    assert counted(ledger, ALL)[1:] == (1, True)
+
+
+def test_only_what_was_read_to_its_end_is_not_judged_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autorelease.ledger.living.WORTH", 0)
+    ledger = ledger_of(tmp_path / "ledger.db", TYPED, DUE, GOOD)
+    assert [row.sid for page in ledger.due(NOW, timedelta(0)) for row in page] == ["good"]
+    for row in ("('worse', 'Active', 1, NULL)", f"('bad', 'Active', {NOON - 9}, CAST(x'ff' AS TEXT))"):
+        ledger.connection.execute(f"INSERT INTO t VALUES {row}")
+    next(ledger.due(NOW, timedelta(0)))
+    assert counted(ledger, ALL) == (4, 2, True)
 
 
 def test_numbers_that_are_kept_as_text_are_wrong_whenever_they_come(tmp_path: Path) -> None:
@@ -251,6 +303,27 @@ def test_live_rows_whose_time_has_not_come_are_counted_by_the_index_alone(
     assert (census.rows_examined, census.is_quick) == (ROWS * 2 // 5, True)
     # A row of which everything is judged takes some hundreds, and one whose place is compared with a bound takes eight.
     assert sum(watched.slices) < ROWS * 2 // 5 * 5
+
+
+def test_what_is_due_is_not_judged_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, rows = tmp_path / "ledger.db", ROWS // 10
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        for statement in (TABLE, *INDEXES, FILL.format(rows=rows).replace("1900000000", "1700000000")):
+            connection.execute(statement)
+    for size in ("FIRST_ROWS", "LEAST_ROWS", "MOST_ROWS"):
+        monkeypatch.setattr(f"autorelease.ledger.pace.{size}", 500)
+
+    def steps(*graces: timedelta) -> int:
+        watched = Watched(path, at_once=100)
+        handed_on = sum(len(page) for grace in graces for page in watched.ledger.due(NOW, grace))
+        watched.slices = [0]
+        census = watched.ledger.census(quick=QuickCensus(NOW, live=1000, rows=1000))
+        watched.ledger.close()
+        assert (census.rows_examined, handed_on) == (rows * 2 // 5, rows * 2 // 5 * len(graces))
+        return sum(watched.slices)
+
+    assert steps(timedelta(days=1)) < steps() / 4
 
 
 # --- indexes and names of other kinds ---------------------------------------------------------------------------------
