@@ -15,7 +15,7 @@ from autorelease.ledger.plans import index_of
 from autorelease.ledger.rows import StoredRow
 from autorelease.ledger.slices import SLICED_ATTEMPTS, WORTH, MovedError, Position, Slice
 from autorelease.model import Allocation, RawValue
-from autorelease.sqlitefile import quoted
+from autorelease.sqlitefile import quoted, read_decoded
 
 PAGE_ROWS = 2000
 PAGE_BYTES = 8 * 2**20
@@ -142,10 +142,12 @@ class Due(Lookup):
         return rows, page.last
 
     def _page(self, unreleased: str, moment: datetime, last: tuple[RawValue, RawValue] | None) -> list[StoredRow]:
-        cursor = self.connection.execute(
-            self._due_statement(unreleased, last),
-            (certainly_unexpired_from(moment, self._words), *(bindable(value) for value in last or ())),
-        )
+        values = (certainly_unexpired_from(moment, self._words), *(bindable(value) for value in last or ()))
+        statement = self._due_statement(unreleased, last)
+        return read_decoded(self.connection, lambda: self._rows_of_page(statement, values))
+
+    def _rows_of_page(self, statement: str, bound: Sequence[RawValue]) -> list[StoredRow]:
+        cursor = self.connection.execute(statement, bound)
         rows, size = [], 0
         for values in cursor:
             rows.append(StoredRow(*values))

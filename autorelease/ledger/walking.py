@@ -20,6 +20,7 @@ from autorelease.ledger.rows import StoredRow
 from autorelease.ledger.rules import schema_version
 from autorelease.ledger.slices import Key, Position, Slice
 from autorelease.model import Allocation, InvalidRow
+from autorelease.sqlitefile import read_decoded
 
 # Each row of a page is kept, and judged, until all of the page is.
 WALKED_AT_ONCE = 2000
@@ -53,7 +54,7 @@ class Walking(Indexes):
             key = self._key()
             page = self._slice(key, None if position is None else read_position(position), self._pace.rows)
             # Settled rows alone are left to SQL: of those nothing is to be judged.
-            rows = self._rows_of(page)
+            rows = read_decoded(self.connection, lambda: self._rows_of(page))
             judged = [(row, self._reader.read(row), at) for row, at in rows]
             due = [(verdict, at) for _, verdict, at in judged if isinstance(verdict, Allocation) and is_due(verdict)]
             hidden = self._hidden(Page(page, now - grace, rows, due))
