@@ -1,12 +1,14 @@
 """Text from outside is shown on one line, and steers no terminal."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Struct
 
-from autorelease.model import SkipReason
+from autorelease.model import SkipReason, rfc3339
 from autorelease.text import as_json, as_json_row, escaped, plain
 
 CASES = {
@@ -78,3 +80,18 @@ def test_a_row_of_many_is_the_same_json_for_every_reader(text: str) -> None:
     assert written.isascii()
     assert written.isprintable()
     assert json.loads(written) == json.loads(as_json(row))
+
+
+class Row(Struct):
+    """As a row of many may be one: its instant is written where all of it is."""
+
+    sid: str
+    expires_at: datetime
+
+
+@pytest.mark.parametrize("sid", ["vm-17", "Müller", "\x7f", "\udcff"])
+@pytest.mark.parametrize("microsecond", [0, 1, 500_000])
+def test_an_instant_is_the_same_text_wherever_it_is_written(sid: str, microsecond: int) -> None:
+    instant = datetime(2026, 2, 3, 4, 5, 6, microsecond, tzinfo=UTC)
+    written = json.loads(as_json_row(Row(sid, instant)))
+    assert written == json.loads(as_json({"sid": sid, "expires_at": rfc3339(instant)}))

@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from autorelease.cli.decided import check_provisioners, decided
@@ -22,18 +23,23 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = (
-    "sid",
-    "owner",
-    "plan",
-    "provisioner",
-    "vm_ref",
-    "status",
-    "expires_at",
-    "overdue_seconds",
-    "decision",
-    "reason",
-)
+
+class Listed(msgspec.Struct, frozen=True, gc=False):
+    """One row as it is shown. decision: release, skip or invalid."""
+
+    sid: str
+    owner: str | None = None
+    plan: str | None = None
+    provisioner: str | None = None
+    vm_ref: str | None = None
+    status: str | None = None
+    expires_at: datetime | None = None
+    overdue_seconds: int | None = None
+    decision: str = "invalid"
+    reason: str = ""
+
+
+COLUMNS = Listed.__struct_fields__
 # What a narrow terminal does without, before any id is folded.
 SPARE = ("status", "provisioner", "plan", "owner")
 # Of rows that are all to be released.
@@ -64,7 +70,7 @@ def list_expired(
         _show(form or default_form(), decision, rows, SPARE if every else (*SPARE, *SAME))
 
 
-def _show(form: Form, decision: "Decision", rows: Iterator[dict[str, Any]], spare: "Sequence[str]") -> None:
+def _show(form: Form, decision: "Decision", rows: Iterator[Listed], spare: "Sequence[str]") -> None:
     counts = _counts(decision)
     if form is Form.JSON:
         head = {
@@ -78,7 +84,7 @@ def _show(form: Form, decision: "Decision", rows: Iterator[dict[str, Any]], spar
         }
         show_json(head, {"rows": rows})
         return
-    show_rows(form, COLUMNS, rows, state="decision", spare=spare)
+    show_rows(form, COLUMNS, map(msgspec.to_builtins, rows), state="decision", spare=spare)
     verdict = [_verdict(decision, counts)]
     verdict += [f"refused: {refusal.code}: {refusal.message}" for refusal in decision.refusals]
     if form is Form.TABLE:
@@ -104,7 +110,7 @@ def _counts(decision: "Decision") -> dict[str, int]:
 
 def _rows(
     decision: "Decision", now: datetime, grace: "timedelta", references: "References", *, every: bool
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Listed]:
     for planned in decision.spool.to_release():
         yield _row(planned, now, grace, "release", "expired")
     if not every:
@@ -127,21 +133,21 @@ def _reason(planned: Planned, references: "References") -> str:
     return f"{planned.skip}: {other}" if other else str(planned.skip)
 
 
-def _row(planned: Planned, now: datetime, grace: "timedelta", decision: str, reason: str) -> dict[str, Any]:
+def _row(planned: Planned, now: datetime, grace: "timedelta", decision: str, reason: str) -> Listed:
     allocation, expires_at = planned.allocation, planned.allocation.expires_at
-    return {
-        "sid": allocation.sid,
-        "owner": allocation.owner,
-        "plan": allocation.plan,
-        "provisioner": allocation.provisioner,
-        "vm_ref": allocation.vm_ref,
-        "status": allocation.status,
-        "expires_at": rfc3339(expires_at) if expires_at else None,
-        "overdue_seconds": int(overdue(expires_at, now, grace).total_seconds()),
-        "decision": decision,
-        "reason": reason,
-    }
+    return Listed(
+        allocation.sid,
+        allocation.owner,
+        allocation.plan,
+        allocation.provisioner,
+        allocation.vm_ref,
+        allocation.status,
+        expires_at,
+        int(overdue(expires_at, now, grace).total_seconds()),
+        decision,
+        reason,
+    )
 
 
-def _invalid(row: InvalidRow) -> dict[str, Any]:
-    return dict.fromkeys(COLUMNS) | {"sid": row.sid, "decision": "invalid", "reason": row.reason}
+def _invalid(row: InvalidRow) -> Listed:
+    return Listed(row.sid, reason=row.reason)

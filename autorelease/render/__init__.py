@@ -13,6 +13,8 @@ from enum import StrEnum
 from itertools import islice
 from typing import Any, TextIO
 
+from msgspec import Struct
+
 from autorelease.errors import OutputError, ReaderGoneError
 from autorelease.inspect import in_words
 from autorelease.model import Outcome
@@ -82,7 +84,7 @@ def show_rows(
             _write("\t".join(cell(row.get(name)) for name in columns) + "\n")
 
 
-def show_json(head: Mapping[str, Any], lists: Mapping[str, Iterable[Row]]) -> None:
+def show_json(head: Mapping[str, Any], lists: Mapping[str, Iterable[Row | Struct]]) -> None:
     """Write one object to stdout: `head`, then each list under its name, some rows at a time, so that none is held."""
     _write(as_json(head)[:-1])
     for name, rows in lists.items():
