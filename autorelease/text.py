@@ -11,6 +11,9 @@ from unicodedata import normalize
 import msgspec
 
 HIDDEN = "***"
+# Of what JSON leaves as it is, the one ASCII character that cannot be printed.
+DELETE = "\x7f"
+_ENCODER = msgspec.json.Encoder()
 _LIKE_SECRETS = "secret|token|passw|passphrase|pwd|credential|authori[sz]ation|bearer|cookie"
 _SECRET_NAME = re.compile(rf"(?i){_LIKE_SECRETS}|key([_-]file|[_-]path)?$")
 # What ends so names the place of a secret, which is none.
@@ -78,11 +81,11 @@ def as_json(value: object) -> str:
 def as_json_row(row: msgspec.Struct | Mapping[str, object]) -> str:
     """The same of one of very many objects, in a third of the time; without spaces where all of it can be printed."""
     try:
-        text = msgspec.json.encode(row).decode("ascii")
+        text = _ENCODER.encode(row).decode("ascii")
     except UnicodeError:
-        text = ""
+        text = DELETE
     # Beyond ASCII, and DEL, are escaped as everywhere.
-    return text if text and text.isprintable() else as_json(msgspec.to_builtins(row))
+    return as_json(msgspec.to_builtins(row)) if DELETE in text else text
 
 
 def _without_surrogates(value: object) -> object:
