@@ -97,7 +97,8 @@ class Spool(Temporary):
     def invalid(self, limit: int) -> tuple[int, Sequence[InvalidRow]]:
         """How many due rows are invalid, and the first of them: without a VM of their own, or with none at all."""
         [(count,)] = self._read(f"SELECT count(*) FROM plan WHERE {INVALID}")
-        rows = self._read(f"{DOUBTS} WHERE {INVALID} ORDER BY expires, sid LIMIT ?", limit)
+        # Each of the two passes by all rows of the plan.
+        rows = self._read(f"{DOUBTS} WHERE {INVALID} ORDER BY expires, sid LIMIT ?", limit) if count else ()
         return count, [InvalidRow(text_of(sid), _reason(*others)) for sid, *others in rows]
 
     # --- in numbers -------------------------------------------------------------------------------------------------
