@@ -30,7 +30,15 @@ SAID_CHARACTERS = 72
 NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist")
 HEAD = ("Problem", "Protection", "Test")
 # A patch that breaks the code proves nothing about a protection.
-BROKEN = ("NameError", "ImportError", "ModuleNotFoundError", "SyntaxError", "IndentationError", "TypeError")
+BROKEN = (
+    "AttributeError",
+    "NameError",
+    "ImportError",
+    "ModuleNotFoundError",
+    "SyntaxError",
+    "IndentationError",
+    "TypeError",
+)
 PASSED, FAILED = 0, 1
 
 

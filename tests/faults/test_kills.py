@@ -152,7 +152,8 @@ def test_after_a_killed_order_ticks_and_orders_converge(
     for name, count in counts.items():
         record_property(name, count)
     logger.warning("shots at orders: %s; acknowledged: %d", dict(sorted(counts.items())), len(chain.acknowledged))
-    assert counts["killed in mid-work"] >= len(fates) * KILLED_PERCENT // 100
+    # Before its answer a call is certainly under way, with others to come; some milliseconds later all may be done.
+    assert counts["killed in mid-work"] >= sum(shot.when != "answered" for shot, _ in fates)
     if number % len(WHENS) == 0 and len(fates) > len(BETWEEN_ORDERS):
         assert all(concerned.values()), concerned
 
