@@ -1,5 +1,6 @@
 """How much of a file a tick reads, by the kernel's count, from an empty cache: by what is live, not by the table."""
 
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -90,7 +91,8 @@ def test_no_statement_scans_the_table(path: Path) -> None:
     looked = [each for each in asked if each.startswith(("SELECT", "WITH")) and '"vm_allocations"' in each]
     with closing(sqlite3.connect(path)) as connection:
         steps = [step for each in looked for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {each}")]
-    of_table = [step for step in steps if "main.vm_allocations" in step]
+    # SQLite before 3.36 says TABLE, and no schema.
+    of_table = [step for step in steps if re.match(r"(SEARCH|SCAN) (TABLE )?(main\.)?vm_allocations\b", step)]
     assert of_table
     # The first and the last row are looked up by no index.
     assert [step for step in of_table if step.startswith("SCAN") and "USING" not in step] == []
