@@ -28,9 +28,8 @@ KILLS = KILLS_OF_EACH * len(WHENS)
 KILLS_A_CHAIN = 30
 CHAINS = max(4, ceil(KILLS / KILLS_A_CHAIN))
 TERMINATIONS = max(2 * CHAINS, KILLS // 8)
-# A shot that comes when all is done has ended nothing, and one of the last calls is no shot in mid-work.
-KILLED_PERCENT = 90
-KILLED_IN_MID_WORK_PERCENT = 75
+# A shot that comes when all is done has ended nothing.
+TERMINATED_PERCENT = 90
 WHOLE_TICK_AFTER = 9
 RENEWALS_AFTER = (5, 10, 20)
 # Every call; and once more each after which there certainly are others, because most shots must come in mid-work.
@@ -209,9 +208,11 @@ def _check_counts(
         record_property(name, count)
     logger.warning("shots: %s; conflicts: %d", dict(sorted(counts.items())), len(chain.conflicts))
     shot = Counter(shot.signal for shot, _ in fates)
-    assert counts["killed"] * 100 >= shot["KILL"] * KILLED_PERCENT
-    assert counts["killed in mid-work"] * 100 >= shot["KILL"] * KILLED_IN_MID_WORK_PERCENT
-    assert counts["terminated"] * 100 >= shot["TERM"] * KILLED_PERCENT
+    # Before its answer a call is certainly under way; some milliseconds later all may be done.
+    certain = [each for each, _ in fates if each.signal == "KILL" and each.when != "answered"]
+    assert counts["killed"] >= len(certain)
+    assert counts["killed in mid-work"] >= sum(each.call not in LAST_CALLS for each in certain)
+    assert counts["terminated"] * 100 >= shot["TERM"] * TERMINATED_PERCENT
     assert all(counts[f"killed {when}"] > 0 for when in WHENS)
     ticks = chain.count_ticks()
     # A kill that came last may have hit a tick whose end was on record.
