@@ -89,22 +89,23 @@ def decided(
         yield ledger, journal, decision
 
 
-def check_indexes(judge: "Judge[JournalReader]", ledger: str | None) -> None:
+def check_indexes(judge: "Judge[JournalReader]", ledger_name: str | None) -> None:
     """Raise UnusableError where the ledger's own indexes hide rows: what was looked up by them may be false.
 
-    Of a ledger that is too large to be looked at now, what the last audit found of them is said. ledger: its name.
+    Of a ledger that is too large to be looked at now, what the last audit found of them is said. ledger_name: of the
+    file and table.
     """
     from autorelease.deciding.remembered import name_of, recalled
 
-    if _own_audit(judge, ledger, None) is None:
-        _warn_of_problem(recalled(judge.journal.audited(name_of(judge.ledger, ledger))))
+    if _own_audit(judge, ledger_name, None) is None:
+        _warn_of_problem(recalled(judge.journal.audited(name_of(judge.ledger, ledger_name))))
 
 
-def _own_audit(judge: "Judge[JournalReader]", ledger: str | None, census: "Census | None") -> "Memory | None":
+def _own_audit(judge: "Judge[JournalReader]", ledger_name: str | None, census: "Census | None") -> "Memory | None":
     from autorelease.deciding import audit
     from autorelease.deciding.remembered import name_of
 
-    memory = audit.own_audit(judge, name_of(judge.ledger, ledger), audit.Clocks(clock), census)
+    memory = audit.own_audit(judge, name_of(judge.ledger, ledger_name), audit.Clocks(clock), census)
     if memory is not None and memory.problem is not None:
         raise UnusableError(memory.problem)
     return memory

@@ -208,7 +208,7 @@ class Indexes(Due):
         return any(step.startswith("SCAN") and not step.startswith("SCAN CONSTANT") for step in steps)
 
     def _steps_if_any(self, statement: str, values: Sequence[RawValue]) -> list[str]:
-        """None where the index that it names has nothing to do with these rows."""
+        """How it would be found; empty where the index that it names has nothing to do with these rows."""
         try:
             return self._steps(statement, values)
         except sqlite3.OperationalError as error:

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import stat
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,7 +24,6 @@ OF_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 # By device and number of the file.
 _descriptors: dict[tuple[int, int], int] = {}
-_lock = threading.Lock()
 
 
 def fingerprint_of(argv: Sequence[str], program: str | None) -> str | None:
@@ -84,14 +82,14 @@ def _opened(path: Path, found: os.stat_result) -> int:
     Who closes a file gives back every lock that its process has on it (POSIX, see SQLite's "How To Corrupt", 2.2): the
     file may be the ledger itself, which another program would then take for one that nobody uses.
     """
-    with _lock:
-        descriptor = _descriptors.get((found.st_dev, found.st_ino))
-        if descriptor is None:
-            descriptor = _without_waiting(path)
-            state = os.fstat(descriptor)
-            # By what it is, and not by what was found: it may have been replaced since.
-            descriptor = _descriptors.setdefault((state.st_dev, state.st_ino), descriptor)
-        return descriptor
+    descriptor = _descriptors.get((found.st_dev, found.st_ino))
+    if descriptor is None:
+        descriptor = _without_waiting(path)
+        state = os.fstat(descriptor)
+        # By what it is, and not by what was found: it may have been replaced since. Each provisioner is asked in a thread
+        # of its own, and under a lock one whose disk hangs would hold up all. What two have opened at once stays twice.
+        _descriptors.setdefault((state.st_dev, state.st_ino), descriptor)
+    return descriptor
 
 
 def _without_waiting(path: Path) -> int:

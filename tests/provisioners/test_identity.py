@@ -4,7 +4,9 @@ import hashlib
 import json
 import logging
 import os
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from tests.support.locks import own_locks
 from tests.support.place import LEDGER_PROVISIONER, NOW, Place, allocation, program
 
 SECRET = "hunter2"
+LONG_SECONDS = 20
 
 
 def fingerprint(argv: Sequence[object], **options: Any) -> str | None:
@@ -215,6 +218,30 @@ def test_a_ledger_that_is_named_keeps_the_locks_of_its_connection(tmp_path: Path
     ledger.close()
     place.execute("PRAGMA user_version = 7")
     assert known(["true", "--db", place.ledger, "{sid}"]) != before
+
+
+def test_a_file_on_a_disk_that_hangs_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hung, well = tmp_path / "hung.conf", tmp_path / "well.conf"
+    for path in (hung, well):
+        path.write_text("north")
+    opened, is_waiting, may_go_on = module._without_waiting, threading.Event(), threading.Event()
+
+    def hang(path: Path) -> int:
+        if path == hung:
+            is_waiting.set()
+            may_go_on.wait(LONG_SECONDS)
+        return opened(path)
+
+    monkeypatch.setattr(module, "_without_waiting", hang)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(known, ["true", hung])
+        assert is_waiting.wait(LONG_SECONDS)
+        try:
+            assert str(well) in threads.submit(known, ["true", well]).result(LONG_SECONDS)
+            assert not first.done()
+        finally:
+            may_go_on.set()
+        assert str(hung) in first.result(LONG_SECONDS)
 
 
 def test_a_program_that_is_missing_is_nothing_to_believe(tmp_path: Path) -> None:
