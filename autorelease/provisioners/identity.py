@@ -86,8 +86,8 @@ def _opened(path: Path, found: os.stat_result) -> int:
     if descriptor is None:
         descriptor = _without_waiting(path)
         state = os.fstat(descriptor)
-        # By what it is, and not by what was found: it may have been replaced since. Each provisioner is asked in a thread
-        # of its own, and under a lock one whose disk hangs would hold up all. What two have opened at once stays twice.
+        # By what it is, and not by what was found: it may have been replaced since. Each provisioner is asked in a
+        # thread of its own: under a lock one whose disk hangs would hold up all. What two open at once stays twice.
         _descriptors.setdefault((state.st_dev, state.st_ino), descriptor)
     return descriptor
 
